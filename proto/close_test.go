@@ -1,0 +1,61 @@
+package proto_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/vectors"
+)
+
+func TestCloseCodeVectors(t *testing.T) {
+	var named []proto.CloseCode
+	for _, v := range vectors.CloseCodes() {
+		if got := v.Code.String(); got != v.Word {
+			t.Errorf("%d %s: word %q, want %q", v.Code, v.Name, got, v.Word)
+		}
+		if got := v.Code.Action().String(); got != v.Action {
+			t.Errorf("%d %s: action %q, want %q", v.Code, v.Name, got, v.Action)
+		}
+		if v.Word != "" {
+			named = append(named, v.Code)
+		}
+	}
+	if !slices.Equal(named, proto.CloseCodes) {
+		t.Errorf("the vectors name %v, the package %v", named, proto.CloseCodes)
+	}
+}
+
+// A code says its action by its range alone, whatever the number.
+func TestEveryCodeHasAnAction(t *testing.T) {
+	for n := range 1 << 16 {
+		c := proto.CloseCode(n)
+		want := proto.ActionRetry
+		switch n / 100 {
+		case 40:
+			want = proto.ActionStop
+		case 42:
+			want = proto.ActionReconnect
+		case 45, 46, 47, 48, 49:
+			want = proto.ActionApp
+		}
+		if got := c.Action(); got != want {
+			t.Errorf("%d: %v, want %v", n, got, want)
+		}
+		if known := slices.Contains(proto.CloseCodes, c); known != (c.String() != "") {
+			t.Errorf("%d: word %q, known %v", n, c.String(), known)
+		}
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for got, want := range map[string]string{
+		proto.Action(9).String():    "action(9)",
+		proto.Role(9).String():      "role(9)",
+		proto.NodeState(9).String(): "state(9)",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package proto
+
+import (
+	"reflect"
+	"testing"
+)
+
+// However a control is written, it means the same: parseShort may only take
+// what parseObject takes, for the same.
+func TestParseShortAgrees(t *testing.T) {
+	taken := 0
+	for _, text := range []string{
+		`{"type":"ack","received":0}`, `{"type":"ack","received":7}`, `{"type":"ping","id":12}`, `{"type":"pong","id":345}`,
+		`{"type":"ack","received":9007199254740991}`, `{"type":"ack","received":9007199254740992}`,
+		`{"type":"ack","received":99999999999999999999}`, `{"type":"ack","received":00}`, `{"type":"ack","received":07}`,
+		`{"type":"ack","received":}`, `{"type":"ack","received":-1}`, `{"type":"ack","received":1.0}`, `{"type":"ack","received":1e3}`,
+		`{"type":"ack","received":1 }`, `{"type":"ack","received":1}}`, `{"type":"ack","received":1`, `{"type":"ack","received":1,"received":2}`,
+		`{"type":"ack","received":"1"}`, `{"type":"ping","received":1}`, `{"type":"welcome","received":1}`, `{}`, ``, `{"type":"ack","received":١}`,
+	} {
+		if agree(t, []byte(text)) {
+			taken++
+		}
+	}
+	if taken != 5 {
+		t.Errorf("parseShort took %d", taken)
+	}
+}
+
+func FuzzParseShort(f *testing.F) {
+	f.Add([]byte(`{"type":"ack","received":123}`))
+	f.Add([]byte(`{"type":"pong","id":9007199254740991}`))
+	f.Fuzz(func(t *testing.T, b []byte) { agree(t, b) })
+}
+
+func agree(t *testing.T, b []byte) bool {
+	short, ok := parseShort(b)
+	if !ok {
+		return false
+	}
+	long, err := parseObject(b)
+	if err != nil || !reflect.DeepEqual(short, long) {
+		t.Errorf("%q: short %+v, long %+v, %v", b, short, long, err)
+	}
+	return true
+}
+
+// BenchmarkParseAckJSON is what parseShort is measured against.
+func BenchmarkParseAckJSON(b *testing.B) {
+	text := []byte(`{"type":"ack","received":123456}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := parseObject(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

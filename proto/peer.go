@@ -1,0 +1,222 @@
+package proto
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MaxPeerBytes bounds an encoded Peer or Report: memberlist carries no more as
+// a member's metadata.
+const MaxPeerBytes = 512
+
+// ErrPeer is wrapped by every error of the codec of Peer and Report.
+var ErrPeer = errors.New("malformed gossip record")
+
+// Role is what a member of the cluster does.
+type Role uint8
+
+// The roles. Auths and brokers place sessions, nodes hold them.
+const (
+	RoleNode Role = iota + 1
+	RoleAuth
+	RoleBroker
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleNode:
+		return "node"
+	case RoleAuth:
+		return "auth"
+	case RoleBroker:
+		return "broker"
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
+}
+
+// Places reports whether members of the role decide where sessions go, and so
+// want every node's exact load.
+func (r Role) Places() bool { return r == RoleAuth || r == RoleBroker }
+
+// NodeState says whether a node may be given sessions.
+type NodeState uint8
+
+// The states of a node.
+const (
+	StateStarting NodeState = iota + 1 // no address yet, or not ready
+	StateReady
+	StateFull     // holds as many sessions as it may
+	StateDraining // gives its sessions away and takes none
+)
+
+func (s NodeState) String() string {
+	switch s {
+	case StateStarting:
+		return "starting"
+	case StateReady:
+		return "ready"
+	case StateFull:
+		return "full"
+	case StateDraining:
+		return "draining"
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// Peer is what a member says of itself to every other member. It changes
+// rarely; a node's exact load travels as a Report.
+type Peer struct {
+	ID         string
+	Role       Role
+	State      NodeState // nodes only
+	URL        string    // where clients attach; nodes only
+	Region     string
+	Pool       string
+	Capacity   uint32 // sessions the node may hold
+	Live       uint32 // sessions it holds, roughly
+	Generation uint64 // differs between two starts of one member
+	Version    string
+}
+
+// Report is a node's exact load, sent straight to each member that places.
+type Report struct {
+	ID         string
+	Generation uint64 // of the node that reports
+	Seq        uint64 // rises with every report of a generation
+	State      NodeState
+	Capacity   uint32
+	Live       uint32 // sessions held, attached or detached
+	Attached   uint32
+	// Landed counts the sessions that arrived with a token of the receiving
+	// member, LandedAll those that arrived with anybody's, since the node
+	// started.
+	Landed    uint64
+	LandedAll uint64
+}
+
+// Tags of the fields of Peer and Report. A tag is never given another meaning.
+const (
+	tagID byte = iota + 1
+	tagRole
+	tagState
+	tagURL
+	tagRegion
+	tagPool
+	tagCapacity
+	tagLive
+	tagGeneration
+	tagVersion
+	tagSeq
+	tagAttached
+	tagLanded
+	tagLandedAll
+)
+
+// AppendPeer appends the encoded peer. It fails when the peer has no id or
+// role, a text is longer than 255 bytes or not UTF-8, or the whole is over
+// MaxPeerBytes; b is then returned as it was.
+func AppendPeer(b []byte, p Peer) ([]byte, error) {
+	if p.ID == "" || p.Role == 0 {
+		return b, fmt.Errorf("%w: no id or role", ErrPeer)
+	}
+	w := recordWriter{b: append(b, recordVersion), start: len(b)}
+	w.text(tagID, p.ID)
+	w.number(tagRole, uint64(p.Role))
+	w.number(tagState, uint64(p.State))
+	w.text(tagURL, p.URL)
+	w.text(tagRegion, p.Region)
+	w.text(tagPool, p.Pool)
+	w.number(tagCapacity, uint64(p.Capacity))
+	w.number(tagLive, uint64(p.Live))
+	w.number(tagGeneration, p.Generation)
+	w.text(tagVersion, p.Version)
+	return w.finish()
+}
+
+// ParsePeer decodes a peer.
+func ParsePeer(b []byte) (Peer, error) {
+	var p Peer
+	err := readRecord(b, func(tag byte, f field) {
+		switch tag {
+		case tagID:
+			p.ID = f.text()
+		case tagRole:
+			p.Role = Role(f.number(255))
+		case tagState:
+			p.State = NodeState(f.number(255))
+		case tagURL:
+			p.URL = f.text()
+		case tagRegion:
+			p.Region = f.text()
+		case tagPool:
+			p.Pool = f.text()
+		case tagCapacity:
+			p.Capacity = uint32(f.number(maxUint32))
+		case tagLive:
+			p.Live = uint32(f.number(maxUint32))
+		case tagGeneration:
+			p.Generation = f.number(maxUint64)
+		case tagVersion:
+			p.Version = f.text()
+		}
+	})
+	if err == nil && (p.ID == "" || p.Role == 0) {
+		err = fmt.Errorf("%w: no id or role", ErrPeer)
+	}
+	if err != nil {
+		return Peer{}, err
+	}
+	return p, nil
+}
+
+// AppendReport appends the encoded report. It fails as AppendPeer does.
+func AppendReport(b []byte, r Report) ([]byte, error) {
+	if r.ID == "" {
+		return b, fmt.Errorf("%w: no id", ErrPeer)
+	}
+	w := recordWriter{b: append(b, recordVersion), start: len(b)}
+	w.text(tagID, r.ID)
+	w.number(tagState, uint64(r.State))
+	w.number(tagCapacity, uint64(r.Capacity))
+	w.number(tagLive, uint64(r.Live))
+	w.number(tagGeneration, r.Generation)
+	w.number(tagSeq, r.Seq)
+	w.number(tagAttached, uint64(r.Attached))
+	w.number(tagLanded, r.Landed)
+	w.number(tagLandedAll, r.LandedAll)
+	return w.finish()
+}
+
+// ParseReport decodes a report.
+func ParseReport(b []byte) (Report, error) {
+	var r Report
+	err := readRecord(b, func(tag byte, f field) {
+		switch tag {
+		case tagID:
+			r.ID = f.text()
+		case tagState:
+			r.State = NodeState(f.number(255))
+		case tagCapacity:
+			r.Capacity = uint32(f.number(maxUint32))
+		case tagLive:
+			r.Live = uint32(f.number(maxUint32))
+		case tagGeneration:
+			r.Generation = f.number(maxUint64)
+		case tagSeq:
+			r.Seq = f.number(maxUint64)
+		case tagAttached:
+			r.Attached = uint32(f.number(maxUint32))
+		case tagLanded:
+			r.Landed = f.number(maxUint64)
+		case tagLandedAll:
+			r.LandedAll = f.number(maxUint64)
+		}
+	})
+	if err == nil && r.ID == "" {
+		err = fmt.Errorf("%w: no id", ErrPeer)
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	return r, nil
+}

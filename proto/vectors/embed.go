@@ -1,0 +1,76 @@
+// Package vectors holds the conformance vectors of the session protocol, and
+// loads them for tests in Go. README.md describes each file; other languages
+// read the files themselves.
+package vectors
+
+import (
+	"bytes"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// FS holds the files as they lie beside this one.
+//
+//go:embed *.json
+var FS embed.FS
+
+// Messages returns messages.json.
+func Messages() []Message { return load[Message]("messages.json") }
+
+// BadMessages returns bad_messages.json.
+func BadMessages() []BadMessage { return load[BadMessage]("bad_messages.json") }
+
+// Controls returns controls.json.
+func Controls() []Control { return load[Control]("controls.json") }
+
+// BadControls returns bad_controls.json.
+func BadControls() []BadControl { return load[BadControl]("bad_controls.json") }
+
+// CloseCodes returns close_codes.json.
+func CloseCodes() []CloseCode { return load[CloseCode]("close_codes.json") }
+
+// Backoffs returns backoff.json.
+func Backoffs() []Backoff { return load[Backoff]("backoff.json") }
+
+// Handshakes returns handshakes.json, with every default filled in.
+func Handshakes() []Handshake { return load[Handshake]("handshakes.json") }
+
+// Resumes returns resume.json.
+func Resumes() []Resume { return load[Resume]("resume.json") }
+
+// Streams returns stream.json.
+func Streams() []Stream { return load[Stream]("stream.json") }
+
+// load reads a file that is part of this package; that it cannot be read is a
+// fault of the build and not of the caller.
+func load[T any](name string) []T {
+	b, err := FS.ReadFile(name)
+	if err != nil {
+		panic(fmt.Sprintf("vectors: %v", err))
+	}
+	var list []T
+	if err := strict(b, &list); err != nil {
+		panic(fmt.Sprintf("vectors: %s: %v", name, err))
+	}
+	return list
+}
+
+// strict decodes JSON and refuses fields that no type here has: a misspelt one
+// would check nothing.
+func strict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// Hex is bytes written in hexadecimal.
+type Hex []byte
+
+// UnmarshalText decodes hexadecimal digits.
+func (h *Hex) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	*h = b
+	return err
+}

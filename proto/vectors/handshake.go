@@ -1,0 +1,108 @@
+package vectors
+
+import (
+	"encoding/json"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// Handshake is a request to attach and what comes of it.
+type Handshake struct {
+	Name    string           `json:"name"`
+	Node    HandshakeNode    `json:"node"`
+	Session HandshakeSession `json:"session"`
+	Token   HandshakeToken   `json:"token"`
+	Request HandshakeRequest `json:"request"`
+	Outcome HandshakeOutcome `json:"outcome"`
+}
+
+// HandshakeNode is the state of the node, whose id is "node-1".
+type HandshakeNode struct {
+	Draining bool     `json:"draining"`
+	Full     bool     `json:"full"`    // holds as many sessions as it may
+	Store    string   `json:"store"`   // "up" or "down"
+	Origins  []string `json:"origins"` // that may attach; nil for any
+}
+
+// HandshakeSession is the session's record in the store and, where Held is
+// set, what the node holds of it.
+type HandshakeSession struct {
+	Record string          `json:"record"` // "missing", "assigned", "attached", "detached" or "ended"
+	Node   string          `json:"node"`   // the owner
+	Epoch  uint64          `json:"epoch"`
+	Stream string          `json:"stream"` // of the record; "current" where Held is set
+	Code   proto.CloseCode `json:"code"`   // why it ended
+
+	Held       bool    `json:"held"`
+	Attached   bool    `json:"attached"`   // has an open connection
+	Attempt    *uint64 `json:"attempt"`    // of the last connection, if it named one
+	Sent       uint64  `json:"sent"`       // by the node
+	Acked      uint64  `json:"acked"`      // by the client
+	TakenIn    uint64  `json:"taken_in"`   // by the node
+	Overflowed bool    `json:"overflowed"` // the stream has ended for that since
+	Earlier    string  `json:"earlier"`    // the stream before, which a client without a stream replaced
+}
+
+// HandshakeToken is the token the client holds.
+type HandshakeToken struct {
+	// Is is "valid", "expired" (authentic, past its time), "forged" (signed
+	// with an unknown key), "forged_expired", "garbage" (not a JWT), "empty" or
+	// "too_long" (4097 bytes).
+	Is    string `json:"is"`
+	Node  string `json:"node"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// HandshakeRequest is the request.
+type HandshakeRequest struct {
+	Method    string            `json:"method"`
+	HTTP      string            `json:"http"`      // "1.0" or "1.1"
+	Drop      []string          `json:"drop"`      // headers of the handshake to leave out
+	Protocols []string          `json:"protocols"` // offered, besides the token
+	TokenBy   []string          `json:"token_by"`  // of "header", "subprotocol", "query", "basic"
+	Origin    string            `json:"origin"`
+	Query     map[string]string `json:"query"` // not yet percent-encoded
+}
+
+// HandshakeOutcome is one of an HTTP error (Status is not 0), a connection
+// that is closed at once (Close is not 0), and a Welcome.
+type HandshakeOutcome struct {
+	Status  int               `json:"status"`
+	Problem string            `json:"problem"` // the code of the problem body
+	Close   proto.CloseCode   `json:"close"`
+	Welcome *HandshakeWelcome `json:"welcome"`
+
+	Resends  uint64 `json:"resends"`  // messages that follow the welcome
+	Replaces bool   `json:"replaces"` // the open connection is closed with 4003
+}
+
+// HandshakeWelcome has the fields of a welcome that depend on the request. The
+// stream is "current" when Resumed is set and a new name otherwise.
+type HandshakeWelcome struct {
+	Resumed  bool   `json:"resumed"`
+	Reason   string `json:"reason"`
+	Received uint64 `json:"received"`
+}
+
+// UnmarshalJSON fills in the defaults.
+func (h *Handshake) UnmarshalJSON(b []byte) error {
+	type plain Handshake // without this method
+	p := plain{
+		Node:    HandshakeNode{Store: "up"},
+		Session: HandshakeSession{Record: "missing", Node: "node-1", Epoch: 1},
+		Token:   HandshakeToken{Is: "valid", Node: "node-1", Epoch: 1},
+		Request: HandshakeRequest{
+			Method: "GET", HTTP: "1.1", Protocols: []string{proto.Subprotocol}, TokenBy: []string{"header"},
+		},
+	}
+	if err := strict(b, &p); err != nil {
+		return err
+	}
+	if p.Session.Held && p.Session.Stream == "" {
+		p.Session.Stream = "current"
+	}
+	*h = Handshake(p)
+	return nil
+}
+
+var _ json.Unmarshaler = (*Handshake)(nil)
