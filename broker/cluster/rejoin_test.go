@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A name is looked up anew in each round, and only what is not a live member's
+// address is tried.
+func TestRejoinLooksUpAnew(t *testing.T) {
+	a, b := start(t, authConfig("a")), start(t, authConfig("b"))
+	n := start(t, nodeConfig("n"))
+	_, portA, _ := net.SplitHostPort(a.Addr())
+	_, portB, _ := net.SplitHostPort(b.Addr())
+	var ips []string
+	var lookupErr error
+	r := rejoiner{
+		c: n, seeds: []seed{{"seeds", portA}, {"seeds", portB}},
+		lookup: func(context.Context, string) ([]string, error) { return ips, lookupErr },
+	}
+	now := time.Now()
+	lookupErr = errors.New("no such host")
+	r.round(now)
+	if h := n.Health(); h.LastError == nil || h.Members != 1 {
+		t.Errorf("without a name: %+v", h)
+	}
+	ips, lookupErr = []string{"127.0.0.1"}, nil
+	r.round(now)
+	if h := n.Health(); h.LastError != nil || h.Members != 3 {
+		t.Errorf("with a name: %+v", h)
+	}
+	if r.warn {
+		t.Error("it would not warn when it is alone again")
+	}
+}
+
+// An address that leads to a member which advertises another is not tried in
+// every round: each exchanges the states of all members.
+func TestRejoinPauses(t *testing.T) {
+	a := start(t, authConfig("a"))
+	front, tries := forward(t, a.Addr())
+	host, port, _ := net.SplitHostPort(front)
+	n := start(t, nodeConfig("n"))
+	r := rejoiner{c: n, seeds: []seed{{host, port}}, lookup: net.DefaultResolver.LookupHost}
+	now := time.Now()
+	for _, s := range []struct {
+		after time.Duration
+		want  int64
+	}{{0, 1}, {0, 1}, {5 * n.cfg.Rejoin, 1}, {6 * n.cfg.Rejoin, 2}, {7 * n.cfg.Rejoin, 2}} {
+		r.round(now.Add(s.after))
+		if got := tries.Load(); got != s.want {
+			t.Errorf("%v after the first: %d tries, want %d", s.after, got, s.want)
+		}
+	}
+	if h := n.Health(); h.Members != 2 || h.LastError != nil {
+		t.Errorf("health %+v", h)
+	}
+	// Alone again, it tries at once.
+	n.remove("a")
+	r.round(now.Add(8 * n.cfg.Rejoin))
+	if got := tries.Load(); got != 3 {
+		t.Errorf("alone: %d tries, want 3", got)
+	}
+}
+
+// forward returns an address that leads to another, and counts who takes it.
+func forward(t *testing.T, to string) (string, *atomic.Int64) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tries atomic.Int64
+	var wg sync.WaitGroup
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			tries.Add(1)
+			wg.Go(func() {
+				defer in.Close()
+				out, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				wg.Go(func() { _, _ = io.Copy(out, in) })
+				_, _ = io.Copy(in, out)
+			})
+		}
+	})
+	return ln.Addr().String(), &tries
+}

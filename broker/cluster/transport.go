@@ -1,0 +1,64 @@
+package cluster
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// dialTimeout is less than memberlist's own, because members to join are tried
+// one after another.
+const dialTimeout = 3 * time.Second
+
+// transport is memberlist's, but what it dials ends with ctx: nobody waits for
+// a dead peer when this member closes.
+type transport struct {
+	*memberlist.NetTransport
+	ctx context.Context
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	d := net.Dialer{Timeout: min(timeout, dialTimeout)}
+	conn, err := d.DialContext(t.ctx, "tcp", a.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return &boundConn{conn, context.AfterFunc(t.ctx, func() { conn.Close() })}, nil
+}
+
+type boundConn struct {
+	net.Conn
+	unbind func() bool
+}
+
+func (c *boundConn) Close() error {
+	c.unbind()
+	return c.Conn.Close()
+}
+
+// abandon shuts the transport down when there is no memberlist that takes what
+// comes in, which it waits for.
+func (t *transport) abandon() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = t.Shutdown()
+	}()
+	for {
+		select {
+		case <-t.PacketCh():
+		case conn := <-t.StreamCh():
+			conn.Close()
+		case <-done:
+			return
+		}
+	}
+}

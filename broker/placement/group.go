@@ -1,0 +1,138 @@
+package placement
+
+import (
+	"sort"
+	"time"
+)
+
+// regionKey names the nodes of one region in a pool.
+type regionKey struct{ pool, region string }
+
+// group is the nodes of a pool, or of one region in it, as of the last refresh.
+type group struct {
+	members []*node
+	open    []candidate // those eligible
+	upTo    []uint64    // upTo[i] is the capacity of open[0..i]
+	boosted []int       // indices in open of the underfull
+	cursor  int         // whose turn among boosted it is
+}
+
+// candidate is an eligible node of a group.
+type candidate struct {
+	n *node
+	// handicap is added to the estimate of an underfull node when it competes
+	// with the others. It stands as if at their mean, and so gets as many as
+	// any other does, beside its boosted picks; by its true load it would get
+	// every session there is, and an empty node must not be flooded.
+	handicap float64
+}
+
+func (c candidate) key(perOwn float64) float64 {
+	return (c.n.estimate(perOwn) + c.handicap + 1) / float64(c.n.capacity)
+}
+
+func (g *group) reset() {
+	g.members, g.open, g.upTo, g.boosted = g.members[:0], g.open[:0], g.upTo[:0], g.boosted[:0]
+}
+
+func (g *group) add(n *node, open bool) {
+	g.members = append(g.members, n)
+	if !open {
+		return
+	}
+	before := uint64(0)
+	if len(g.upTo) > 0 {
+		before = g.upTo[len(g.upTo)-1]
+	}
+	g.open = append(g.open, candidate{n: n})
+	g.upTo = append(g.upTo, before+uint64(n.capacity))
+}
+
+// The two kinds of group that a node is in.
+const (
+	inPool = iota
+	inRegion
+)
+
+// nearMean is the part of the bound under the mean within which a node that was
+// underfull has caught up. Were it let go at the bound itself, it would get all
+// arrivals until it has caught up.
+const nearMean = 0.2
+
+// weigh finds the underfull: those under the mean by the part of it, and by
+// more sessions than could be an error of the estimate.
+func (g *group) weigh(kind int, perOwn, part float64) {
+	var load, capacity float64
+	for _, c := range g.open {
+		load += c.n.estimate(perOwn)
+		capacity += float64(c.n.capacity)
+	}
+	if capacity == 0 {
+		return
+	}
+	mean := load / capacity
+	for i, c := range g.open {
+		n, own := c.n, float64(c.n.capacity)
+		bound := part * mean * own
+		if n.underfull[kind] {
+			bound *= nearMean
+		}
+		est := n.estimate(perOwn)
+		n.underfull[kind] = mean*own-est > max(bound, 2*perOwn)
+		if n.underfull[kind] {
+			g.boosted = append(g.boosted, i)
+			load -= est
+			capacity -= own
+		}
+	}
+	mean = load / capacity // of the others; there are some, for not all can be under the mean
+	for _, i := range g.boosted {
+		c := &g.open[i]
+		c.handicap = max(0, mean*float64(c.n.capacity)-c.n.estimate(perOwn))
+	}
+}
+
+// draw returns an eligible node at random, by capacity.
+func (g *group) draw(x uint64) candidate {
+	return g.open[sort.Search(len(g.upTo), func(i int) bool { return g.upTo[i] > x })]
+}
+
+// refresh brings the groups up to date with the nodes.
+func (l *Least) refresh(at time.Duration) {
+	l.stale = false
+	for _, g := range l.pools {
+		g.reset()
+	}
+	for _, g := range l.regions {
+		g.reset()
+	}
+	for _, n := range l.sorted {
+		n.pending.advance(at)
+		open := l.level(n, at) == eligible
+		groupOf(l.pools, n.peer.Pool).add(n, open)
+		if n.peer.Region != "" {
+			groupOf(l.regions, regionKey{n.peer.Pool, n.peer.Region}).add(n, open)
+		}
+	}
+	settle(l, inPool, l.pools)
+	settle(l, inRegion, l.regions)
+}
+
+func groupOf[K comparable](groups map[K]*group, k K) *group {
+	g := groups[k]
+	if g == nil {
+		g = &group{}
+		groups[k] = g
+	}
+	return g
+}
+
+func settle[K comparable](l *Least, kind int, groups map[K]*group) {
+	for k, g := range groups {
+		if len(g.members) == 0 {
+			delete(groups, k)
+			continue
+		}
+		g.weigh(kind, l.perOwn, l.cfg.Underfull)
+	}
+}

@@ -1,0 +1,108 @@
+package placement
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// node is what a broker knows of a node. Times are since the policy's start.
+type node struct {
+	peer     proto.Peer
+	report   proto.Report
+	reported bool // report is one of this generation
+
+	// What the newest word of the node says, gossip's or its own.
+	state    proto.NodeState
+	capacity uint32
+	live     uint32
+	heard    time.Duration // when it was said
+
+	since     time.Duration // when this start of the node was first seen
+	previous  *uint64       // generation before, whose late messages are passed over
+	suspended time.Duration // until when
+	pending   pending
+
+	tokens    float64 // boosted picks it may be given now
+	underfull [2]bool // whether it is underfull in its pool and in its region
+}
+
+// began makes the node a new start of itself: nothing of the one before holds.
+func (n *node) began(at time.Duration, p proto.Peer) {
+	*n = node{peer: p, previous: n.previous, since: at, pending: pending{head: int64(at / bucketWidth)}}
+	n.told(at, p.State, p.Capacity, p.Live)
+}
+
+func (n *node) told(at time.Duration, state proto.NodeState, capacity, live uint32) {
+	n.state, n.capacity, n.live, n.heard = state, capacity, live, at
+}
+
+// supersedes notes whether a message of the generation is news of another
+// start of the node; late is one of the start before.
+func (n *node) supersedes(generation uint64) (yes, late bool) {
+	switch {
+	case generation == n.peer.Generation:
+		return false, false
+	case n.previous != nil && generation == *n.previous:
+		return false, true
+	}
+	old := n.peer.Generation
+	n.previous = &old
+	return true, false
+}
+
+// estimate is how many sessions the node holds or will, when each session of
+// this broker under way stands for perOwn of everybody's.
+func (n *node) estimate(perOwn float64) float64 {
+	return float64(n.live) + float64(n.pending.sum)*perOwn
+}
+
+// A level says how much must be overlooked to send a session to a node. Those
+// before levelFull are given up one after another, when there is no node
+// without, rather than refuse a session.
+type level uint8
+
+const (
+	eligible  level = iota
+	silent          // its load was told too long ago
+	suspended       // it failed lately
+	crowded         // the estimate says full; what is known for certain does not
+	full            // known to be full
+	notReady        // it takes no sessions
+)
+
+// level must be called with pending advanced to at.
+func (l *Least) level(n *node, at time.Duration) level {
+	switch {
+	case n.state == proto.StateFull:
+		return full
+	case n.state != proto.StateReady:
+		return notReady
+	case uint64(n.live)+uint64(n.pending.sum) >= uint64(n.capacity):
+		return full
+	case n.estimate(l.perOwn)+1 > float64(n.capacity):
+		return crowded
+	case at < n.suspended:
+		return suspended
+	case at-n.heard >= l.cfg.ReportAge:
+		return silent
+	}
+	return eligible
+}
+
+func (l *Least) why(n *node, at time.Duration) string {
+	switch l.level(n, at) {
+	case silent:
+		return fmt.Sprintf("no report for %v", (at - n.heard).Truncate(100*time.Millisecond))
+	case suspended:
+		return fmt.Sprintf("suspended after failures for another %v", (n.suspended - at).Truncate(100*time.Millisecond))
+	case crowded:
+		return fmt.Sprintf("full, counting the sessions under way: about %.0f of %d", n.estimate(l.perOwn), n.capacity)
+	case full:
+		return fmt.Sprintf("full: %d of %d, %d under way", n.live, n.capacity, n.pending.sum)
+	case notReady:
+		return n.state.String()
+	}
+	return ""
+}

@@ -1,0 +1,324 @@
+package placement
+
+import (
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// The simulation runs many policies against many nodes in steps of a
+// millisecond: clients arrive at brokers, connect some time later or never,
+// stay for a while; nodes report with a delay. It measures the highest
+// utilisation over the mean.
+
+// chooser is what the simulation asks for a node: one policy a broker, or the
+// oracle.
+type chooser interface {
+	pick(s *sim, exclude int) int // -1 when refused
+}
+
+type simNode struct {
+	id         string
+	capacity   int
+	live       int
+	flying     int // picked and going to land, known to the oracle alone
+	dead       bool
+	generation uint64
+	landed     []uint64 // by broker
+	landedAll  uint64
+	seq        uint64
+	told       int // live as of the last report
+	toldAt     int
+	arrivals   int // landed in the current second
+	peak       int // most landed in a second
+}
+
+type landing struct{ node, broker int }
+
+type delivery struct {
+	broker int
+	report proto.Report
+}
+
+type sim struct {
+	rng     *rand.Rand
+	nodes   []*simNode
+	brokers []*Least // nil entries when the oracle decides
+	weights []float64
+	by      chooser
+
+	// The course of things.
+	rate    func(ms int) float64 // logins a second
+	stay    float64              // mean stay in seconds
+	abandon float64              // part that never connects
+	connect func() int           // ms from pick to landing
+	lag     func(broker int) int // ms a report takes
+	at      map[int]func(s *sim) // what happens when
+
+	ms       int
+	landings map[int][]landing
+	reports  map[int][]delivery
+	now      time.Time
+
+	refused   int     // by a broker or a full node
+	misplaced int     // sent to a dead node
+	worst     float64 // highest max/mean since reset
+	last      float64
+}
+
+func newSim(seed uint64, nodes, brokers, capacity int, fill func(r *rand.Rand) float64) *sim {
+	r := rand.New(rand.NewPCG(seed, 1))
+	s := &sim{
+		rng: r, stay: 600, abandon: 0.05, rate: func(int) float64 { return 0 },
+		connect:  func() int { return 50 + r.IntN(450) },
+		lag:      func(int) int { return 1 + r.IntN(20) },
+		at:       map[int]func(*sim){},
+		landings: map[int][]landing{}, reports: map[int][]delivery{},
+		now: time.Unix(1_700_000_000, 0),
+	}
+	for range brokers {
+		s.weights = append(s.weights, 1)
+	}
+	for range nodes {
+		s.add(capacity, int(fill(r)*float64(capacity)))
+	}
+	s.rate = func(int) float64 { return float64(s.live()) / s.stay / (1 - s.abandon) }
+	return s
+}
+
+func (s *sim) live() (n int) {
+	for _, x := range s.nodes {
+		n += x.live
+	}
+	return n
+}
+
+func (s *sim) add(capacity, live int) *simNode {
+	n := &simNode{
+		id: "n" + strconv.Itoa(len(s.nodes)), capacity: capacity, live: live,
+		landed: make([]uint64, len(s.weights)), told: live, toldAt: s.ms - s.rng.IntN(1000), generation: 1,
+	}
+	s.nodes = append(s.nodes, n)
+	for _, b := range s.brokers {
+		b.Update(s.now, n.peer())
+	}
+	return n
+}
+
+func (n *simNode) peer() proto.Peer {
+	return proto.Peer{
+		ID: n.id, Role: proto.RoleNode, State: proto.StateReady, Capacity: uint32(n.capacity),
+		Live: uint32(n.live), Generation: n.generation,
+	}
+}
+
+// policies puts a Least with each broker; blind ones forget at once what they
+// sent.
+type policies struct {
+	cfg   Config
+	blind bool
+}
+
+func (p policies) start(s *sim) {
+	s.brokers = nil
+	for i := range s.weights {
+		l := NewLeast(p.cfg, rand.New(rand.NewPCG(uint64(i), s.rng.Uint64())), s.now)
+		l.SetBrokers(len(s.weights))
+		for _, n := range s.nodes {
+			if !n.dead {
+				l.Update(s.now, n.peer())
+			}
+		}
+		s.brokers = append(s.brokers, l)
+	}
+}
+
+func (p policies) pick(s *sim, exclude int) int {
+	b := s.broker()
+	h := Hints{}
+	if exclude >= 0 {
+		h.Exclude = s.nodes[exclude].id
+	}
+	id, err := s.brokers[b].Pick(s.now, h)
+	if err != nil {
+		return -1
+	}
+	if p.blind {
+		s.brokers[b].Cancel(s.now, id)
+	}
+	n, _ := strconv.Atoi(id[1:])
+	s.send(n, b)
+	return n
+}
+
+// oracle knows every node exactly, and what is under way from everybody.
+type oracle struct{}
+
+func (oracle) pick(s *sim, exclude int) int {
+	best, least := -1, math.MaxFloat64
+	for i, n := range s.nodes {
+		key := float64(n.live+n.flying+1) / float64(n.capacity)
+		if i != exclude && !n.dead && n.live+n.flying < n.capacity && key < least {
+			best, least = i, key
+		}
+	}
+	if best >= 0 {
+		s.send(best, s.broker())
+	}
+	return best
+}
+
+func (s *sim) broker() int {
+	var sum float64
+	for _, w := range s.weights {
+		sum += w
+	}
+	x := s.rng.Float64() * sum
+	for i, w := range s.weights {
+		if x -= w; x < 0 {
+			return i
+		}
+	}
+	return len(s.weights) - 1
+}
+
+// send lets a client go to a node, who may never arrive.
+func (s *sim) send(node, broker int) {
+	if s.rng.Float64() < s.abandon {
+		return
+	}
+	s.nodes[node].flying++
+	at := s.ms + max(1, s.connect())
+	s.landings[at] = append(s.landings[at], landing{node, broker})
+}
+
+func (s *sim) place(exclude int) {
+	if s.by.pick(s, exclude) < 0 {
+		s.refused++
+	}
+}
+
+// run goes on for so long.
+func (s *sim) run(by chooser, seconds float64) {
+	if p, ok := by.(policies); ok && s.brokers == nil {
+		p.start(s)
+	}
+	s.by = by
+	for end := s.ms + int(seconds*1000); s.ms < end; {
+		s.ms++
+		s.now = s.now.Add(time.Millisecond)
+		s.step()
+	}
+}
+
+func (s *sim) step() {
+	if f := s.at[s.ms]; f != nil {
+		f(s)
+	}
+	for range s.poisson(s.rate(s.ms) / 1000) {
+		s.place(-1)
+	}
+	for _, l := range s.landings[s.ms] {
+		s.land(l)
+	}
+	delete(s.landings, s.ms)
+	for _, d := range s.reports[s.ms] {
+		s.brokers[d.broker].Report(s.now, d.report)
+	}
+	delete(s.reports, s.ms)
+	for i, b := range s.brokers {
+		if (s.ms+7*i)%100 == 0 {
+			b.Tick(s.now)
+		}
+	}
+	if s.ms%50 == 0 {
+		s.nodesStep()
+	}
+	if s.ms%1000 == 0 {
+		for _, n := range s.nodes {
+			n.peak, n.arrivals = max(n.peak, n.arrivals), 0
+		}
+	}
+}
+
+func (s *sim) land(l landing) {
+	n := s.nodes[l.node]
+	n.flying--
+	switch {
+	case n.dead:
+		s.misplaced++
+		s.place(l.node)
+	case n.live >= n.capacity:
+		s.refused++
+	default:
+		n.live++
+		n.landed[l.broker]++
+		n.landedAll++
+		n.arrivals++
+	}
+}
+
+// nodesStep lets clients leave, nodes report, and takes the measure.
+func (s *sim) nodesStep() {
+	var most, live, capacity float64
+	for _, n := range s.nodes {
+		if n.dead {
+			continue
+		}
+		n.live = max(0, n.live-s.poisson(float64(n.live)*0.05/s.stay))
+		moved := n.live - n.told
+		if s.ms-n.toldAt >= 1000 || max(moved, -moved)*100 >= n.capacity {
+			s.report(n)
+		}
+		most = max(most, float64(n.live)/float64(n.capacity))
+		live += float64(n.live)
+		capacity += float64(n.capacity)
+	}
+	s.last = most * capacity / max(live, 1)
+	s.worst = max(s.worst, s.last)
+}
+
+func (s *sim) report(n *simNode) {
+	n.seq++
+	n.told, n.toldAt = n.live, s.ms
+	for b := range s.brokers {
+		at := s.ms + max(1, s.lag(b))
+		s.reports[at] = append(s.reports[at], delivery{b, proto.Report{
+			ID: n.id, Generation: n.generation, Seq: n.seq, State: proto.StateReady, Capacity: uint32(n.capacity),
+			Live: uint32(n.live), Landed: n.landed[b], LandedAll: n.landedAll,
+		}})
+	}
+}
+
+// kill ends a node; its clients come back within two seconds. Membership is
+// told six seconds later.
+func (s *sim) kill(i int) {
+	n := s.nodes[i]
+	n.dead = true
+	for range n.live {
+		at := s.ms + 1 + s.rng.IntN(2000)
+		n.flying++
+		s.landings[at] = append(s.landings[at], landing{i, 0})
+	}
+	s.misplaced -= n.live
+	n.live = 0
+	s.at[s.ms+6000] = func(s *sim) {
+		for _, b := range s.brokers {
+			b.Remove(n.id)
+		}
+	}
+}
+
+func (s *sim) poisson(mean float64) int {
+	if mean > 50 {
+		return max(0, int(math.Round(mean+math.Sqrt(mean)*s.rng.NormFloat64())))
+	}
+	k := 0
+	for p := s.rng.Float64(); p > math.Exp(-mean); p *= s.rng.Float64() {
+		k++
+	}
+	return k
+}

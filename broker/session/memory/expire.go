@@ -1,0 +1,51 @@
+package memory
+
+import "time"
+
+// add adds the entry and makes room by dropping some that have expired.
+// s.mu is held.
+func (s *Store) add(e *entry, now time.Time) {
+	if old := s.entries[e.ID]; old != nil { // expired, or it would have been found
+		s.drop(old)
+	}
+	if e.older = s.users[e.User]; e.older != nil {
+		e.older.newer = e
+	}
+	s.users[e.User] = e
+	s.entries[e.ID] = e
+	sweep(s.entries, func(_ string, e *entry) {
+		if !now.Before(e.expires) {
+			s.drop(e)
+		}
+	})
+}
+
+// drop forgets the entry. s.mu is held.
+func (s *Store) drop(e *entry) {
+	delete(s.entries, e.ID)
+	if e.older != nil {
+		e.older.newer = e.newer
+	}
+	switch {
+	case e.newer != nil:
+		e.newer.older = e.older
+	case e.older != nil:
+		s.users[e.User] = e.older
+	default:
+		delete(s.users, e.User)
+	}
+}
+
+// sweep shows f a few members of the map, others each time: iteration begins
+// at a random place. Called for each addition, it keeps what has expired a
+// small part of the whole without ever taking long.
+func sweep[K comparable, V any](m map[K]V, f func(K, V)) {
+	const few = 8
+	i := 0
+	for k, v := range m {
+		if i++; i > few {
+			return
+		}
+		f(k, v)
+	}
+}

@@ -1,0 +1,97 @@
+package memory_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/broker/session/memory"
+	"github.com/usher-broker/usher/broker/session/sessiontest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStore(t *testing.T) {
+	sessiontest.Run(t, func(t *testing.T) (session.Store, func(time.Duration)) {
+		c := &clock{t: time.Now()}
+		s := memory.New(c.now)
+		t.Cleanup(func() { _ = s.Close() })
+		return s, c.pass
+	})
+}
+
+// clock is a clock that stands still until time is passed.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// What has expired makes room although nobody asks for it.
+func TestExpiredRecordsMakeRoom(t *testing.T) {
+	c := &clock{t: time.Now()}
+	s := memory.New(c.now)
+	fill(t, s, 50_000, time.Minute)
+	before := heap()
+	for range 10 {
+		c.pass(2 * time.Minute)
+		fill(t, s, 50_000, time.Minute)
+	}
+	if grown := float64(heap()) / float64(before); grown > 2 {
+		t.Errorf("after ten generations of sessions the heap is %.1f times what it was after one", grown)
+	}
+	runtime.KeepAlive(s)
+}
+
+func TestBytesPerRecord(t *testing.T) {
+	const n, bound = 100_000, 500
+	before := heap()
+	s := memory.New(time.Now)
+	fill(t, s, n, time.Hour)
+	per := (heap() - before) / n
+	t.Logf("%d bytes per record", per)
+	if per > bound {
+		t.Errorf("%d bytes per record, at most %d", per, bound)
+	}
+	runtime.KeepAlive(s)
+}
+
+// fill creates n sessions, each of another user, as a login does.
+func fill(t *testing.T, s session.Store, n int, ttl time.Duration) {
+	t.Helper()
+	for i := range n {
+		user := fmt.Sprintf("user-%d", i)
+		r := session.Record{
+			ID: session.NewID(user), User: user, Node: "node-1", Pool: "default", Region: "eu",
+			Ext: json.RawMessage(`{"rank":3}`),
+		}
+		if _, err := s.Create(t.Context(), session.NewRequest(), r, ttl); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what finalizers let go of
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

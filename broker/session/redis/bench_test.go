@@ -1,0 +1,56 @@
+package redis_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/broker/session/redis"
+	"github.com/usher-broker/usher/broker/session/redistest"
+)
+
+// A login and what follows: one transition of each kind.
+func BenchmarkLogin(b *testing.B) {
+	s, err := redis.Open(redistest.Start(b).URL(), redis.Options{Timeout: patience})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	ctx := b.Context()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r := record(session.NewRequest())
+			l := session.Lease{ID: r.ID, Node: r.Node, Epoch: 1}
+			if _, err := s.Create(ctx, session.NewRequest(), r, time.Minute); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := s.Attach(ctx, l, "stream", time.Minute); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// The renewal of all sessions of a full node.
+func BenchmarkRenew10000(b *testing.B) {
+	server := redistest.Start(b)
+	s, err := redis.Open(server.URL(), redis.Options{Timeout: patience})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	records, ttls := make([]session.Record, 10_000), make([]time.Duration, 10_000)
+	for i := range records {
+		records[i], ttls[i] = record(fmt.Sprint("user-", i)), time.Hour
+		records[i].Epoch, records[i].State, records[i].Created = 1, session.Attached, time.Now()
+		records[i].Stream, records[i].Ext = session.NewRequest(), []byte(`{"rank":3}`)
+	}
+	for b.Loop() {
+		for _, err := range s.Renew(b.Context(), records, ttls) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

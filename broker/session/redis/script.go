@@ -1,0 +1,66 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// A script is one step of the store: Redis runs nothing else meanwhile.
+type script struct{ source, sha string }
+
+var (
+	//go:embed record.lua
+	recordLua string
+	//go:embed create.lua
+	createLua string
+	//go:embed reassign.lua
+	reassignLua string
+	//go:embed attach.lua
+	attachLua string
+	//go:embed renew.lua
+	renewLua string
+	//go:embed end.lua
+	endLua string
+	//go:embed sessions.lua
+	sessionsLua string
+	//go:embed group.lua
+	groupLua string
+)
+
+var (
+	createScript   = newScript(recordLua + createLua)
+	reassignScript = newScript(recordLua + reassignLua)
+	attachScript   = newScript(recordLua + attachLua)
+	renewScript    = newScript(recordLua + renewLua)
+	endScript      = newScript(recordLua + endLua)
+	sessionsScript = newScript(sessionsLua)
+	groupScript    = newScript(groupLua)
+)
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source)) // the name that Redis gives it
+	return script{source: source, sha: hex.EncodeToString(sum[:])}
+}
+
+// cached is the command that runs the script if the server has it: a server
+// that was restarted, or is new in the cluster, answers NOSCRIPT.
+func (s script) cached(ctx context.Context, key string, args []any) *once {
+	return s.command(ctx, "evalsha", s.sha, key, args)
+}
+
+// whole is the command that brings the script along.
+func (s script) whole(ctx context.Context, key string, args []any) *once {
+	return s.command(ctx, "eval", s.source, key, args)
+}
+
+func (script) command(ctx context.Context, name, what, key string, args []any) *once {
+	return newCommand(ctx, append([]any{name, what, 1, key}, args...)...)
+}
+
+// unknown reports whether the server did not have the script, and so did
+// nothing.
+func unknown(err error) bool { return goredis.HasErrorPrefix(err, "NOSCRIPT") }

@@ -1,0 +1,244 @@
+package redis_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/broker/session/redis"
+	"github.com/usher-broker/usher/broker/session/redistest"
+)
+
+// A server that forgot the scripts, as each does in a restart, is given them
+// again; what was asked for is done once.
+func TestScriptsThatWereFlushed(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	c := client(t, server.Addr())
+	r := record("ada")
+	steps := []func() (session.Record, error){
+		func() (session.Record, error) { return s.Create(t.Context(), "r1", r, time.Hour) },
+		func() (session.Record, error) { return s.Reassign(t.Context(), "r2", r.ID, 1, "node-2", time.Hour) },
+		func() (session.Record, error) {
+			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", time.Hour)
+		},
+		func() (session.Record, error) {
+			now, _ := s.Get(t.Context(), r.ID)
+			return now, s.Renew(t.Context(), []session.Record{now}, []time.Duration{time.Hour})[0]
+		},
+		func() (session.Record, error) {
+			list, err := s.Sessions(t.Context(), "ada", 1)
+			if len(list) != 1 {
+				return session.Record{}, fmt.Errorf("%d sessions: %w", len(list), err)
+			}
+			return list[0], err
+		},
+		func() (session.Record, error) {
+			_, err := s.Group(t.Context(), "g", "node-1", "", time.Hour)
+			return session.Record{Epoch: 2}, err
+		},
+		func() (session.Record, error) { return s.End(t.Context(), r.ID, 4001, time.Hour) },
+	}
+	for i, step := range steps {
+		if err := c.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := step()
+		if want := uint64(min(i+1, 2)); err != nil || got.Epoch != want {
+			t.Errorf("step %d: epoch %d, want %d, error %v", i, got.Epoch, want, err)
+		}
+	}
+}
+
+// A retry whose first try arrived after all, many times over.
+func TestRetriedRequestActsOnce(t *testing.T) {
+	server := redistest.Start(t)
+	r := record("ada")
+	for i := range 5 { // each try from another process
+		s := open(t, server.URL(), redis.Options{Timeout: patience})
+		got, err := s.Create(t.Context(), "create", r, time.Hour)
+		if err != nil || got.Epoch != 1 {
+			t.Fatalf("try %d: %+v, %v", i, got, err)
+		}
+	}
+	for i := range 5 {
+		s := open(t, server.URL(), redis.Options{Timeout: patience})
+		got, err := s.Reassign(t.Context(), "move", r.ID, 1, fmt.Sprint("node-", i+2), time.Hour)
+		if err != nil || got.Epoch != 2 || got.Node != "node-2" {
+			t.Fatalf("try %d: %+v, %v", i, got, err)
+		}
+	}
+}
+
+// What is no record gives an error, whatever it is, and a renewal replaces it.
+func TestCorruptRecords(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	c := client(t, server.Addr())
+	r := record("ada")
+	tag, _ := session.TagOf(r.ID)
+	key := "usher:{" + tag + "}:session:" + r.ID
+	whole := strings.Fields("user ada node node-1 epoch 1 state assigned reason 0 created 1 changed 1")
+	for name, put := range map[string][]any{
+		"a string":         {"set", key, "x"},
+		"a list":           {"rpush", key, "x"},
+		"a strange hash":   {"hset", key, "x", "y"},
+		"a strange state":  corrupt(key, whole, "state", "asleep"),
+		"an epoch of text": corrupt(key, whole, "epoch", "one"),
+		"a negative epoch": corrupt(key, whole, "epoch", "-1"),
+		"an endless epoch": corrupt(key, whole, "epoch", strings.Repeat("9", 30)),
+		"a strange reason": corrupt(key, whole, "reason", "70000"),
+		"a strange time":   corrupt(key, whole, "created", "1e9"),
+		"no owner":         corrupt(key, whole, "node", ""),
+		"no user":          corrupt(key, whole, "user", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for op, f := range map[string]func() (session.Record, error){
+				"get":      func() (session.Record, error) { return s.Get(t.Context(), r.ID) },
+				"reassign": func() (session.Record, error) { return s.Reassign(t.Context(), "r", r.ID, 7, "node-2", time.Hour) },
+				"attach": func() (session.Record, error) {
+					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", time.Hour)
+				},
+			} {
+				if err := c.Del(t.Context(), key).Err(); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Do(t.Context(), put...).Err(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f(); !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("%s: %v", op, err)
+				}
+			}
+			if err := s.Ping(t.Context()); err != nil {
+				t.Errorf("the rest of the store: %v", err)
+			}
+		})
+	}
+	t.Run("restored", func(t *testing.T) {
+		for _, put := range [][]any{{"set", key, "x"}, {"hset", key, "x", "y"}} {
+			if err := errors.Join(c.Del(t.Context(), key).Err(), c.Do(t.Context(), put...).Err()); err != nil {
+				t.Fatal(err)
+			}
+			live := r
+			live.Epoch, live.State, live.Created = 4, session.Attached, time.Now()
+			if err := s.Renew(t.Context(), []session.Record{live}, []time.Duration{time.Hour})[0]; err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.Get(t.Context(), r.ID); err != nil || got.Epoch != 4 {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
+	})
+}
+
+// corrupt is the command that stores the record with another value of a field.
+func corrupt(key string, whole []string, field, value string) []any {
+	cmd := []any{"hset", key}
+	for _, s := range whole {
+		cmd = append(cmd, s)
+	}
+	return append(cmd, field, value)
+}
+
+// Sessions that a store has lost come back in any order, and have their places.
+func TestRestoredSessionsAreListedByAge(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	var ids []string
+	for _, age := range []time.Duration{1, 3, 2} {
+		r := record("ada")
+		r.Epoch, r.State, r.Created = 1, session.Attached, time.Now().Add(-age*time.Hour)
+		ids = append(ids, r.ID)
+		if err := s.Renew(t.Context(), []session.Record{r}, []time.Duration{time.Hour})[0]; err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.Sessions(t.Context(), "ada", 10)
+	if err != nil || len(list) != 3 || list[0].ID != ids[1] || list[1].ID != ids[2] || list[2].ID != ids[0] {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// The index of a user who never asks for the list stays small all the same,
+// and goes with the last session.
+func TestIndexStaysSmall(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	c := client(t, server.Addr())
+	index := "usher:{" + session.Tag("ada") + "}:user:ada"
+	if _, err := s.Create(t.Context(), "r", record("ada"), 10*time.Hour); err != nil { // keeps the index
+		t.Fatal(err)
+	}
+	for range 10 {
+		for range 50 {
+			if _, err := s.Create(t.Context(), session.NewRequest(), record("ada"), time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		age(t, c, 2*time.Minute)
+	}
+	if n, err := c.ZCard(t.Context(), index).Result(); err != nil || n > 150 {
+		t.Errorf("of 501 sessions one lives, and the index has %d (%v)", n, err)
+	}
+	age(t, c, 11*time.Hour)
+	if n, err := c.DBSize(t.Context()).Result(); err != nil || n != 0 {
+		t.Errorf("%d keys are left (%v)", n, err)
+	}
+}
+
+// A tombstone is kept, and not listed.
+func TestEndedSessionLeavesTheIndex(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	r, err := s.Create(t.Context(), "r", record("ada"), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.End(t.Context(), r.ID, 4001, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := client(t, server.Addr()).Keys(t.Context(), "*").Result(); err != nil || len(keys) != 1 {
+		t.Errorf("keys %q, %v", keys, err)
+	}
+}
+
+// The server's own clock forgets too.
+func TestExpiry(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	r := record("ada")
+	start := time.Now()
+	if _, err := s.Create(t.Context(), "r", r, 300*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, err := s.Get(t.Context(), r.ID)
+		if errors.Is(err, session.ErrNotFound) {
+			break
+		}
+		if err != nil || time.Since(start) > again {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if d := time.Since(start); d < 300*time.Millisecond {
+		t.Errorf("forgotten after %v", d)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	server := redistest.Start(t)
+	seen := new(calls)
+	s := open(t, server.URL(), redis.Options{Timeout: patience, Observe: seen.observe})
+	_, _ = s.Get(t.Context(), session.NewID("ada"))
+	_ = s.Ping(t.Context())
+	all := seen.all()
+	if len(all) != 2 || all[0].op != "get" || !errors.Is(all[0].err, session.ErrNotFound) || all[0].d <= 0 ||
+		all[1].op != "ping" || all[1].err != nil {
+		t.Errorf("observed %+v", all)
+	}
+}

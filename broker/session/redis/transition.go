@@ -1,0 +1,135 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+)
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+	if _, ok := session.TagOf(r.ID); !ok || r.User == "" || r.Node == "" {
+		return session.Record{}, errors.New("session: record without a valid id, user or node")
+	}
+	if !ofUser(r.ID, r.User) {
+		return session.Record{}, errors.New("session: the id was made for another user")
+	}
+	args := append([]any{request, "node", r.Node, "stream", r.Stream}, fields(r)...)
+	return s.transition(ctx, "create", createScript, r.ID, ttl, args...)
+}
+
+// ofUser reports whether the id has the user's tag. An index and its records
+// lie in one slot only if they have the same.
+func ofUser(id, user string) bool {
+	tag, ok := session.TagOf(id)
+	return ok && tag == session.Tag(user)
+}
+
+// Get implements session.Store.
+func (s *Store) Get(ctx context.Context, id string) (session.Record, error) {
+	tag, ok := session.TagOf(id)
+	if !ok {
+		return session.Record{}, session.ErrNotFound
+	}
+	var r session.Record
+	err := s.do(ctx, "get", func(ctx context.Context) error {
+		cmd := newCommand(ctx, "hgetall", sessionKey(tag, id))
+		_ = s.client.Process(ctx, cmd) // cmd has the error
+		hash, err := cmd.Slice()
+		if err != nil {
+			return err
+		}
+		if len(hash) == 0 {
+			return session.ErrNotFound
+		}
+		if r, err = record(id, hash); err != nil {
+			return fmt.Errorf("%w: %w", errCorrupt, err)
+		}
+		if r.State == session.Ended {
+			return session.ErrEnded
+		}
+		return nil
+	})
+	return r, err
+}
+
+// Reassign implements session.Store.
+func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
+	if node == "" || epoch == math.MaxUint64 {
+		return session.Record{}, errors.New("session: reassignment to no node, or beyond the last epoch")
+	}
+	return s.transition(ctx, "reassign", reassignScript, id, ttl, request, formatEpoch(epoch), formatEpoch(epoch+1), node)
+}
+
+// Attach implements session.Store.
+func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream)
+}
+
+// End implements session.Store.
+func (s *Store) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "end", endScript, id, ttl, int(reason))
+}
+
+// transition runs a script on the record with the id.
+func (s *Store) transition(ctx context.Context, op string, sc script, id string, ttl time.Duration, args ...any) (session.Record, error) {
+	tag, ok := session.TagOf(id)
+	if !ok {
+		return session.Record{}, session.ErrNotFound
+	}
+	args = append([]any{id, milliseconds(ttl)}, args...)
+	var r session.Record
+	err := s.do(ctx, op, func(ctx context.Context) error {
+		reply, err := s.run(ctx, sc, sessionKey(tag, id), args).Slice()
+		if err != nil {
+			return err
+		}
+		r, err = outcomeOf(id, reply)
+		return err
+	})
+	return r, err
+}
+
+// run runs a script, which the server may have to be given first.
+func (s *Store) run(ctx context.Context, sc script, key string, args []any) *once {
+	cmd := sc.cached(ctx, key, args)
+	if err := s.client.Process(ctx, cmd); unknown(err) {
+		cmd = sc.whole(ctx, key, args)
+		_ = s.client.Process(ctx, cmd) // cmd has the error
+	}
+	return cmd
+}
+
+// outcomeOf reads the reply of a script: a word, and for most words a record.
+func outcomeOf(id string, reply []any) (session.Record, error) {
+	if len(reply) == 0 {
+		return session.Record{}, fmt.Errorf("%w: empty reply", errCorrupt)
+	}
+	var answer error
+	switch word, _ := reply[0].(string); word {
+	case "ok":
+	case "absent":
+		return session.Record{}, session.ErrNotFound
+	case "exists":
+		return session.Record{}, session.ErrExists
+	case "ended":
+		answer = session.ErrEnded
+	case "moved":
+		answer = session.ErrMoved
+	default:
+		return session.Record{}, fmt.Errorf("%w: record %s: %q", errCorrupt, id, word)
+	}
+	if len(reply) == 1 {
+		return session.Record{}, answer
+	}
+	hash, _ := reply[1].([]any)
+	r, err := record(id, hash)
+	if err != nil {
+		return session.Record{}, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return r, answer
+}

@@ -1,0 +1,77 @@
+package sessiontest
+
+import (
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+)
+
+var endTests = []test{
+	{"End leaves a tombstone with the reason", func(f *fixture) {
+		want := f.attached()
+		r, err := f.End(f.Context(), want.ID, code, long)
+		f.must(err)
+		if r.Changed.Before(want.Changed) {
+			f.Errorf("changed %v, before that %v", r.Changed, want.Changed)
+		}
+		want.State, want.Reason, want.Changed = session.Ended, code, r.Changed
+		f.same(r, want)
+		f.unchanged(want)
+	}},
+	{"End whatever the epoch", func(f *fixture) {
+		r := f.create()
+		_, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
+		f.must(err)
+		over, err := f.End(f.Context(), r.ID, code, long)
+		f.must(err)
+		if over.Epoch != 2 || over.Node != "node-2" {
+			f.Errorf("ended %+v", over)
+		}
+	}},
+	{"End again: the first reason stays, and no error", func(f *fixture) {
+		want := f.ended()
+		again, err := f.End(f.Context(), want.ID, code2, long)
+		f.must(err)
+		f.same(again, want)
+		f.unchanged(want)
+	}},
+	{"End again does not lengthen or shorten the tombstone", func(f *fixture) {
+		for _, ttl := range []time.Duration{time.Second, 10 * long} {
+			r := f.create()
+			_, err := f.End(f.Context(), r.ID, code, 10*time.Minute)
+			f.must(err)
+			_, err = f.End(f.Context(), r.ID, code2, ttl)
+			f.must(err)
+			f.advance(9 * time.Minute)
+			f.is(errOf(f.Get(f.Context(), r.ID)), session.ErrEnded)
+			f.advance(2 * time.Minute)
+			f.is(errOf(f.Get(f.Context(), r.ID)), session.ErrNotFound)
+		}
+	}},
+	{"End of no session: ErrNotFound", func(f *fixture) {
+		_, err := f.End(f.Context(), session.NewID(f.user), code, long)
+		f.is(err, session.ErrNotFound)
+	}},
+	{"End by many at once: one reason, for all", func(f *fixture) {
+		r := f.create()
+		var got [16]session.Record
+		atOnce(len(got), func(i int) {
+			var err error
+			if got[i], err = f.End(f.Context(), r.ID, session.Reason(4500+i), long); err != nil {
+				f.Error(err)
+			}
+		})
+		for i := range got {
+			f.same(got[i], got[0])
+		}
+		f.unchanged(got[0])
+	}},
+	{"End keeps other reasons of an application", func(f *fixture) {
+		r := f.create()
+		_, err := f.End(f.Context(), r.ID, 4999, long)
+		f.must(err)
+		if got := f.get(r.ID).Reason; got != 4999 {
+			f.Errorf("reason %d", got)
+		}
+	}},
+}

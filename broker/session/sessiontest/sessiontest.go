@@ -1,0 +1,174 @@
+// Package sessiontest is the one suite that every session.Store must pass: a
+// test for each sentence of the interface, and a random walk beside a model.
+package sessiontest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// Open returns a store and what makes time pass for it. Advance must let
+// every ttl run down by d; it need not move the clock that Created and Changed
+// are read from. The store may hold sessions of other tests, which use users
+// of their own. Open closes the store when the test ends.
+type Open func(t *testing.T) (store session.Store, advance func(d time.Duration))
+
+// Run runs the suite.
+func Run(t *testing.T, open Open) {
+	for _, group := range [][]test{
+		createTests, getTests, reassignTests, attachTests, renewTests, endTests,
+		sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
+	} {
+		for _, c := range group {
+			t.Run(c.name, func(t *testing.T) {
+				store, advance := open(t)
+				c.run(&fixture{T: t, Store: store, advance: advance, user: newUser()})
+			})
+		}
+	}
+}
+
+type test struct {
+	name string
+	run  func(*fixture)
+}
+
+// fixture is a store under test and a user that no other test has.
+type fixture struct {
+	*testing.T
+	session.Store
+	advance func(time.Duration)
+	user    string
+}
+
+const (
+	long  = time.Hour // a ttl that no test outlives
+	code  = proto.CloseKicked
+	code2 = proto.CloseSessionEnded
+)
+
+func newUser() string { return "ada-" + rand.Text() }
+
+// draft returns a record with everything set that Create takes.
+func (f *fixture) draft() session.Record {
+	return session.Record{
+		ID: session.NewID(f.user), User: f.user, Node: "node-1",
+		Pool: "ranked", Region: "eu", Group: "match-1", Ext: []byte(`{"level": 3}`),
+	}
+}
+
+// create returns a new session of the fixture's user, at epoch 1 of node-1.
+func (f *fixture) create() session.Record {
+	f.Helper()
+	r, err := f.Create(f.Context(), session.NewRequest(), f.draft(), long)
+	f.must(err)
+	return r
+}
+
+// attached returns a new session that node-1 serves with stream-1.
+func (f *fixture) attached() session.Record {
+	f.Helper()
+	r := f.create()
+	_, err := f.Attach(f.Context(), lease(r), "stream-1", long)
+	f.must(err)
+	return f.get(r.ID)
+}
+
+// ended returns a new session that is over.
+func (f *fixture) ended() session.Record {
+	f.Helper()
+	r, err := f.End(f.Context(), f.create().ID, code, long)
+	f.must(err)
+	return r
+}
+
+func lease(r session.Record) session.Lease {
+	return session.Lease{ID: r.ID, Node: r.Node, Epoch: r.Epoch}
+}
+
+// get returns the record, alive or ended.
+func (f *fixture) get(id string) session.Record {
+	f.Helper()
+	r, err := f.Get(f.Context(), id)
+	if !errors.Is(err, session.ErrEnded) {
+		f.must(err)
+	}
+	return r
+}
+
+func (f *fixture) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+// is fails the test unless the error is want, which may be nil.
+func (f *fixture) is(err, want error) {
+	f.Helper()
+	if !errors.Is(err, want) {
+		f.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+// same fails the test unless both records say the same.
+func (f *fixture) same(got, want session.Record) {
+	f.Helper()
+	if diff := difference(got, want); diff != "" {
+		f.Fatalf("%s\n got %+v\nwant %+v", diff, got, want)
+	}
+}
+
+// unchanged fails the test unless the store holds exactly want.
+func (f *fixture) unchanged(want session.Record) {
+	f.Helper()
+	f.same(f.get(want.ID), want)
+}
+
+// difference returns the name of the first field that differs. Times are the
+// same when they are the same instant.
+func difference(a, b session.Record) string {
+	switch {
+	case !a.Created.Equal(b.Created):
+		return "Created"
+	case !a.Changed.Equal(b.Changed):
+		return "Changed"
+	case string(a.Ext) != string(b.Ext):
+		return "Ext"
+	}
+	a.Created, a.Changed, a.Ext = b.Created, b.Changed, nil
+	b.Ext = nil
+	if as, bs := fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b); as != bs {
+		return "a field"
+	}
+	return ""
+}
+
+// atOnce runs n calls of do at the same time and waits for them.
+func atOnce(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			do(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+}
+
+// cancelled returns a context that is over.
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

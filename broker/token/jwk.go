@@ -1,0 +1,124 @@
+package token
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// maxSetBytes bounds a JWK Set, from wherever it comes.
+const maxSetBytes = 1 << 20
+
+// jwk is a JSON Web Key for Ed25519 (RFC 8037).
+type jwk struct {
+	Type      string `json:"kty"`
+	Curve     string `json:"crv"`
+	ID        string `json:"kid"`
+	Algorithm string `json:"alg,omitempty"`
+	Use       string `json:"use,omitempty"`
+	X         string `json:"x"`           // the public key
+	D         string `json:"d,omitempty"` // the private key; never published
+	Made      int64  `json:"iat,omitempty"`
+}
+
+type jwkSet struct {
+	Keys []json.RawMessage `json:"keys"`
+}
+
+// each calls f for every key of the set that is meant to sign tokens; keys of
+// other kinds may stand beside them. It is an error when there is none.
+func eachKey(set []byte, f func(jwk, ed25519.PublicKey) error) error {
+	if len(set) > maxSetBytes {
+		return fmt.Errorf("a key set of more than %d bytes", maxSetBytes)
+	}
+	var s jwkSet
+	if err := json.Unmarshal(set, &s); err != nil {
+		return fmt.Errorf("not a JWK Set: %w", withoutInput(err))
+	}
+	seen := make(map[string]bool)
+	for i, raw := range s.Keys {
+		var k jwk
+		if err := json.Unmarshal(raw, &k); err != nil {
+			return fmt.Errorf("key %d: %w", i, withoutInput(err))
+		}
+		if k.Type != "OKP" || k.Curve != "Ed25519" || k.Use != "" && k.Use != "sig" || k.Algorithm != "" && k.Algorithm != proto.TokenAlg {
+			continue
+		}
+		public, err := decodeKey(k.X, ed25519.PublicKeySize)
+		switch {
+		case err != nil:
+			return fmt.Errorf("key %d: x: %w", i, err)
+		case k.ID == "" || len(k.ID) > maxKidBytes:
+			return fmt.Errorf("key %d: its kid must have 1 to %d bytes", i, maxKidBytes)
+		case seen[k.ID]:
+			return fmt.Errorf("key %d: kid %q twice", i, k.ID)
+		}
+		seen[k.ID] = true
+		if err := f(k, public); err != nil {
+			return fmt.Errorf("key %q: %w", k.ID, err)
+		}
+	}
+	if len(seen) == 0 {
+		return errors.New("no Ed25519 key for signatures in it")
+	}
+	return nil
+}
+
+// withoutInput drops from an error of encoding/json what it may quote of the
+// input, which may be a private key.
+func withoutInput(err error) error {
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("wrong JSON at byte %d", e.Offset)
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%q has the wrong type", e.Field)
+	}
+	return errors.New("wrong JSON")
+}
+
+func decodeKey(s string, size int) ([]byte, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, errors.New("not base64url without padding")
+	}
+	if len(b) != size {
+		return nil, fmt.Errorf("%d bytes, not %d", len(b), size)
+	}
+	return b, nil
+}
+
+// newJWK returns the key with its RFC 7638 thumbprint as id.
+func newJWK(private ed25519.PrivateKey, made time.Time) jwk {
+	x := base64.RawURLEncoding.EncodeToString(private.Public().(ed25519.PublicKey))
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
+	return jwk{
+		Type: "OKP", Curve: "Ed25519", Algorithm: proto.TokenAlg, Use: "sig",
+		ID:   base64.RawURLEncoding.EncodeToString(sum[:]),
+		X:    x,
+		D:    base64.RawURLEncoding.EncodeToString(private.Seed()),
+		Made: made.Unix(),
+	}
+}
+
+// private returns the private key. It must belong to the public one: signing
+// with a pair that does not match gives the private key away.
+func (k jwk) private(public ed25519.PublicKey) (ed25519.PrivateKey, error) {
+	if k.D == "" {
+		return nil, errors.New("has no private part (d)")
+	}
+	seed, err := decodeKey(k.D, ed25519.SeedSize)
+	if err != nil {
+		return nil, fmt.Errorf("d: %w", err)
+	}
+	private := ed25519.NewKeyFromSeed(seed)
+	if !public.Equal(private.Public()) {
+		return nil, errors.New("its private part does not belong to its public part")
+	}
+	return private, nil
+}
