@@ -1,0 +1,205 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// Broker gives sessions to nodes. Its methods may be called concurrently.
+type Broker struct {
+	cfg   Config
+	log   *slog.Logger
+	store session.Store
+	hooks Hooks
+
+	mu      sync.Mutex // guards what follows
+	policy  *placement.Least
+	nodes   map[string]*node
+	placers map[string]bool // the members that place, this one included
+
+	orders   orders
+	suspects *suspects
+}
+
+// New returns a broker that knows no node yet. Feed it the events of the
+// cluster, call Run beside it, and Close it in the end.
+func New(cfg Config) (*Broker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{
+		cfg: cfg, log: cfg.Logger, store: cfg.Store, hooks: cfg.Hooks,
+		policy: cfg.Placement, nodes: map[string]*node{}, placers: map[string]bool{cfg.Issuer: true},
+		orders: newOrders(cfg), suspects: newSuspects(),
+	}, nil
+}
+
+// Close gives up the commands and probes that are under way and waits until
+// they are.
+func (b *Broker) Close() {
+	b.orders.close()
+	b.suspects.close()
+}
+
+// Assign opens a session for a user and says where its client goes. The errors
+// are ErrInvalid, ErrNoSigner, placement.ErrNoCapacity, placement.ErrNoNodes and
+// session.ErrUnavailable, each wrapped. After an error there is no session, or,
+// if the store was unavailable, at most one that nobody knows of and that is
+// forgotten after the time for attaching.
+func (b *Broker) Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error) {
+	a, err := b.assign(ctx, req)
+	b.hooks.Assigned(resultOf(err))
+	return a, err
+}
+
+func (b *Broker) assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error) {
+	if b.cfg.Signer == nil {
+		return proto.Assignment{}, ErrNoSigner
+	}
+	r, err := newRecord(req)
+	if err != nil {
+		return proto.Assignment{}, err
+	}
+	to, err := b.choose(ctx, r, "")
+	if err != nil {
+		return proto.Assignment{}, err
+	}
+	r.Node = to.id
+	r, err = b.store.Create(ctx, session.NewRequest(), r, b.cfg.AssignTTL)
+	if err != nil {
+		b.unpick(to)
+		return proto.Assignment{}, fmt.Errorf("opening a session: %w", err)
+	}
+	return b.ticket(r, to)
+}
+
+// Reassign says where the client of a session goes now: to the node that has
+// it, while that may keep it, or else to another, and then the session has
+// moved. The claims must be authentic; they may have expired. unreachable is
+// the id of the node that the client could not attach to, or "".
+//
+// Of several who ask at once, one moves the session and all are told the same.
+// The errors are those of Assign, and session.ErrNotFound and session.ErrEnded.
+func (b *Broker) Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error) {
+	a, reason, err := b.reassign(ctx, c, unreachable)
+	b.hooks.Reassigned(resultOf(err), reason)
+	return a, err
+}
+
+func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, Reason, error) {
+	if b.cfg.Signer == nil {
+		return proto.Assignment{}, "", ErrNoSigner
+	}
+	r, err := b.store.Get(ctx, c.Session)
+	if err == nil && r.User != c.User { // no token of ours says so
+		err = session.ErrNotFound
+	}
+	if err != nil {
+		return proto.Assignment{}, "", fmt.Errorf("finding the session: %w", err)
+	}
+	owner, reason := b.judge(r, unreachable)
+	if reason == Stayed {
+		return b.answer(r, owner, Stayed)
+	}
+	if reason == Unreachable {
+		b.suspect(owner)
+	}
+	to, err := b.choose(ctx, r, unreachable)
+	if noRoom(err) && owner.id != "" {
+		return b.answer(r, owner, OnlyOne)
+	}
+	if noRoom(err) && unreachable != "" { // better a node that may be reached by now than none
+		to, err = b.choose(ctx, r, "")
+	}
+	if err != nil {
+		return proto.Assignment{}, "", err
+	}
+	return b.move(ctx, r, to, reason)
+}
+
+// move gives the session to another node, unless somebody else has done so
+// since r was read: then it follows.
+func (b *Broker) move(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
+	if to.id == r.Node { // it came back, or is ready again, after it was judged
+		b.unpick(to)
+		return b.answer(r, to, Stayed)
+	}
+	now, err := b.store.Reassign(ctx, session.NewRequest(), r.ID, r.Epoch, to.id, b.cfg.AssignTTL)
+	if err != nil {
+		b.unpick(to)
+		if !errors.Is(err, session.ErrMoved) {
+			return proto.Assignment{}, "", fmt.Errorf("moving the session: %w", err)
+		}
+		winner, ok := b.find(now.Node)
+		if !ok { // a broker that knows more has placed it; gossip will tell
+			return proto.Assignment{}, "", fmt.Errorf("the session moved to %q, whose address is not known here yet: %w", now.Node, placement.ErrNoNodes)
+		}
+		return b.answer(now, winner, Followed)
+	}
+	b.log.Info("session moved", "session", r.ID, "user", r.User, "from", r.Node, "to", now.Node, "epoch", now.Epoch, "reason", string(reason))
+	b.tell(r.Node, proto.Command{Op: proto.OpMoved, Session: r.ID, Epoch: now.Epoch})
+	return b.answer(now, to, reason)
+}
+
+// End ends a session everywhere; the client's connection closes with the code.
+// That it is over already is no error. It does not wait for the node. The
+// errors are session.ErrNotFound and session.ErrUnavailable, wrapped.
+func (b *Broker) End(ctx context.Context, sid string, code proto.CloseCode) error {
+	err := b.end(ctx, sid, code)
+	b.hooks.Ended(resultOf(err))
+	return err
+}
+
+func (b *Broker) end(ctx context.Context, sid string, code proto.CloseCode) error {
+	if _, ok := session.TagOf(sid); !ok {
+		return fmt.Errorf("ending the session: %w", session.ErrNotFound)
+	}
+	r, err := b.store.End(ctx, sid, code, b.cfg.TokenTTL+tombstoneSpare)
+	if err != nil {
+		return fmt.Errorf("ending the session: %w", err)
+	}
+	b.tell(r.Node, proto.Command{Op: proto.OpEnd, Session: r.ID, Code: r.Reason})
+	return nil
+}
+
+func (b *Broker) answer(r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
+	a, err := b.ticket(r, to)
+	if err != nil {
+		return proto.Assignment{}, "", err
+	}
+	return a, reason, nil
+}
+
+// ticket is what the client of the session is told: where to go, and the token
+// that opens the door there.
+func (b *Broker) ticket(r session.Record, to target) (proto.Assignment, error) {
+	now := b.cfg.Now()
+	expires := now.Add(b.cfg.TokenTTL).Truncate(time.Second)
+	token, err := b.cfg.Signer.Sign(proto.Claims{
+		Issuer: b.cfg.Issuer, Audience: proto.TokenAudience,
+		User: r.User, Session: r.ID, Node: to.id, Epoch: r.Epoch,
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(),
+		ID: rand.Text(), Ext: r.Ext,
+	})
+	if err != nil {
+		return proto.Assignment{}, fmt.Errorf("signing a token: %w", err)
+	}
+	return proto.Assignment{
+		Token: token, TokenExpiresAt: expires.UTC(), Session: r.ID, User: r.User,
+		Node: proto.NodeAddress{ID: to.id, URL: to.url},
+	}, nil
+}
+
+func noRoom(err error) bool {
+	return errors.Is(err, placement.ErrNoCapacity) || errors.Is(err, placement.ErrNoNodes)
+}

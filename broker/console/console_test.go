@@ -1,0 +1,245 @@
+package console_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/console"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+func TestRoles(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	for _, tc := range []struct {
+		method, path, body string
+		may                string
+	}{
+		{"GET", "/v1/nodes", "", "viewer operator"},
+		{"GET", "/v1/nodes/node-1", "", "viewer operator"},
+		{"GET", "/v1/users/ada/sessions", "", "viewer operator backend"},
+		{"GET", "/v1/sessions/" + sid, "", "viewer operator backend"},
+		{"DELETE", "/v1/sessions/" + sid, "", "operator backend"},
+		{"POST", "/v1/assignments", `{"user":"ada"}`, "backend"},
+	} {
+		for _, role := range console.Roles {
+			w := h.do(h.request(role, tc.method, tc.path, tc.body))
+			if may := strings.Contains(tc.may, string(role)); may != (w.Code < 300) || !may && w.Code != http.StatusForbidden {
+				t.Errorf("%s %s as %s: %d", tc.method, tc.path, role, w.Code)
+			}
+		}
+	}
+	if len(h.broker.ended) != 1 || h.broker.assigned.User != "ada" {
+		t.Errorf("ended %v, assigned %+v", h.broker.ended, h.broker.assigned)
+	}
+}
+
+func TestNodes(t *testing.T) {
+	h := newHouse(t)
+	var got struct{ Nodes []json.RawMessage }
+	h.get(console.Viewer, "/v1/nodes", &got)
+	want := []string{
+		`{"id":"node-1","url":"wss://n1.example/v1/connect","region":"eu","pool":"default","state":"full","capacity":2000,"live":20,"attached":19,"pending":3,"estimate":26,"report_age_ms":430,"eligible":true,"version":"v1"}`,
+		`{"id":"a/b c","pool":"vip","state":"draining","capacity":5,"live":3,"attached":1,"pending":0,"estimate":0,"report_age_ms":0,"eligible":false,"why":"draining"}`,
+	}
+	if len(got.Nodes) != 2 || string(got.Nodes[0]) != want[0] || string(got.Nodes[1]) != want[1] {
+		t.Errorf("got  %s\nwant %s", got.Nodes, want)
+	}
+	for path, want := range map[string]string{"/v1/nodes/node-1": want[0], "/v1/nodes/a%2Fb%20c": want[1]} {
+		if w := h.do(h.request(console.Viewer, "GET", path, "")); w.Body.String() != want+"\n" {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	h.broker.views = nil
+	if w := h.do(h.request(console.Viewer, "GET", "/v1/nodes", "")); w.Body.String() != `{"nodes":[]}`+"\n" {
+		t.Errorf("without nodes: %s", w.Body)
+	}
+	for _, path := range []string{"/v1/nodes/node-1", "/v1/nodes/", "/v1/nodes/a/b"} {
+		if w := h.do(h.request(console.Viewer, "GET", path, "")); w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	h := newHouse(t)
+	first, second := h.broker.sessions[0].ID, h.broker.sessions[1].ID
+	want := []string{
+		`{"id":"` + first + `","user":"ada","node":"node-1","epoch":1,"state":"assigned","pool":"default","created":"2026-01-02T02:04:05.000006Z","changed":"2026-01-02T02:04:05.000006Z"}`,
+		`{"id":"` + second + `","user":"ada","node":"node-1","epoch":2,"state":"attached","stream":"Q7ZK","pool":"vip","region":"eu","group":"match","created":"2026-01-02T02:04:05.000006Z","changed":"2026-01-02T02:04:06.000006Z"}`,
+	}
+	for path, want := range map[string]string{
+		"/v1/users/ada/sessions":  `{"more":false,"sessions":[` + want[0] + "," + want[1] + "]}",
+		"/v1/users/none/sessions": `{"more":false,"sessions":[]}`,
+		"/v1/sessions/" + first:   want[0],
+		"/v1/sessions/" + second:  want[1],
+	} {
+		if w := h.do(h.request(console.Viewer, "GET", path, "")); w.Body.String() != want+"\n" {
+			t.Errorf("%s: %d\ngot  %swant %s", path, w.Code, w.Body, want)
+		}
+	}
+}
+
+func TestSessionsOfOddUsers(t *testing.T) {
+	h := newHouse(t)
+	for user, path := range map[string]string{
+		"a/b":   "/v1/users/a%2Fb/sessions",
+		"ä €":   "/v1/users/%C3%A4%20%E2%82%AC/sessions",
+		"..":    "/v1/users/%2e%2e/sessions",
+		"a%2Fb": "/v1/users/a%252Fb/sessions",
+		"50%/x": "/v1/users/50%25%2Fx/sessions",
+	} {
+		h.broker.sessions = []session.Record{{
+			ID: session.NewID(user), User: user, Node: "n", Epoch: 1, State: session.Assigned, Pool: "default", Created: born, Changed: born,
+		}}
+		var got struct{ Sessions []struct{ User string } }
+		h.get(console.Viewer, path, &got)
+		if len(got.Sessions) != 1 || got.Sessions[0].User != user {
+			t.Errorf("%s: %+v", path, got)
+		}
+	}
+}
+
+func TestManySessions(t *testing.T) {
+	h := newHouse(t)
+	for n, more := range map[int]bool{100: false, 101: true, 150: true} {
+		h.broker.sessions = make([]session.Record, n)
+		for i := range h.broker.sessions {
+			h.broker.sessions[i] = session.Record{
+				ID: session.NewID("ada"), User: "ada", Node: "n", Epoch: 1, State: session.Assigned, Pool: "default", Created: born, Changed: born,
+			}
+		}
+		var got struct {
+			Sessions []struct{ ID string }
+			More     bool
+		}
+		h.get(console.Viewer, "/v1/users/ada/sessions", &got)
+		if len(got.Sessions) != 100 || got.More != more || got.Sessions[99].ID != h.broker.sessions[99].ID {
+			t.Errorf("of %d: %d, more %v", n, len(got.Sessions), got.More)
+		}
+	}
+}
+
+func TestSessionThatIsOver(t *testing.T) {
+	h := newHouse(t)
+	r := &h.broker.sessions[0]
+	r.State, r.Reason = session.Ended, proto.CloseKicked
+	var got struct {
+		State  string
+		Reason int
+	}
+	h.get(console.Viewer, "/v1/sessions/"+r.ID, &got)
+	if got.State != "ended" || got.Reason != 4002 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestAssign(t *testing.T) {
+	h := newHouse(t)
+	w := h.do(h.request(console.Backend, "POST", "/v1/assignments",
+		` {"user":"ada","placement":{"region":"eu","pool":"vip","group":"g"},"ext":{"rank": 3}} `))
+	var a proto.Assignment
+	decode(t, w, &a)
+	if w.Code != 200 || a.User != "ada" || a.Node.ID != "node-1" || a.Token == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	got := h.broker.assigned
+	if got.User != "ada" || got.Placement != (proto.Placement{Region: "eu", Pool: "vip", Group: "g"}) || string(got.Ext) != `{"rank": 3}` {
+		t.Errorf("assigned %+v", got)
+	}
+	if h.broker.deadline <= 0 || h.broker.deadline > 800*time.Millisecond {
+		t.Errorf("the broker had %v", h.broker.deadline)
+	}
+	for name, value := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} {
+		if got := w.Header().Get(name); got != value {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	curl := h.request(console.Backend, "POST", "/v1/assignments", `{"user":"bob"}`)
+	curl.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if w := h.do(curl); w.Code != 200 || h.broker.assigned.User != "bob" {
+		t.Errorf("with curl -d: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestEndSession(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	w := h.do(h.request(console.Operator, "DELETE", "/v1/sessions/"+sid, ""))
+	if w.Code != http.StatusNoContent || h.broker.ended[sid] != proto.CloseKicked {
+		t.Errorf("%d %s, ended %v", w.Code, w.Body, h.broker.ended)
+	}
+	if w := h.do(h.request(console.Operator, "DELETE", "/v1/sessions/none", "")); w.Code != http.StatusNotFound {
+		t.Errorf("one there is not: %d", w.Code)
+	}
+}
+
+// Who changed what is written down, also when it came to nothing; who read
+// what is not.
+func TestAudit(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	h.do(h.request(console.Viewer, "GET", "/v1/sessions/"+sid, ""))
+	h.do(h.request(console.Backend, "POST", "/v1/assignments", `{"user":"bob"}`))
+	h.do(h.request(console.Operator, "DELETE", "/v1/sessions/"+sid, ""))
+	h.do(h.request(console.Viewer, "DELETE", "/v1/sessions/"+sid, ""))
+	h.do(h.request(console.Backend, "DELETE", "/v1/sessions/x%0ay", ""))
+	h.broker.err = session.ErrUnavailable
+	h.do(h.request(console.Backend, "POST", "/v1/assignments", `{"user":"bob"}`))
+	want := []string{
+		"assign the-backend backend ok bob node-1",
+		"end the-operator operator ok <nil> <nil>",
+		"end the-viewer viewer forbidden <nil> <nil>",
+		"end the-backend backend not_found <nil> <nil>",
+		"assign the-backend backend store_unavailable bob <nil>",
+	}
+	lines := h.audits()
+	if len(lines) != len(want) {
+		t.Fatalf("got %d lines: %v", len(lines), lines)
+	}
+	for i, l := range lines {
+		if got := fmt.Sprint(l["action"], " ", l["by"], " ", l["role"], " ", l["outcome"], " ", l["user"], " ", l["node"]); got != want[i] {
+			t.Errorf("line %d: %s, want %s", i, got, want[i])
+		}
+		if l["client"] != "127.0.0.1:40000" {
+			t.Errorf("line %d: client %v", i, l["client"])
+		}
+	}
+	if lines[1]["session"] != sid || lines[0]["session"] == nil {
+		t.Errorf("sessions %v and %v", lines[0]["session"], lines[1]["session"])
+	}
+	for role, key := range h.keys {
+		if strings.Contains(h.log.String(), key) {
+			t.Errorf("the key of role %s is in the log", role)
+		}
+	}
+	if strings.Contains(h.log.String(), "eyJ") {
+		t.Error("a token is in the log")
+	}
+}
+
+func TestMethods(t *testing.T) {
+	h := newHouse(t)
+	for path, want := range map[string]string{
+		"/v1/assignments": "POST", "/v1/nodes": "GET", "/v1/sessions/x": "GET, DELETE", "/v1/users/a%2Fb/sessions": "GET",
+	} {
+		w := h.do(h.request(console.Backend, "PUT", path, ""))
+		if got := w.Header().Get("Allow"); w.Code != http.StatusMethodNotAllowed || got != want {
+			t.Errorf("%s: %d, %q, want %q", path, w.Code, got, want)
+		}
+	}
+	if w := h.do(h.request("", "PUT", "/v1/nodes", "")); w.Code != http.StatusUnauthorized {
+		t.Errorf("without a key: %d", w.Code)
+	}
+	if w := h.do(h.request("", "GET", "/secret", "")); w.Code != http.StatusUnauthorized {
+		t.Errorf("no such path, without a key: %d", w.Code)
+	}
+}
+
+var _ console.Broker = (*broker.Broker)(nil)

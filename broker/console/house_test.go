@@ -1,0 +1,299 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/console"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+var loopback = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}
+
+// house is a private door with one key of each role.
+type house struct {
+	t       *testing.T
+	broker  *fakeBroker
+	handler http.Handler
+	keys    map[console.Role]string
+	log     *bytes.Buffer
+	spec    *spec
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, broker: newFakeBroker(), keys: map[console.Role]string{}, log: &bytes.Buffer{}, spec: readSpec(t)}
+	var lines []string
+	for _, role := range console.Roles {
+		key, line, err := console.NewKey(string(role), "the-"+string(role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.keys[role] = key
+		lines = append(lines, line)
+	}
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := console.OpenKeys(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.open(keys)
+	return h
+}
+
+// open makes the door anew, with other keys or with none.
+func (h *house) open(keys *console.Keys) {
+	h.t.Helper()
+	s, err := console.New(console.Config{
+		Broker: h.broker, Keys: keys, Listen: loopback, Logger: slog.New(slog.NewJSONHandler(h.log, nil)),
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.handler = s.Handler()
+}
+
+// request returns a request with the key of the role; "" for none.
+func (h *house) request(role console.Role, method, path, body string) *http.Request {
+	var rd io.Reader
+	if body != "" {
+		rd = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, "http://127.0.0.1:8081"+path, rd)
+	r.RemoteAddr = "127.0.0.1:40000"
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if role != "" {
+		r.Header.Set("Authorization", "Bearer "+h.keys[role])
+	}
+	return r
+}
+
+// do answers the request, and holds the answer to openapi.yaml.
+func (h *house) do(r *http.Request) *httptest.ResponseRecorder {
+	h.t.Helper()
+	w := httptest.NewRecorder()
+	h.handler.ServeHTTP(w, r)
+	h.spec.check(h.t, r, w)
+	return w
+}
+
+// get does a GET and decodes the answer.
+func (h *house) get(role console.Role, path string, v any) {
+	h.t.Helper()
+	w := h.do(h.request(role, "GET", path, ""))
+	if w.Code != http.StatusOK {
+		h.t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), v); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func problemOf(t *testing.T, w *httptest.ResponseRecorder) proto.Problem {
+	t.Helper()
+	var p proto.Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+	}
+	return p
+}
+
+// audits returns the audit lines so far.
+func (h *house) audits() []map[string]any {
+	h.t.Helper()
+	var lines []map[string]any
+	for line := range strings.Lines(h.log.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			h.t.Fatal(err)
+		}
+		if m["msg"] == "audit" {
+			lines = append(lines, m)
+		}
+	}
+	return lines
+}
+
+// fakeBroker answers from what it was given.
+type fakeBroker struct {
+	err      error // what everything that can fail returns
+	panics   bool  // of what cannot fail
+	views    []placement.NodeView
+	sessions []session.Record
+	assigned proto.AssignmentRequest
+	ended    map[string]proto.CloseCode
+	deadline time.Duration
+}
+
+var born = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("CET", 3600))
+
+func newFakeBroker() *fakeBroker {
+	peer := proto.Peer{
+		ID: "node-1", Role: proto.RoleNode, State: proto.StateReady, URL: "wss://n1.example/v1/connect",
+		Region: "eu", Pool: "default", Capacity: 1000, Live: 10, Generation: 1, Version: "v1",
+	}
+	return &fakeBroker{
+		ended: map[string]proto.CloseCode{},
+		views: []placement.NodeView{
+			{
+				Peer:   peer,
+				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19},
+				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Eligible: true,
+			},
+			{
+				Peer:   proto.Peer{ID: "a/b c", Role: proto.RoleNode, State: proto.StateDraining, Pool: "vip", Capacity: 5, Live: 2},
+				Report: proto.Report{ID: "a/b c", State: proto.StateReady, Capacity: 5, Live: 3, Attached: 1},
+				Why:    "draining",
+			},
+		},
+		sessions: []session.Record{{
+			ID: session.NewID("ada"), User: "ada", Node: "node-1", Epoch: 1, State: session.Assigned,
+			Pool: "default", Created: born, Changed: born,
+		}, {
+			ID: session.NewID("ada"), User: "ada", Node: "node-1", Epoch: 2, State: session.Attached, Stream: "Q7ZK",
+			Pool: "vip", Region: "eu", Group: "match", Ext: json.RawMessage(`{"secret":1}`), Created: born, Changed: born.Add(time.Second),
+		}},
+	}
+}
+
+func (b *fakeBroker) Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error) {
+	b.note(ctx)
+	b.assigned = req
+	if b.err != nil {
+		return proto.Assignment{}, b.err
+	}
+	return proto.Assignment{
+		Token: "eyJ.eyJ.sig", TokenExpiresAt: born.UTC(), Session: session.NewID(req.User), User: req.User,
+		Node: proto.NodeAddress{ID: "node-1", URL: "wss://n1.example/v1/connect"},
+	}, nil
+}
+
+func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode) error {
+	b.note(ctx)
+	if _, err := b.Session(ctx, sid); err != nil {
+		return err
+	}
+	b.ended[sid] = code
+	return nil
+}
+
+func (b *fakeBroker) Session(ctx context.Context, sid string) (session.Record, error) {
+	b.note(ctx)
+	if b.err != nil {
+		return session.Record{}, b.err
+	}
+	for _, r := range b.sessions {
+		if r.ID == sid {
+			if r.State == session.Ended {
+				return r, session.ErrEnded
+			}
+			return r, nil
+		}
+	}
+	return session.Record{}, session.ErrNotFound
+}
+
+func (b *fakeBroker) Sessions(ctx context.Context, user string, limit int) ([]session.Record, error) {
+	b.note(ctx)
+	if b.err != nil {
+		return nil, b.err
+	}
+	var list []session.Record
+	for _, r := range b.sessions {
+		if r.User == user && len(list) < limit {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+func (b *fakeBroker) Nodes() []placement.NodeView {
+	if b.panics {
+		panic("a bug")
+	}
+	return b.views
+}
+
+func (b *fakeBroker) Node(id string) (placement.NodeView, bool) {
+	for _, v := range b.Nodes() {
+		if v.Peer.ID == id {
+			return v, true
+		}
+	}
+	return placement.NodeView{}, false
+}
+
+func (b *fakeBroker) note(ctx context.Context) {
+	if d, ok := ctx.Deadline(); ok {
+		b.deadline = time.Until(d)
+	}
+}
+
+func decode(t *testing.T, w *httptest.ResponseRecorder, v any) {
+	t.Helper()
+	if err := json.Unmarshal(w.Body.Bytes(), v); err != nil {
+		t.Fatalf("%d %q: %v", w.Code, w.Body, err)
+	}
+}
+
+type readCloser struct{ io.Reader }
+
+func (readCloser) Close() error { return nil }
+
+// openLocal makes the door anew without keys.
+func (h *house) openLocal() { h.open(nil) }
+
+// lockOut makes the door anew with a key that nobody has, and uses up the
+// failures it answers one by one.
+func (h *house) lockOut() {
+	h.t.Helper()
+	_, line, err := console.NewKey("viewer", "nobody")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	path := filepath.Join(h.t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	keys, err := console.OpenKeys(path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.open(keys)
+	for range 100 {
+		if h.do(h.request(console.Viewer, "GET", "/v1/nodes", "")).Code == http.StatusTooManyRequests {
+			return
+		}
+	}
+	h.t.Fatal("never locked out")
+}
+
+// provokeInternal has the paths answered by a broker that panics.
+func (h *house) provokeInternal(paths ...string) {
+	h.t.Helper()
+	h.broker.panics = true
+	for _, path := range paths {
+		if w := h.do(h.request(console.Operator, "GET", path, "")); w.Code != http.StatusInternalServerError {
+			h.t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	h.broker.panics = false
+}

@@ -1,0 +1,66 @@
+package console
+
+import (
+	"math"
+	"net/http"
+
+	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/proto"
+)
+
+// nodeJSON is a node as it is shown; openapi.yaml says what the fields mean.
+type nodeJSON struct {
+	ID          string  `json:"id"`
+	URL         string  `json:"url,omitempty"`
+	Region      string  `json:"region,omitempty"`
+	Pool        string  `json:"pool"`
+	State       string  `json:"state"`
+	Capacity    uint32  `json:"capacity"`
+	Live        uint32  `json:"live"`
+	Attached    uint32  `json:"attached"`
+	Pending     int     `json:"pending"`
+	Estimate    float64 `json:"estimate"`
+	ReportAgeMS int64   `json:"report_age_ms"`
+	Eligible    bool    `json:"eligible"`
+	Why         string  `json:"why,omitempty"`
+	Version     string  `json:"version,omitempty"`
+}
+
+// showNode prefers the node's own report to gossip, which is coarser and
+// slower, except that a drain shows as soon as either tells of it.
+func showNode(v placement.NodeView) nodeJSON {
+	p := v.Peer
+	state, capacity, live := p.State, p.Capacity, p.Live
+	if v.Report.ID != "" {
+		capacity, live = v.Report.Capacity, v.Report.Live
+		if state != proto.StateDraining {
+			state = v.Report.State
+		}
+	}
+	return nodeJSON{
+		ID: p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
+		Capacity: capacity, Live: live, Attached: v.Report.Attached, Pending: v.Pending,
+		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
+		Eligible: v.Eligible, Why: v.Why, Version: p.Version,
+	}
+}
+
+func (s *Server) nodes(w http.ResponseWriter, _ *http.Request) *proto.Problem {
+	views := s.cfg.Broker.Nodes()
+	list := make([]nodeJSON, len(views))
+	for i, v := range views {
+		list[i] = showNode(v)
+	}
+	door.WriteJSON(w, map[string]any{"nodes": list})
+	return nil
+}
+
+func (s *Server) node(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	v, ok := s.cfg.Broker.Node(param(r, "id"))
+	if !ok {
+		return notFound("There is no such node; it never was, or it has left.")
+	}
+	door.WriteJSON(w, showNode(v))
+	return nil
+}

@@ -1,0 +1,223 @@
+package console_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/console"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
+)
+
+// spec is openapi.yaml, and which of its answers have been seen.
+type spec struct {
+	doc    *openapi3.T
+	router routers.Router
+	seen   map[string]bool // "operation status"
+}
+
+func readSpec(t *testing.T) *spec {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile("../../proto/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range doc.Paths.Map() {
+		item.Servers = nil // the tests have other addresses
+	}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &spec{doc: doc, router: router, seen: map[string]bool{}}
+}
+
+// check holds an answer to the specification; one to a path that is not in it,
+// to be a problem document.
+func (s *spec) check(t *testing.T, r *http.Request, w *httptest.ResponseRecorder) {
+	t.Helper()
+	route, params, err := s.route(r)
+	if err != nil {
+		name, ok := map[int]string{401: "InvalidToken", 404: "NotFound"}[w.Code]
+		if !ok {
+			t.Fatalf("%s %s, which there is not: %d", r.Method, r.URL, w.Code)
+		}
+		var body any
+		decode(t, w, &body)
+		if err := s.doc.Components.Schemas[name].Value.VisitJSON(body, openapi3.EnableJSONSchema2020()); err != nil {
+			t.Errorf("%s %s: %d, %v", r.Method, r.URL, w.Code, err)
+		}
+		return
+	}
+	s.see(route, w.Code)
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+		Status:                 w.Code, Header: w.Header(),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}
+	input.SetBodyBytes(w.Body.Bytes())
+	if err := openapi3filter.ValidateResponse(context.Background(), input); err != nil {
+		t.Errorf("%s %s: %d %s\n%v", r.Method, r.URL, w.Code, w.Body, err)
+	}
+	if w.Code == http.StatusNoContent && w.Body.Len() > 0 {
+		t.Errorf("%s %s: a body with 204", r.Method, r.URL)
+	}
+}
+
+// see notes an answer. One to a method that the path does not have is one of
+// all its operations.
+func (s *spec) see(route *routers.Route, status int) {
+	for _, o := range route.PathItem.Operations() {
+		if o == route.Operation || status == http.StatusMethodNotAllowed {
+			s.seen[fmt.Sprint(o.OperationID, " ", status)] = true
+		}
+	}
+}
+
+// route finds the operation of a request, for a method that its path does not
+// have any other.
+func (s *spec) route(r *http.Request) (*routers.Route, map[string]string, error) {
+	route, params, err := s.router.FindRoute(r)
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		if !errors.Is(err, routers.ErrMethodNotAllowed) {
+			break
+		}
+		other := r.Clone(r.Context())
+		other.Method = method
+		route, params, err = s.router.FindRoute(other)
+	}
+	return route, params, err
+}
+
+func TestSpecIsValid(t *testing.T) {
+	s := readSpec(t)
+	if !s.doc.IsOpenAPI31OrLater() {
+		t.Errorf("it is OpenAPI %s", s.doc.OpenAPI)
+	}
+	if err := s.doc.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A specification that takes anything would make the other tests worthless.
+func TestSpecNoticesDrift(t *testing.T) {
+	s := readSpec(t)
+	for name, v := range map[string]any{
+		"Problem":      map[string]any{"type": "urn:usher:problem:x", "title": "x", "status": 400.0},
+		"Forbidden":    map[string]any{"type": "urn:usher:problem:x", "title": "x", "status": 403.0, "code": "not_found"},
+		"Nodes":        map[string]any{"nodes": nil},
+		"Sessions":     map[string]any{"sessions": []any{}, "more": false, "next": "x"},
+		"Assignment":   map[string]any{"token": "x", "session": "s", "user": "ada", "node": map[string]any{"id": "n", "url": "ws://n"}},
+		"JWKSet":       map[string]any{"keys": []any{map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": strings.Repeat("x", 43), "d": "private"}}},
+		"LoginRequest": map[string]any{"credentials": map[string]any{}},
+	} {
+		if err := s.doc.Components.Schemas[name].Value.VisitJSON(v, openapi3.EnableJSONSchema2020()); err == nil {
+			t.Errorf("%s: %v passes", name, v)
+		}
+	}
+}
+
+// Every answer that the specification gives to the private operations is given,
+// and holds to it; and there is no other.
+func TestEveryAnswer(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	type op struct {
+		id, method, path, body string
+		role, other            console.Role // who may, and who may not
+	}
+	ops := []op{
+		{"assign", "POST", "/v1/assignments", `{"user":"ada"}`, console.Backend, console.Operator},
+		{"nodes", "GET", "/v1/nodes", "", console.Viewer, console.Backend},
+		{"node", "GET", "/v1/nodes/node-1", "", console.Operator, console.Backend},
+		{"userSessions", "GET", "/v1/users/ada/sessions", "", console.Viewer, ""},
+		{"session", "GET", "/v1/sessions/" + sid, "", console.Backend, ""},
+		{"endSession", "DELETE", "/v1/sessions/" + sid, "", console.Operator, console.Viewer},
+	}
+	for _, o := range ops {
+		h.do(h.request(o.role, o.method, o.path, o.body))
+		h.do(h.request("", o.method, o.path, o.body))
+		if o.other != "" {
+			h.do(h.request(o.other, o.method, o.path, o.body))
+		}
+		for _, err := range []error{
+			broker.ErrInvalid, session.ErrNotFound, session.ErrUnavailable, placement.ErrNoCapacity, placement.ErrNoNodes,
+			context.DeadlineExceeded, errors.New("a bug"),
+		} {
+			if !fits(o.id, err) {
+				continue
+			}
+			h.broker.err = fmt.Errorf("somewhere: %w", err)
+			h.do(h.request(o.role, o.method, o.path, o.body))
+			h.broker.err = nil
+		}
+		h.do(h.request(o.role, "PUT", o.path, ""))
+	}
+	h.do(h.request(console.Viewer, "GET", "/v1/nodes/none", ""))
+	h.do(h.request(console.Viewer, "GET", "/v1/nowhere", ""))
+
+	large := h.request(console.Backend, "POST", "/v1/assignments", strings.Repeat(" ", 16<<10)+"{}")
+	h.do(large)
+	form := h.request(console.Backend, "POST", "/v1/assignments", "{}")
+	form.Header.Set("Content-Type", "text/plain")
+	h.do(form)
+	slow := h.request(console.Backend, "POST", "/v1/assignments", "{}")
+	slow.Body = http.MaxBytesReader(nil, readCloser{iotest.ErrReader(os.ErrDeadlineExceeded)}, 10)
+	h.do(slow)
+	h.provokeInternal(ops[1].path, ops[2].path)
+	h.openLocal()
+	for _, o := range ops { // from elsewhere
+		r := h.request("", o.method, o.path, o.body)
+		r.RemoteAddr = "192.0.2.1:1"
+		h.do(r)
+	}
+	h.lockOut()
+	for _, o := range ops {
+		h.do(h.request("", o.method, o.path, o.body))
+	}
+
+	var missing []string
+	for path, item := range h.spec.doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			if !slices.Contains(operation.Tags, "private") {
+				continue
+			}
+			for status := range operation.Responses.Map() {
+				if !h.spec.seen[operation.OperationID+" "+status] {
+					missing = append(missing, method+" "+path+" "+status)
+				}
+			}
+		}
+	}
+	slices.Sort(missing)
+	if len(missing) > 0 {
+		t.Errorf("described and never given:\n%s", strings.Join(missing, "\n"))
+	}
+}
+
+// fits reports whether the broker could return the error from there.
+func fits(op string, err error) bool {
+	switch err {
+	case broker.ErrInvalid:
+		return op == "assign" || op == "userSessions"
+	case session.ErrNotFound:
+		return op == "session" || op == "endSession"
+	case placement.ErrNoCapacity, placement.ErrNoNodes:
+		return op == "assign"
+	}
+	return op != "nodes" && op != "node"
+}

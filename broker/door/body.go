@@ -1,0 +1,74 @@
+package door
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// ReadBody reads a body of at most proto.MaxBodyBytes that may be JSON. The
+// timeout is the one that ends the reading, for the problem to name.
+func ReadBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) ([]byte, *proto.Problem) {
+	if problem := checkContentType(r.Header); problem != nil {
+		return nil, problem
+	}
+	if r.ContentLength > proto.MaxBodyBytes {
+		return nil, TooLarge()
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, proto.MaxBodyBytes))
+	if err != nil {
+		return nil, readProblem(err, timeout)
+	}
+	return b, nil
+}
+
+func readProblem(err error, timeout time.Duration) *proto.Problem {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return TooLarge()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &proto.Problem{
+			Status: http.StatusRequestTimeout, Code: proto.ProblemInvalidRequest,
+			Detail: fmt.Sprintf("The body did not arrive within %s.", timeout),
+		}
+	}
+	return Invalid("The body was cut short.")
+}
+
+// checkContentType takes JSON, and what was not declared at all; that includes
+// the form type, which curl and others put on any body they are not told
+// about. The body is read as JSON in any case.
+func checkContentType(h http.Header) *proto.Problem {
+	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return Unsupported("Send the body without Content-Encoding.")
+	}
+	value := h.Get("Content-Type")
+	if value == "" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(value)
+	if err != nil || media != "application/json" && media != "application/x-www-form-urlencoded" {
+		return Unsupported("Send the body as application/json.")
+	}
+	if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
+		return Unsupported("Send the body in UTF-8.")
+	}
+	return nil
+}
+
+// WriteJSON answers with v, which nobody may keep: it may hold a token.
+func WriteJSON(w http.ResponseWriter, v any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_ = json.NewEncoder(w).Encode(v) // the caller may be gone
+}

@@ -1,0 +1,27 @@
+package door
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// Recover answers, by refuse, a request whose handler panics, and logs where.
+func Recover(log *slog.Logger, refuse func(http.ResponseWriter, *proto.Problem), next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler { // how a handler tells the server to hang up
+				panic(v)
+			}
+			log.Error("panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+			refuse(w, Internal())
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,73 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// Update takes in that a member joined or changed what it says of itself. It,
+// Leave and Report are events of the cluster.
+func (b *Broker) Update(p proto.Peer) {
+	now := b.cfg.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.Role.Places() {
+		b.placers[p.ID] = true
+		b.policy.SetBrokers(len(b.placers))
+	}
+	if p.Role != proto.RoleNode {
+		return
+	}
+	b.policy.Update(now, p)
+	n := b.nodes[p.ID]
+	if n == nil {
+		n = &node{heard: now}
+		b.nodes[p.ID] = n
+	}
+	n.update(now, p)
+}
+
+// Leave takes in that a member left or died.
+func (b *Broker) Leave(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.placers[id] && id != b.cfg.Issuer {
+		delete(b.placers, id)
+		b.policy.SetBrokers(len(b.placers))
+	}
+	b.policy.Remove(id)
+	delete(b.nodes, id)
+}
+
+// Report takes in a node's exact load.
+func (b *Broker) Report(r proto.Report) {
+	now := b.cfg.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.policy.Report(now, r)
+	if n := b.nodes[r.ID]; n != nil && n.report(now, r) {
+		b.clear(n, now)
+	}
+}
+
+// tick is how often the placement is told the time.
+const tick = 100 * time.Millisecond
+
+// Run keeps the placement up to date with the time until ctx ends, and returns
+// why it did.
+func (b *Broker) Run(ctx context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+			b.mu.Lock()
+			b.policy.Tick(b.cfg.Now())
+			b.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/broker/session/memory"
+	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/proto"
+)
+
+const issuer = "auth-1/8f3a"
+
+// house is a broker with all it needs: a store in memory, keys, and a cluster
+// that only takes notes.
+type house struct {
+	*broker.Broker
+	t        *testing.T
+	clock    *clock
+	store    *store
+	cluster  *cluster
+	verifier token.Verifier
+	counts   counts
+	probe    func(ctx context.Context, url string) error // nil: a node can be reached
+	seq      uint64
+}
+
+// newHouse returns a broker with ready nodes of those ids, in pool "default".
+func newHouse(t *testing.T, nodes ...string) *house {
+	t.Helper()
+	keys, err := token.NewKeySet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{t: t, clock: &clock{at: time.Now()}, cluster: &cluster{}}
+	h.store = &store{Store: memory.New(h.clock.now)}
+	h.verifier = token.Verifier{Keys: keys, Now: h.clock.now}
+	h.Broker, err = broker.New(broker.Config{
+		Issuer: issuer, Store: h.store, Signer: keys, Cluster: h.cluster,
+		Placement: placement.NewLeast(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), h.clock.now()),
+		Now:       h.clock.now, Hooks: h.counts.hooks(),
+		Probe: func(ctx context.Context, url string) error {
+			if h.probe == nil {
+				return nil
+			}
+			return h.probe(ctx, url)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		h.Close()
+		h.store.Close()
+	})
+	for _, id := range nodes {
+		h.join(id)
+	}
+	return h
+}
+
+// join makes a ready node with room for 1000 a member.
+func (h *house) join(id string, change ...func(*proto.Peer)) {
+	p := proto.Peer{
+		ID: id, Role: proto.RoleNode, State: proto.StateReady, URL: "wss://" + id + ".example/v1/connect",
+		Pool: proto.DefaultPool, Capacity: 1000, Generation: 1, Version: "v1",
+	}
+	for _, f := range change {
+		f(&p)
+	}
+	h.Update(p)
+}
+
+// says has a node of generation 1 report a state and a load.
+func (h *house) says(id string, state proto.NodeState, live uint32) {
+	h.seq++
+	h.Report(proto.Report{ID: id, Generation: 1, Seq: h.seq, State: state, Capacity: 1000, Live: live})
+}
+
+func (h *house) assign(req proto.AssignmentRequest) proto.Assignment {
+	h.t.Helper()
+	a, err := h.Assign(h.t.Context(), req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return a
+}
+
+func (h *house) claims(a proto.Assignment) proto.Claims {
+	h.t.Helper()
+	c, err := h.verifier.Verify(h.t.Context(), a.Token)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// back asks where the session of an assignment is now.
+func (h *house) back(a proto.Assignment, unreachable string) proto.Assignment {
+	h.t.Helper()
+	again, err := h.Reassign(h.t.Context(), h.claims(a), unreachable)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return again
+}
+
+// attach has the node of an assignment serve its session.
+func (h *house) attach(a proto.Assignment) session.Lease {
+	h.t.Helper()
+	c := h.claims(a)
+	l := session.Lease{ID: c.Session, Node: c.Node, Epoch: c.Epoch}
+	if _, err := h.store.Attach(h.t.Context(), l, "stream-1", time.Hour); err != nil {
+		h.t.Fatal(err)
+	}
+	return l
+}
+
+// detach has the node say that the session's connection is gone.
+func (h *house) detach(l session.Lease, window time.Duration) {
+	h.t.Helper()
+	r, err := h.store.Get(h.t.Context(), l.ID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r.State = session.Detached
+	if err := h.store.Renew(h.t.Context(), []session.Record{r}, []time.Duration{window})[0]; err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) pending(id string) int {
+	h.t.Helper()
+	v, ok := h.Node(id)
+	if !ok {
+		h.t.Fatalf("no node %s", id)
+	}
+	return v.Pending
+}
+
+// clock is a clock that stands still until it is told.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// store is a session store that can be made to fail.
+type store struct {
+	session.Store
+	down     error                 // what Create, Reassign, Group and End return
+	overtake func(id string) error // called before a Reassign
+}
+
+func (s *store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+	if s.down != nil {
+		return session.Record{}, s.down
+	}
+	return s.Store.Create(ctx, request, r, ttl)
+}
+
+func (s *store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
+	if s.down != nil {
+		return session.Record{}, s.down
+	}
+	if s.overtake != nil {
+		if err := s.overtake(id); err != nil {
+			return session.Record{}, err
+		}
+	}
+	return s.Store.Reassign(ctx, request, id, epoch, node, ttl)
+}
+
+func (s *store) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
+	if s.down != nil {
+		return "", s.down
+	}
+	return s.Store.Group(ctx, group, want, replace, ttl)
+}
+
+func (s *store) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
+	if s.down != nil {
+		return session.Record{}, s.down
+	}
+	return s.Store.End(ctx, id, reason, ttl)
+}
+
+var errDown = fmt.Errorf("connection refused: %w", session.ErrUnavailable)
+
+// cluster notes the commands and answers them.
+type cluster struct {
+	answer func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) // nil: carried out
+
+	mu   sync.Mutex
+	sent []order
+}
+
+type order struct {
+	to  string
+	cmd proto.Command
+}
+
+func (c *cluster) Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
+	c.mu.Lock()
+	c.sent = append(c.sent, order{to, cmd})
+	c.mu.Unlock()
+	if c.answer != nil {
+		return c.answer(ctx, to, cmd)
+	}
+	return proto.CommandResult{Found: true}, nil
+}
+
+// commands waits until all that was begun is done, and returns it.
+func (h *house) commands() []order {
+	h.Close()
+	h.cluster.mu.Lock()
+	defer h.cluster.mu.Unlock()
+	return h.cluster.sent
+}
+
+// counts counts what the hooks are told, by hook and label.
+type counts struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *counts) add(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	c.n[fmt.Sprintf(format, args...)]++
+}
+
+func (c *counts) of(label string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[label]
+}
+
+func (c *counts) hooks() broker.Hooks {
+	return broker.Hooks{
+		Assigned:   func(r broker.Result) { c.add("assigned %s", r) },
+		Ended:      func(r broker.Result) { c.add("ended %s", r) },
+		Reassigned: func(r broker.Result, why broker.Reason) { c.add("reassigned %s %s", r, why) },
+		Picked:     func(r broker.Result, _ time.Duration) { c.add("picked %s", r) },
+		Commanded:  func(op string, f broker.Fate) { c.add("commanded %s %s", op, f) },
+	}
+}

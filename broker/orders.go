@@ -1,0 +1,109 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+const (
+	// orderTimeout bounds how long a command is tried. A node that it does not
+	// reach learns the same when it next renews its sessions.
+	orderTimeout = time.Second
+	// maxOrders bounds the commands of one kind under way. They are many when a
+	// node with many sessions no longer answers; then its sessions move, and
+	// those that are to end elsewhere do not wait behind them.
+	maxOrders = 512
+)
+
+// orders are the commands to nodes that are under way. Nobody who asks where
+// to go waits for them.
+type orders struct {
+	cluster Cluster
+	log     *slog.Logger
+	done    func(op string, fate Fate)
+	ctx     context.Context
+	cancel  context.CancelFunc
+	slots   map[string]chan struct{} // by operation
+
+	mu     sync.Mutex // guards closed, and that none starts once it is set
+	closed bool
+	wg     sync.WaitGroup
+}
+
+func newOrders(cfg Config) orders {
+	ctx, cancel := context.WithCancel(context.Background())
+	return orders{
+		cluster: cfg.Cluster, log: cfg.Logger, done: cfg.Hooks.Commanded,
+		ctx: ctx, cancel: cancel,
+		slots: map[string]chan struct{}{proto.OpEnd: make(chan struct{}, maxOrders), proto.OpMoved: make(chan struct{}, maxOrders)},
+	}
+}
+
+// tell has the node carry the command out, if it is a member, and does not wait
+// until it has.
+func (b *Broker) tell(id string, cmd proto.Command) {
+	fate := Absent
+	if _, ok := b.find(id); ok {
+		if b.orders.start(id, cmd) {
+			return
+		}
+		fate = Crowded
+	}
+	b.orders.note(id, cmd, fate, nil)
+}
+
+// start reports whether there was room for the command.
+func (o *orders) start(id string, cmd proto.Command) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false
+	}
+	slots := o.slots[cmd.Op]
+	select {
+	case slots <- struct{}{}:
+	default:
+		return false
+	}
+	o.wg.Go(func() {
+		defer func() { <-slots }()
+		ctx, cancel := context.WithTimeout(o.ctx, orderTimeout)
+		defer cancel()
+		result, err := o.cluster.Call(ctx, id, cmd)
+		o.note(id, cmd, fateOf(result, err), err)
+	})
+	return true
+}
+
+func fateOf(r proto.CommandResult, err error) Fate {
+	switch {
+	case err != nil:
+		return Unanswered
+	case r.Error != "":
+		return Refused
+	case !r.Found:
+		return NotHeld
+	}
+	return CarriedOut
+}
+
+// note logs what is no success at debug level: when a node has died there is
+// one for each of its sessions, and the count says it better.
+func (o *orders) note(id string, cmd proto.Command, fate Fate, err error) {
+	o.done(cmd.Op, fate)
+	if fate != CarriedOut {
+		o.log.Debug("command not carried out", "op", cmd.Op, "session", cmd.Session, "node", id, "fate", string(fate), "error", err)
+	}
+}
+
+func (o *orders) close() {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.cancel()
+	o.wg.Wait()
+}

@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// probeTimeout is how long a node may take to answer a probe.
+	probeTimeout = time.Second
+	// probeSpace is the time between two probes of one node: clients that say
+	// much cost little.
+	probeSpace = time.Second
+	// suspension is how long a node that failed a probe is kept from sessions,
+	// unless it reports before. By then it is silent, or gossip has buried it.
+	suspension = 5 * time.Second
+)
+
+// suspects are the nodes that a client could not reach. A client's word alone
+// keeps nobody away from a node: the broker looks for itself.
+type suspects struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	last   map[string]time.Time // of the latest probe, by node
+	wg     sync.WaitGroup
+}
+
+func newSuspects() *suspects {
+	s := &suspects{last: map[string]time.Time{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// suspect has the node probed, unless it was a moment ago, and does not wait
+// for that.
+func (b *Broker) suspect(to target) {
+	if b.cfg.Probe == nil {
+		return
+	}
+	s := b.suspects
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || now.Sub(s.last[to.id]) < probeSpace {
+		return
+	}
+	for id, at := range s.last { // few, and only of nodes lately suspected
+		if now.Sub(at) >= probeSpace {
+			delete(s.last, id)
+		}
+	}
+	s.last[to.id] = now
+	s.wg.Go(func() { b.probe(to) })
+}
+
+func (b *Broker) probe(to target) {
+	seq := b.heardOf(to.id)
+	ctx, cancel := context.WithTimeout(b.suspects.ctx, probeTimeout)
+	defer cancel()
+	err := b.cfg.Probe(ctx, to.url)
+	if b.suspects.ctx.Err() != nil {
+		return
+	}
+	b.hooks.Probed(err)
+	if err == nil || !b.suspend(to.id, seq) {
+		return
+	}
+	b.log.Warn("node gets no sessions for now: a client could not reach it, nor can this process", "node", to.id, "url", to.url, "error", err)
+}
+
+// heardOf returns the number of the node's last report.
+func (b *Broker) heardOf(id string) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := b.nodes[id]; n != nil {
+		return n.seq
+	}
+	return 0
+}
+
+// suspend keeps sessions from the node, unless it has left, or has reported
+// since the report seq: then it lives, and its address may be one that only
+// clients can reach.
+func (b *Broker) suspend(id string, seq uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.nodes[id]
+	if n == nil || n.seq != seq {
+		return false
+	}
+	now := b.cfg.Now()
+	n.suspended = now.Add(suspension)
+	b.policy.Suspend(id, n.suspended)
+	return true
+}
+
+// clear ends a suspension. b.mu is held.
+func (b *Broker) clear(n *node, now time.Time) {
+	if n.suspended.After(now) {
+		n.suspended = now
+		b.policy.Suspend(n.peer.ID, now)
+	}
+}
+
+func (s *suspects) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+}
