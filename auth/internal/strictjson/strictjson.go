@@ -1,0 +1,149 @@
+// Package strictjson reads the small JSON bodies of the public interface so
+// that no other reader could understand them differently.
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deep arrays and objects may lie in one another.
+const MaxDepth = 16
+
+// Object is a JSON object: its values by their names, exactly as they were
+// written. (Decoding into a struct would take "METHOD" for "method".) A member
+// that is null counts as absent, because many serializers write that.
+type Object map[string]json.RawMessage
+
+// Read reads exactly one object: valid UTF-8, no name twice in any object in
+// it, no deeper than MaxDepth, nothing after it. Members that nobody asks for
+// are of no consequence. Errors say what is wrong and quote at most a name.
+func Read(b []byte) (Object, error) {
+	if !utf8.Valid(b) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // a number is only looked at when it is used
+	first, err := d.Token()
+	switch {
+	case err == io.EOF:
+		return nil, errors.New("empty")
+	case err != nil:
+		return nil, plain(err)
+	case first != json.Delim('{'):
+		return nil, errors.New("not a JSON object")
+	}
+	if err := object(d, 1); err != nil {
+		return nil, plain(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something after the JSON object")
+	}
+	var o Object
+	if err := json.Unmarshal(b, &o); err != nil {
+		return nil, plain(err)
+	}
+	for name, v := range o {
+		if string(v) == "null" {
+			delete(o, name)
+		}
+	}
+	return o, nil
+}
+
+// Text returns the string of that name, "" when there is none.
+func (o Object) Text(name string) (string, error) {
+	v, ok := o[name]
+	if !ok {
+		return "", nil
+	}
+	var s string
+	if v[0] != '"' || json.Unmarshal(v, &s) != nil {
+		return "", fmt.Errorf("%q is not a string", name)
+	}
+	return s, nil
+}
+
+// Object returns the object of that name, an empty one when there is none.
+func (o Object) Object(name string) (Object, error) {
+	v, ok := o[name]
+	if !ok {
+		return nil, nil
+	}
+	inner, err := Read(v)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", name, err)
+	}
+	return inner, nil
+}
+
+func object(d *json.Decoder, depth int) error {
+	seen := make(map[string]bool)
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		key := name.(string) // the decoder admits nothing else here
+		if seen[key] {
+			return twiceError(key)
+		}
+		seen[key] = true
+		if err := value(d, depth); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
+}
+
+func value(d *json.Decoder, depth int) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	delim, ok := t.(json.Delim)
+	if !ok {
+		return nil
+	}
+	if depth++; depth > MaxDepth {
+		return errDeep
+	}
+	if delim == '{' {
+		return object(d, depth)
+	}
+	for d.More() {
+		if err := value(d, depth); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+var errDeep = fmt.Errorf("deeper than %d levels", MaxDepth)
+
+type twiceError string
+
+func (e twiceError) Error() string {
+	if len(e) > 40 {
+		return "a name twice in one object"
+	}
+	return fmt.Sprintf("%q twice in one object", string(e))
+}
+
+// plain keeps from an error of encoding/json what it may quote of the input,
+// which may be a password.
+func plain(err error) error {
+	if _, ok := errors.AsType[twiceError](err); ok || errors.Is(err, errDeep) {
+		return err
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("not JSON, from byte %d on", e.Offset)
+	}
+	return errors.New("not JSON; is it cut short?")
+}

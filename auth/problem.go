@@ -1,0 +1,42 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// brokerProblem turns an error of the broker into what the client is told.
+// What was asked for, and of whom, goes into the log.
+func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem {
+	log := s.log.With(of...)
+	switch {
+	case errors.Is(err, broker.ErrInvalid):
+		return door.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
+	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
+		log.Warn(what+" refused", "error", err)
+		return door.NoCapacity()
+	case errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrNotFound):
+		log.Info(what+" refused", "error", err)
+		return &proto.Problem{
+			Status: http.StatusGone, Code: proto.ProblemSessionEnded,
+			Detail: "This session is over. Log in again for a new one.",
+		}
+	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		log.Warn(what+" refused", "error", err)
+		return door.StoreUnavailable("The session store does not answer at this moment. Try again.")
+	}
+	log.Error(what+" failed", "error", err)
+	return door.Internal()
+}
+
+// wholeSeconds rounds up: who comes back then is let through.
+func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -1,0 +1,191 @@
+// Package auth is the public door of a cluster: it finds out who a client is,
+// has the broker decide where the client goes, and answers with a token and
+// the address of a node.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-broker/usher/auth/credential"
+	"github.com/usher-broker/usher/proto"
+)
+
+// Broker decides where sessions go. Its errors are those of placement and
+// session; what else it returns is answered as an internal error.
+type Broker interface {
+	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
+	Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error)
+	End(ctx context.Context, sid string, code proto.CloseCode) error
+}
+
+// Verifier checks tokens, as token.Verifier does and with its errors.
+type Verifier interface {
+	Verify(ctx context.Context, raw string) (proto.Claims, error)
+}
+
+// Config says what a Server is made of. Broker, Verifier, JWKS, and at least
+// one provider are required; everything else has a default.
+type Config struct {
+	Broker   Broker
+	Verifier Verifier
+	JWKS     func() []byte // the public keys as a JWK Set
+
+	// Providers are the login methods by name. When there are several, a
+	// credential.Guest without a prefix gets the prefix "guest:", so that a
+	// guest cannot take the name of somebody who has to prove it.
+	Providers map[string]credential.Provider
+
+	// Throttle slows down those who guess. Default: NewThrottle with its
+	// defaults.
+	Throttle Throttle
+
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
+	// believed. Default none.
+	TrustedProxies []netip.Prefix
+
+	// Origins are the origins of web pages that may call, or "*" for any.
+	// Default "*": calls carry tokens and no cookies, so that a page can only
+	// do what its own user's credentials allow.
+	Origins []string
+
+	// BrokerTimeout bounds what the broker may take for one request. Default
+	// 800 ms: an answer comes within a second when the store hangs.
+	BrokerTimeout time.Duration
+	// CredentialTimeout bounds what a provider may take. Default 3 s.
+	CredentialTimeout time.Duration
+	// BodyTimeout bounds the time in which a request's body arrives. Default 5 s.
+	BodyTimeout time.Duration
+
+	Registry prometheus.Registerer // default: metrics go nowhere
+	Logger   *slog.Logger          // default: no logs
+}
+
+// Server answers the public interface. It has no goroutines of its own.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	cors    origins
+	router  *chi.Mux
+}
+
+// New returns a server, or an error that names what is wrong with the
+// configuration.
+func New(cfg Config) (*Server, error) {
+	if cfg.Broker == nil || cfg.Verifier == nil || cfg.JWKS == nil || len(cfg.Providers) == 0 {
+		return nil, errors.New("auth: Broker, Verifier, JWKS and a provider are required")
+	}
+	setDefault(&cfg.BrokerTimeout, 800*time.Millisecond)
+	setDefault(&cfg.CredentialTimeout, 3*time.Second)
+	setDefault(&cfg.BodyTimeout, 5*time.Second)
+	if cfg.Throttle == nil {
+		cfg.Throttle = NewThrottle(ThrottleConfig{})
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Providers = withGuestPrefix(cfg.Providers)
+	allowed, err := parseOrigins(cfg.Origins)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, metrics: m, cors: allowed}
+	s.router = s.routes()
+	return s, nil
+}
+
+// Handler returns the handler of the whole public interface.
+func (s *Server) Handler() http.Handler { return s.router }
+
+// routes are all paths there are; everything else is a problem document too.
+func (s *Server) routes() *chi.Mux {
+	r := chi.NewRouter()
+	r.Use(s.recover, s.allowOrigin)
+	r.Post("/v1/login", s.answer(s.login))
+	r.Post("/v1/reconnect", s.answer(s.reconnect))
+	r.Post("/v1/logout", s.answer(s.logout))
+	r.Get("/.well-known/jwks.json", s.jwks)
+	r.Head("/.well-known/jwks.json", s.jwks)
+	r.NotFound(s.answer(s.notFound))
+	r.MethodNotAllowed(s.answer(s.methodNotAllowed))
+	return r
+}
+
+func (s *Server) notFound(http.ResponseWriter, *http.Request) *proto.Problem {
+	return &proto.Problem{
+		Status: http.StatusNotFound, Code: proto.ProblemNotFound,
+		Detail: "There is no such path here. Paths begin with /v1/, as in /v1/login.",
+	}
+}
+
+func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	var allowed []string
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if s.router.Match(chi.NewRouteContext(), m, r.URL.Path) {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) == 0 { // a method that is none, wherever it goes
+		return s.notFound(w, r)
+	}
+	allow := strings.Join(append(allowed, http.MethodOptions), ", ")
+	w.Header().Set("Allow", allow)
+	if r.Method == http.MethodOptions { // not a preflight: allowOrigin has answered those
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return &proto.Problem{
+		Status: http.StatusMethodNotAllowed, Code: proto.ProblemMethodNotAllowed,
+		Detail: "This path takes " + allow + ".",
+	}
+}
+
+// jwks may be cached, but for much less than a new key is published before it
+// signs.
+func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "public, max-age=60")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(s.cfg.JWKS()) // the caller may be gone
+}
+
+// methods returns the names of the login methods, for people.
+func (s *Server) methods() string {
+	return strings.Join(slices.Sorted(maps.Keys(s.cfg.Providers)), ", ")
+}
+
+func withGuestPrefix(providers map[string]credential.Provider) map[string]credential.Provider {
+	providers = maps.Clone(providers)
+	if len(providers) < 2 {
+		return providers
+	}
+	for method, p := range providers {
+		if g, ok := p.(credential.Guest); ok && g.Prefix == "" {
+			providers[method] = credential.Guest{Prefix: "guest:"}
+		}
+	}
+	return providers
+}
+
+func setDefault(d *time.Duration, def time.Duration) {
+	if *d <= 0 {
+		*d = def
+	}
+}
