@@ -1,0 +1,229 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/proto"
+)
+
+// connect is the door: it lets in whoever holds an authentic token, says with
+// an HTTP status what is wrong with everybody else's request, and tells those
+// who cannot be served now with a close code what to do.
+func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
+	raw, problem := n.checkHandshake(r)
+	if problem != nil {
+		n.refuseHTTP(w, problem)
+		return
+	}
+	claims, err := n.cfg.Verifier.Verify(r.Context(), raw)
+	expired := errors.Is(err, token.ErrExpired)
+	if err != nil && !expired {
+		n.refuseToken(w, err)
+		return
+	}
+
+	// From here on the caller is one of ours, and a browser can only read a
+	// close code: whatever is wrong is said after the upgrade.
+	want, err := parseWant(r)
+	want.claims = claims
+	var s *Session
+	var code proto.CloseCode
+	switch {
+	case err != nil:
+		code = proto.CloseProtocolError
+	case expired:
+		code = proto.CloseTokenExpired
+	default:
+		s, code = n.claim(r.Context(), &want)
+	}
+	c, err := n.upgrade(w, r)
+	if err != nil {
+		n.refused(want, "upgrade", err)
+		return
+	}
+	if code != 0 {
+		n.goes.Go(func() { n.refuse(c, want, code) })
+		return
+	}
+	if code := c.attach(s, want); code != 0 {
+		n.goes.Go(func() { n.refuse(c, want, code) })
+		return
+	}
+	// The reader is a goroutine that has done nothing else: attaching takes a
+	// deep stack, and a stack that has grown is kept as long as the connection.
+	n.goes.Add(1)
+	go c.serve()
+}
+
+// refuseToken answers a request whose token does not let it in.
+func (n *Node) refuseToken(w http.ResponseWriter, err error) {
+	if errors.Is(err, token.ErrUnavailable) {
+		n.log.Warn("token keys are not available", "error", err)
+		n.refuseHTTP(w, &proto.Problem{
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemInternal, RetryAfter: 1 + rand.IntN(5),
+			Detail: "This node does not know yet the keys that tokens are signed with.",
+		})
+		return
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	n.refuseHTTP(w, &proto.Problem{
+		Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken,
+		Detail: "The token is not valid here; log in again.",
+	})
+}
+
+// serve carries the session over the connection until the connection ends.
+func (c *conn) serve() {
+	defer c.session.node.goes.Done()
+	c.read()
+}
+
+// refuse closes a connection that carries no session.
+func (n *Node) refuse(c *conn, want want, code proto.CloseCode) {
+	n.refused(want, code.String(), nil)
+	_ = c.net.flush() // the 101
+	_ = c.ws.Close(websocket.StatusCode(code), code.String())
+}
+
+func (n *Node) refused(want want, why string, err error) {
+	n.metrics.refused.WithLabelValues(why).Inc()
+	n.log.Info("refused", "session", want.claims.Session, "user", want.claims.User, "reason", why, "error", err)
+}
+
+// checkHandshake returns the token of a request that is a handshake of ours.
+func (n *Node) checkHandshake(r *http.Request) (token string, problem *proto.Problem) {
+	bad := func(status int, code, detail string) (string, *proto.Problem) {
+		return "", &proto.Problem{Status: status, Code: code, Detail: detail}
+	}
+	switch {
+	case !r.ProtoAtLeast(1, 1):
+		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
+			"This is a WebSocket endpoint and the request came as "+r.Proto+
+				": something between the client and this node speaks HTTP/1.0. Let it use HTTP/1.1 and pass the Upgrade and Connection headers.")
+	case r.Method != http.MethodGet:
+		return bad(http.StatusMethodNotAllowed, proto.ProblemMethodNotAllowed, "Attach with GET.")
+	case !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket"):
+		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
+			"This is a WebSocket endpoint: the request needs the headers «Connection: Upgrade» and «Upgrade: websocket». "+
+				"If the client sent them, a proxy between it and this node removed them.")
+	case r.Header.Get("Sec-WebSocket-Version") != "13" || r.Header.Get("Sec-WebSocket-Key") == "":
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "The handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key.")
+	case r.URL.Query().Has("token") || r.URL.Query().Has("access_token"):
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
+			"A token in the URL is refused, because URLs are logged. Send it as «Authorization: Bearer …» or as the subprotocol «usher.token.…».")
+	case !n.originAllowed(r.Header.Get("Origin")):
+		return bad(http.StatusForbidden, proto.ProblemForbidden, "Pages of this origin may not attach here.")
+	}
+	protocols := tokens(r.Header, "Sec-WebSocket-Protocol")
+	if !slices.Contains(protocols, proto.Subprotocol) {
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "Offer the subprotocol "+proto.Subprotocol+".")
+	}
+	token, detail := handshakeToken(r.Header, protocols)
+	if detail != "" {
+		return bad(http.StatusUnauthorized, proto.ProblemInvalidToken, detail)
+	}
+	return token, nil
+}
+
+func (n *Node) originAllowed(origin string) bool {
+	return origin == "" || len(n.cfg.Origins) == 0 || slices.Contains(n.cfg.Origins, origin)
+}
+
+// handshakeToken finds the one token of a handshake, or says what is wrong.
+func handshakeToken(h http.Header, protocols []string) (token, detail string) {
+	var found []string
+	for _, v := range h.Values("Authorization") {
+		scheme, token, _ := strings.Cut(v, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", "The Authorization header must be «Bearer» and the token from login."
+		}
+		found = append(found, strings.TrimSpace(token))
+	}
+	for _, p := range protocols {
+		if token, ok := strings.CutPrefix(p, proto.TokenSubprotocolPrefix); ok {
+			found = append(found, token)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return "", "Send the token from login as «Authorization: Bearer …» or as the subprotocol «usher.token.…»."
+	case len(found) > 1:
+		return "", "Send the token once."
+	case len(found[0]) > proto.MaxTokenBytes:
+		return "", fmt.Sprintf("The token is longer than %d bytes.", proto.MaxTokenBytes)
+	}
+	return found[0], ""
+}
+
+// want is what a client asks for when it attaches.
+type want struct {
+	claims     proto.Claims
+	stream     string // "" for a new one
+	received   uint64
+	attempt    uint64
+	hasAttempt bool
+	fresh      string // name of the stream that begins if that one does not continue
+	reset      string // why a stream that this node does not have cannot continue
+}
+
+func parseWant(r *http.Request) (want, error) {
+	q := r.URL.Query()
+	w := want{stream: q.Get(proto.QueryStream)}
+	var err error
+	if v := q.Get(proto.QueryReceived); v != "" || w.stream != "" {
+		if w.received, err = parseCount(v); err != nil {
+			return w, fmt.Errorf("received: %w", err)
+		}
+	}
+	if v := q.Get(proto.QueryAttempt); v != "" {
+		w.hasAttempt = true
+		if w.attempt, err = parseCount(v); err != nil {
+			return w, fmt.Errorf("attempt: %w", err)
+		}
+	}
+	if len(w.stream) > proto.MaxNameBytes {
+		return w, errors.New("stream: too long")
+	}
+	return w, nil
+}
+
+func parseCount(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err == nil && n > proto.MaxCount {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+func (n *Node) refuseHTTP(w http.ResponseWriter, p *proto.Problem) {
+	n.metrics.refused.WithLabelValues(p.Code).Inc()
+	if p.Status == http.StatusUpgradeRequired {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+	}
+	proto.WriteProblem(w, p)
+}
+
+func headerHas(h http.Header, name, value string) bool {
+	return slices.ContainsFunc(tokens(h, name), func(t string) bool { return strings.EqualFold(t, value) })
+}
+
+// tokens returns the comma-separated values of a header.
+func tokens(h http.Header, name string) []string {
+	var list []string
+	for _, v := range h.Values(name) {
+		for t := range strings.SplitSeq(v, ",") {
+			list = append(list, strings.TrimSpace(t))
+		}
+	}
+	return list
+}

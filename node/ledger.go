@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// ledger keeps the store informed of the sessions the node holds: that they
+// are alive, attached or detached, and ended. It works behind the sessions, in
+// batches, so that a store that is slow or away holds up nobody; it repeats
+// what the store has not heard.
+type ledger struct {
+	node *Node
+
+	mu   sync.Mutex
+	ends map[string]proto.CloseCode // sessions that are over, and the store does not know
+	down bool
+}
+
+const renewBatch = 512
+
+func newLedger(n *Node) *ledger {
+	return &ledger{node: n, ends: make(map[string]proto.CloseCode)}
+}
+
+// end sees to it that the store hears that the session is over.
+func (l *ledger) end(id string, code proto.CloseCode) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ends[id] = code
+}
+
+func (l *ledger) run(ctx context.Context) {
+	t := time.NewTicker(l.node.cfg.tick())
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			l.write(ctx, now)
+		}
+	}
+}
+
+// write tells the store everything it should know by now. It stops at the
+// first sign that the store is away.
+func (l *ledger) write(ctx context.Context, now time.Time) {
+	if len(l.due(now)) == 0 && len(l.pending()) == 0 {
+		return
+	}
+	if !l.reachable(ctx) {
+		return
+	}
+	due := l.due(now)
+	for len(due) > 0 {
+		batch := due[:min(renewBatch, len(due))]
+		due = due[len(batch):]
+		if !l.renew(ctx, batch, now) {
+			return
+		}
+	}
+	for id, code := range l.pending() {
+		ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
+		_, err := l.node.cfg.Store.End(ctx, id, code, l.node.cfg.TombstoneTTL)
+		cancel()
+		if errors.Is(err, session.ErrUnavailable) {
+			return
+		}
+		l.mu.Lock()
+		delete(l.ends, id)
+		l.mu.Unlock()
+	}
+}
+
+func (l *ledger) reachable(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
+	defer cancel()
+	err := l.node.cfg.Store.Ping(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if down := err != nil; down != l.down {
+		l.down = down
+		if down {
+			l.node.log.Warn("store is away; attached sessions are served on", "error", err)
+		} else {
+			l.node.log.Info("store is back")
+			l.node.renewAll() // it may have lost what it knew
+		}
+	}
+	return err == nil
+}
+
+func (l *ledger) pending() map[string]proto.CloseCode {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make(map[string]proto.CloseCode, len(l.ends))
+	for id, code := range l.ends {
+		list[id] = code
+	}
+	return list
+}
+
+// renewAll has every session renewed at the next occasion.
+func (n *Node) renewAll() {
+	for _, s := range n.all() {
+		s.mu.Lock()
+		s.renewAt = time.Time{}
+		s.mu.Unlock()
+	}
+}
+
+func (l *ledger) due(now time.Time) []*Session {
+	var due []*Session
+	for _, s := range l.node.all() {
+		s.mu.Lock()
+		if !now.Before(s.renewAt) && s.endCode == 0 {
+			due = append(due, s)
+		}
+		s.mu.Unlock()
+	}
+	return due
+}
+
+// renew renews a batch and lets go of the sessions that the store says are
+// over or another's. It reports whether the store answered.
+func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) bool {
+	n := l.node
+	records := make([]session.Record, len(batch))
+	ttls := make([]time.Duration, len(batch))
+	for i, s := range batch {
+		records[i], ttls[i] = s.record(now)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*n.cfg.StoreTimeout) // a batch, and nobody waits for it
+	defer cancel()
+	answered := true
+	for i, err := range n.cfg.Store.Renew(ctx, records, ttls) {
+		s := batch[i]
+		switch {
+		case err == nil:
+			s.renewed(records[i].State, now.Add(n.cfg.RenewInterval))
+		case errors.Is(err, session.ErrMoved):
+			n.end(s, proto.CloseMoved, "", false)
+		case errors.Is(err, session.ErrEnded):
+			rec, _ := n.cfg.Store.Get(ctx, s.ID)
+			n.end(s, cmpOr(rec.Reason, proto.CloseSessionEnded), "", false)
+		default:
+			answered = false
+			n.metrics.renewFailed.Inc()
+		}
+	}
+	return answered
+}
+
+// record returns what the store should know of the session, and for how long.
+func (s *Session) record(now time.Time) (session.Record, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := session.Record{
+		ID: s.ID, User: s.User, Node: s.node.cfg.ID, Epoch: s.epoch, State: session.Attached, Stream: s.name,
+		Pool: s.pool, Region: s.region, Group: s.group, Ext: s.Ext, Created: s.created,
+	}
+	if s.conn != nil {
+		return r, s.node.leaseTTL()
+	}
+	// A little longer than the window: it is this node that closes it, and
+	// says so to the store.
+	r.State = session.Detached
+	return r, max(s.node.cfg.ResumeWindow-now.Sub(s.detached), 0) + s.node.cfg.RenewInterval
+}
+
+// renewed notes that the store knows the session in the state, unless the
+// state has changed since.
+func (s *Session) renewed(state session.State, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (s.conn != nil) == (state == session.Attached) {
+		s.renewAt = next
+	}
+}

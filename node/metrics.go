@@ -1,0 +1,84 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// metrics counts everything that happens to sessions and messages: nothing is
+// dropped, refused or reset without a number going up.
+type metrics struct {
+	attaches     *prometheus.CounterVec
+	refused      *prometheus.CounterVec
+	resets       *prometheus.CounterVec
+	closes       *prometheus.CounterVec
+	ended        *prometheus.CounterVec
+	dropped      *prometheus.CounterVec
+	received     prometheus.Counter
+	sent         prometheus.Counter
+	slow         prometheus.Counter
+	timeouts     prometheus.Counter
+	panics       prometheus.Counter
+	storeSkipped prometheus.Counter
+	renewFailed  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
+	reg = prometheus.WrapRegistererWithPrefix("usher_node_", reg)
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	vector := func(name, help, label string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		reg.MustRegister(v)
+		return v
+	}
+	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
+	}
+	attached := func() float64 { return float64(n.attached.Load()) }
+	held := func() float64 { _, live, _ := n.Load(); return float64(live) }
+	gauge("sessions", "Sessions held, by state.", prometheus.Labels{"state": "attached"}, attached)
+	gauge("sessions", "Sessions held, by state.", prometheus.Labels{"state": "detached"},
+		func() float64 { return max(held()-attached(), 0) })
+	gauge("capacity", "Sessions the node may hold.", nil, func() float64 { return float64(n.cfg.MaxSessions) })
+	m := &metrics{
+		attaches:     vector("attaches_total", "Connections that got a session, by result: new, resumed, taken_over (resumed while the old connection was open), reset.", "result"),
+		refused:      vector("refusals_total", "Connections that got no session, by reason.", "reason"),
+		resets:       vector("resets_total", "Streams that could not continue, by reason.", "reason"),
+		closes:       vector("closes_total", "Connections closed by the node, by close code.", "reason"),
+		ended:        vector("sessions_ended_total", "Sessions that ended on this node, by close code.", "reason"),
+		dropped:      vector("volatile_dropped_total", "Volatile messages dropped because the session was detached or the client slow.", "reason"),
+		received:     counter("messages_received_total", "Application messages from clients."),
+		sent:         counter("messages_sent_total", "Application messages written to clients, resent ones included."),
+		slow:         counter("send_slow_total", "Sends refused because the client had too much unconfirmed."),
+		timeouts:     counter("timeouts_total", "Connections given up because nothing was heard."),
+		panics:       counter("app_panics_total", "Panics of the application."),
+		storeSkipped: counter("store_skipped_total", "Resumes granted without the store, because it was away."),
+		renewFailed:  counter("renewals_failed_total", "Renewals of sessions that the store did not take."),
+	}
+	// A rate over a counter needs its zero.
+	for v, labels := range map[*prometheus.CounterVec][]string{
+		m.attaches: {"new", "resumed", "taken_over", "reset"},
+		m.resets:   {proto.ResetExpired, proto.ResetOverflow, proto.ResetNodeLost, proto.ResetUnknown},
+		m.dropped:  {"detached", "slow"},
+	} {
+		for _, label := range labels {
+			v.WithLabelValues(label)
+		}
+	}
+	return m
+}
+
+func closeLabel(code proto.CloseCode) string {
+	if code.Action() == proto.ActionApp {
+		return "application" // its codes are unbounded, a metric's labels are not
+	}
+	if s := code.String(); s != "" {
+		return s
+	}
+	return "other"
+}

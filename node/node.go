@@ -1,0 +1,138 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// Node holds sessions and serves their connections. Make one with New, mount
+// Handler, run Run, and end it with Shutdown. All methods are safe for
+// concurrent use.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	ledger  *ledger
+	goes    sync.WaitGroup // every goroutine of the node
+
+	draining atomic.Bool
+	attached atomic.Int64
+
+	mu       sync.RWMutex // protects the following
+	sessions map[string]*Session
+	landed   map[string]uint64 // sessions arrived, by the issuer of their token
+	arrived  uint64
+	closed   bool
+}
+
+// New returns a node that serves nobody yet.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg:      cfg,
+		log:      cfg.Logger.With("node", cfg.ID),
+		sessions: make(map[string]*Session),
+		landed:   make(map[string]uint64),
+	}
+	n.metrics = newMetrics(cfg.Registry, n)
+	n.ledger = newLedger(n)
+	return n, nil
+}
+
+// Handler serves the connect path, proto.ConnectPath. It needs an http.Server
+// of HTTP/1.1 whose connections can be hijacked.
+func (n *Node) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(proto.ConnectPath, n.connect)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		proto.WriteProblem(w, &proto.Problem{
+			Status: http.StatusNotFound, Code: proto.ProblemNotFound,
+			Detail: "This is an Usher node; clients attach at " + proto.ConnectPath + ".",
+		})
+	})
+	return mux
+}
+
+// Run keeps connections alive, sessions within their windows and the store
+// informed, until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { n.ledger.run(ctx) })
+	n.watch(ctx)
+	loops.Wait()
+	return nil
+}
+
+// tick is how often watch and the ledger look around: often enough for the
+// shortest interval, seldom enough to cost nothing.
+func (c *Config) tick() time.Duration {
+	return min(time.Second, c.PingInterval/4, max(c.ResumeWindow/4, 10*time.Millisecond), c.RenewInterval/4)
+}
+
+// State says whether the node may be given sessions.
+func (n *Node) State() proto.NodeState {
+	if n.draining.Load() {
+		return proto.StateDraining
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if len(n.sessions) >= n.cfg.MaxSessions {
+		return proto.StateFull
+	}
+	return proto.StateReady
+}
+
+// Load returns the state and the number of sessions held, and of those that
+// are attached.
+func (n *Node) Load() (state proto.NodeState, live, attached uint32) {
+	state = n.State()
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return state, uint32(len(n.sessions)), uint32(n.attached.Load())
+}
+
+// Landed returns how many sessions arrived with a token of the issuer, and in
+// all, since the node was made.
+func (n *Node) Landed(issuer string) (mine, all uint64) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.landed[issuer], n.arrived
+}
+
+// maxIssuers bounds Node.landed. Issuers come from verified tokens, so only
+// restarts of auths add to it.
+const maxIssuers = 1024
+
+// session returns the session that is held under the id, or nil.
+func (n *Node) session(id string) *Session {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.sessions[id]
+}
+
+// Sessions calls f for every session held, in no order, until f returns false.
+func (n *Node) Sessions(f func(*Session) bool) {
+	for _, s := range n.all() {
+		if !f(s) {
+			return
+		}
+	}
+}
+
+func (n *Node) all() []*Session {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	list := make([]*Session, 0, len(n.sessions))
+	for _, s := range n.sessions {
+		list = append(list, s)
+	}
+	return list
+}

@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// errTooLarge says that a message is over the limit.
+var errTooLarge = errors.New("message too large")
+
+// read takes in what the client sends, until the connection ends or the
+// session is carried by another. It is the connection's only reader and holds
+// no buffer while it waits.
+func (c *conn) read() {
+	code, idle := c.readAll()
+	if idle {
+		// Reading needs a deeper stack than waiting, and a stack that has grown
+		// stays so. A fresh goroutine waits on a small one.
+		c.session.node.goes.Add(1)
+		go c.serve()
+		return
+	}
+	c.detach(code)
+}
+
+// readAll returns the code to close with, or 0 when the connection is gone, or
+// that the connection is idle: there was nothing but a ping or a pong.
+func (c *conn) readAll() (code proto.CloseCode, idle bool) {
+	for {
+		if c.in.Buffered() == 0 {
+			if err := c.net.await(); err != nil {
+				return 0, false
+			}
+		}
+		switch code, err := c.readNext(); {
+		case errors.Is(err, errBoundary):
+			return 0, true
+		case err != nil, code != 0:
+			return code, false
+		}
+	}
+}
+
+// readNext reads one message and acts on it.
+func (c *conn) readNext() (proto.CloseCode, error) {
+	// No context of its own: closing the connection ends the wait.
+	typ, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	return c.readOne(typ, r)
+}
+
+// buffers are shared by all connections: a connection has one only while a
+// message is on its way in and being handled.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+func (c *conn) readOne(typ websocket.MessageType, r io.Reader) (proto.CloseCode, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	limit := 1 + c.session.node.cfg.Limits.MessageBytes
+	if typ == websocket.MessageText {
+		limit = proto.MaxControlBytes
+	}
+	b, err := readMessage((*buf)[:0], r, limit)
+	*buf = b[:0]
+	switch {
+	case errors.Is(err, errTooLarge):
+		return proto.CloseTooLarge, nil
+	case err != nil:
+		return 0, err
+	case typ == websocket.MessageText:
+		return c.control(b), nil
+	}
+	return c.message(b), nil
+}
+
+// readMessage appends the message to b, at most limit bytes of it.
+func readMessage(b []byte, r io.Reader, limit int) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
+		b = b[:len(b)+n]
+		switch {
+		case len(b) > limit:
+			return b, errTooLarge
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return b, err
+		}
+	}
+}
+
+// message counts one application message and hands it to the App.
+func (c *conn) message(b []byte) proto.CloseCode {
+	m, err := proto.ParseMessage(b)
+	if err != nil {
+		return proto.CloseProtocolError
+	}
+	s := c.session
+	s.app.Lock()
+	defer s.app.Unlock()
+	s.mu.Lock()
+	if s.conn != c {
+		s.mu.Unlock()
+		return proto.CloseReplaced // the session has left; it is closed already
+	}
+	in := s.stream
+	if !m.Volatile {
+		in.Receive()
+	}
+	s.mu.Unlock()
+	s.node.metrics.received.Inc()
+
+	s.tellMessage(m)
+
+	if m.Volatile {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream == in { // or the client has begun a new one meanwhile
+		in.Handled(len(m.Data))
+		s.acknowledge()
+	}
+	return 0
+}
+
+// control acts on one control.
+func (c *conn) control(b []byte) proto.CloseCode {
+	ctl, err := proto.ParseControl(b)
+	if err != nil {
+		return proto.CloseProtocolError
+	}
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c {
+		return proto.CloseReplaced
+	}
+	switch ctl.Type {
+	case proto.TypeAck:
+		// Only what was written to this connection, or confirmed when it began,
+		// can have been received.
+		if ctl.Received >= c.next || s.stream.Ack(ctl.Received) != nil {
+			return proto.CloseProtocolError
+		}
+	case proto.TypePing:
+		return c.pushPong(ctl.ID)
+	case proto.TypePong:
+		// That it was heard is all there is to it: nodes ping with frames.
+	default:
+		return proto.CloseProtocolError
+	}
+	return 0
+}

@@ -1,0 +1,258 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
+)
+
+// claim finds or makes the session that the token names and makes sure, as far
+// as the store can be asked, that this node owns it. A code other than 0 says
+// why the client cannot be served here.
+func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode) {
+	claims := want.claims
+	s := n.session(claims.Session)
+	if s != nil && claims.Epoch > s.epoch {
+		// The session went to another node and came back: what this node
+		// remembers of it is of the past.
+		n.end(s, proto.CloseMoved, "", false)
+		s = nil
+	}
+	switch {
+	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.epoch:
+		return nil, proto.CloseMoved
+	case n.draining.Load():
+		return nil, proto.CloseGoingAway
+	case s == nil && n.State() == proto.StateFull:
+		return nil, proto.CloseFull
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
+	defer cancel()
+	want.fresh = rand.Text()[:16]
+	name := want.fresh
+	if s != nil && s.continues(want.stream) {
+		name = want.stream
+	}
+	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch}
+	rec, err := n.cfg.Store.Attach(ctx, lease, name, n.leaseTTL())
+	switch {
+	case err == nil:
+	case errors.Is(err, session.ErrUnavailable) && s != nil:
+		// Nobody can have moved or ended the session while the store is away.
+		// The ledger tells the store, and hears from it, when it is back.
+		n.metrics.storeSkipped.Inc()
+		return s, 0
+	case errors.Is(err, session.ErrEnded):
+		code := cmpOr(rec.Reason, proto.CloseSessionEnded)
+		if s != nil {
+			n.end(s, code, "", false)
+		}
+		return nil, code
+	case errors.Is(err, session.ErrMoved):
+		if s != nil {
+			n.end(s, proto.CloseMoved, "", false)
+		}
+		return nil, proto.CloseMoved
+	case errors.Is(err, session.ErrNotFound) && s != nil:
+		return s, 0 // the store lost its data; the ledger restores the record
+	case errors.Is(err, session.ErrNotFound):
+		return nil, proto.CloseUnknownSession
+	default:
+		n.log.Warn("store refused an attach", "session", claims.Session, "error", err)
+		return nil, proto.CloseInternal
+	}
+	if s == nil {
+		if want.stream != "" {
+			want.reset = proto.ResetUnknown
+		}
+		if rec.Stream != "" && rec.Stream == want.stream || want.stream == "" && rec.Stream != "" {
+			want.reset = proto.ResetNodeLost
+		}
+		return n.adopt(rec, claims)
+	}
+	return s, 0
+}
+
+func cmpOr(a, b proto.CloseCode) proto.CloseCode {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// leaseTTL is how long the store keeps a session that this node serves without
+// hearing of it: long enough to outlive a crash of the node by the window.
+func (n *Node) leaseTTL() time.Duration { return n.cfg.ResumeWindow + 3*n.cfg.RenewInterval }
+
+// adopt makes the session of the record, or returns the one that another
+// attach made in the meantime.
+func (n *Node) adopt(rec session.Record, claims proto.Claims) (*Session, proto.CloseCode) {
+	s := &Session{
+		ID: rec.ID, User: rec.User, Ext: rec.Ext,
+		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
+		detached: time.Now(),
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if old := n.sessions[s.ID]; old != nil {
+		return old, 0
+	}
+	switch {
+	case n.closed:
+		return nil, proto.CloseGoingAway
+	case len(n.sessions) >= n.cfg.MaxSessions:
+		return nil, proto.CloseFull
+	}
+	n.sessions[s.ID] = s
+	n.arrived++
+	if len(n.landed) >= maxIssuers && n.landed[claims.Issuer] == 0 {
+		clear(n.landed) // brokers see the count fall and start over from it
+	}
+	n.landed[claims.Issuer]++
+	return s, 0
+}
+
+// continues reports whether the session's stream is the named one.
+func (s *Session) continues(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return name != "" && name == s.name
+}
+
+// attach makes c the session's connection in place of any other, resumes the
+// stream or starts a new one, and tells the App. A code other than 0 says why
+// the client cannot have the session; c is then closed by the caller.
+func (c *conn) attach(s *Session, want want) proto.CloseCode {
+	n := s.node
+	s.mu.Lock()
+	if s.endCode != 0 {
+		s.mu.Unlock()
+		return cmpOr(s.endCode, proto.CloseSessionEnded)
+	}
+	old := s.conn
+	resumed := want.stream != "" && want.stream == s.name
+	if resumed {
+		if old != nil && want.hasAttempt && old.hasAttempt && want.attempt < old.attempt {
+			s.mu.Unlock() // a handshake of the past, held up on its way
+			return proto.CloseReplaced
+		}
+		if err := s.stream.Ack(want.received); err != nil {
+			s.mu.Unlock()
+			return proto.CloseProtocolError
+		}
+		s.stream.Resumed()
+	}
+	reset := s.beginStream(want, resumed)
+	c.session, c.attempt, c.hasAttempt = s, want.attempt, want.hasAttempt
+	c.next = s.stream.Acked() + 1
+	c.urgent = n.welcome(s, want, resumed, reset)
+	c.pingAt = time.Now().Add(n.cfg.PingInterval)
+	s.conn = c
+	s.renewAt = time.Time{}
+	if old != nil {
+		old.shut(proto.CloseReplaced)
+	} else {
+		n.attached.Add(1)
+	}
+	c.kick()
+	s.mu.Unlock()
+
+	n.metrics.attaches.WithLabelValues(attachResult(resumed, reset, old != nil)).Inc()
+	n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil)
+	c.tellAttached(resumed)
+	return 0
+}
+
+func attachResult(resumed bool, reset string, replaced bool) string {
+	switch {
+	case resumed && replaced:
+		return "taken_over"
+	case resumed:
+		return "resumed"
+	case reset != "":
+		return "reset"
+	}
+	return "new"
+}
+
+// beginStream starts a new stream unless the old one continues, and returns
+// why the one that the client named did not. s.mu is held.
+func (s *Session) beginStream(want want, resumed bool) (reset string) {
+	if resumed {
+		return ""
+	}
+	switch {
+	case want.reset != "":
+		reset = want.reset
+	case want.stream != "" && want.stream == s.prevName:
+		reset = s.prevWhy
+	case want.stream != "":
+		reset = proto.ResetUnknown
+	}
+	if reset != "" {
+		s.node.metrics.resets.WithLabelValues(reset).Inc()
+	}
+	if s.name != "" || reset == proto.ResetNodeLost {
+		s.owe(reset, s.endStream(proto.ResetUnknown))
+	}
+	s.name = want.fresh
+	s.stream = &stream.Stream{Limits: stream.Limits{
+		Messages: s.node.cfg.Limits.UnackedMessages,
+		Bytes:    s.node.cfg.Limits.UnackedBytes,
+	}}
+	return reset
+}
+
+// welcome returns the first message of a connection. s.mu is held.
+func (n *Node) welcome(s *Session, want want, resumed bool, reset string) []byte {
+	w := proto.Welcome{
+		Session: s.ID, Stream: s.name, Node: n.cfg.ID,
+		Resumed: resumed, Received: s.stream.Received(),
+		PingIntervalMS:     n.cfg.PingInterval.Milliseconds(),
+		ResumeWindowMS:     n.cfg.ResumeWindow.Milliseconds(),
+		MaxMessageBytes:    n.cfg.Limits.MessageBytes,
+		MaxUnackedBytes:    n.cfg.Limits.UnackedBytes,
+		MaxUnackedMessages: n.cfg.Limits.UnackedMessages,
+		TokenExpiresAt:     time.Unix(want.claims.Expires, 0).UTC(),
+	}
+	if want.stream != "" {
+		w.Reason = reset
+	}
+	return proto.AppendControl(nil, proto.Control{Type: proto.TypeWelcome, Welcome: w})
+}
+
+// tellAttached tells the App what became of the session. Of two connections
+// that follow closely the later one tells of itself, whoever comes here first.
+func (c *conn) tellAttached(resumed bool) {
+	s := c.session
+	s.app.Lock()
+	defer s.app.Unlock()
+	mine := s.owns(c)
+	if mine && s.told {
+		s.tellDetached()
+	}
+	if !s.opened {
+		s.opened = true
+		s.tellOpened()
+	}
+	wasReset := s.tellOwed()
+	if mine {
+		s.told = true
+		if resumed && !wasReset {
+			s.tellResumed()
+		}
+	}
+}
+
+// owns reports whether c is the session's connection.
+func (s *Session) owns(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn == c
+}

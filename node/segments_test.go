@@ -1,0 +1,195 @@
+package node
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// rawClient speaks WebSocket frames by hand, to cut them where no library
+// would.
+type rawClient struct {
+	net.Conn
+	t *testing.T
+}
+
+func (r *rig) rawAttach(t *testing.T, c proto.Claims) *rawClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", r.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: %s\r\n"+
+		"Authorization: Bearer %s\r\n\r\n", proto.ConnectPath, proto.Subprotocol, tokenOf(c))
+	head := make([]byte, 0, 512)
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		head = append(head, 0)
+		if _, err := io.ReadFull(conn, head[len(head)-1:]); err != nil {
+			t.Fatalf("%v after %q", err, head)
+		}
+	}
+	if !strings.HasPrefix(string(head), "HTTP/1.1 101 ") {
+		t.Fatalf("answered %q", head)
+	}
+	cl := &rawClient{conn, t}
+	if op, _ := cl.frame(); op != 0x81 {
+		t.Fatalf("the first frame is %#x, not a text", op)
+	}
+	return cl
+}
+
+// frame reads one frame.
+func (c *rawClient) frame() (first byte, payload []byte) {
+	c.t.Helper()
+	var h [2]byte
+	c.full(h[:])
+	n := int(h[1])
+	if n == 126 {
+		var l [2]byte
+		c.full(l[:])
+		n = int(binary.BigEndian.Uint16(l[:]))
+	}
+	payload = make([]byte, n)
+	c.full(payload)
+	return h[0], payload
+}
+
+func (c *rawClient) full(b []byte) {
+	c.t.Helper()
+	if _, err := io.ReadFull(c, b); err != nil {
+		c.t.Fatalf("reading a frame: %v", err)
+	}
+}
+
+// masked appends a frame as clients send it.
+func masked(b []byte, first byte, payload []byte) []byte {
+	mask := [4]byte{1, 2, 3, 4}
+	b = append(b, first)
+	if len(payload) < 126 {
+		b = append(b, 0x80|byte(len(payload)))
+	} else {
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(len(payload)))
+	}
+	b = append(b, mask[:]...)
+	for i, x := range payload {
+		b = append(b, x^mask[i%4])
+	}
+	return b
+}
+
+// However the frames of a client are cut into segments, and whatever pings and
+// pongs stand between them, every message is handled once and in order, every
+// ping is answered, and the connection lives.
+func TestAnySegments(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		c := r.rawAttach(t, r.login(fmt.Sprint("seg-", n)))
+		defer c.Close()
+		var out []byte
+		var echoes, pongs [][]byte
+		for range rapid.IntRange(1, 12).Draw(rt, "frames") {
+			switch rapid.IntRange(0, 3).Draw(rt, "kind") {
+			case 0:
+				p := rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "ping")
+				out, pongs = masked(out, 0x89, p), append(pongs, p)
+			case 1:
+				out = masked(out, 0x8a, rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "pong"))
+			default:
+				size := rapid.SampledFrom([]int{0, 1, 14, 100, 2040, 2048, 5000}).Draw(rt, "size")
+				m := proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte{byte(len(echoes))}, size)})
+				out, echoes = masked(out, 0x82, m), append(echoes, m)
+			}
+		}
+		go func(b []byte, cuts []int) { // the client reads meanwhile
+			for _, cut := range cuts {
+				k := min(cut, len(b))
+				if _, err := c.Write(b[:k]); err != nil {
+					return // the reader tells
+				}
+				b = b[k:]
+			}
+			_, _ = c.Write(b)
+		}(out, rapid.SliceOfN(rapid.IntRange(1, 300), 0, 20).Draw(rt, "cuts"))
+		for len(echoes)+len(pongs) > 0 {
+			switch op, p := c.frame(); op {
+			case 0x82:
+				if len(echoes) == 0 || !bytes.Equal(p, echoes[0]) {
+					rt.Fatalf("got a message of %d bytes; %d are still to come", len(p), len(echoes))
+				}
+				echoes = echoes[1:]
+			case 0x8a:
+				if len(pongs) == 0 || !bytes.Equal(p, pongs[0]) {
+					rt.Fatalf("got pong %q; %d are still to come", p, len(pongs))
+				}
+				pongs = pongs[1:]
+			case 0x81: // an acknowledgement
+			default:
+				rt.Fatalf("got frame %#x %q", op, p)
+			}
+		}
+	})
+}
+
+// An idle connection that answered a ping goes on.
+func TestAfterPong(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	c := r.rawAttach(t, r.login("ada"))
+	defer c.Close()
+	for i := range 3 {
+		if _, err := c.Write(masked(nil, 0x8a, []byte("7"))); err != nil {
+			t.Fatal(err)
+		}
+		msg := proto.AppendMessage(nil, text("after %d", i))
+		if _, err := c.Write(masked(nil, 0x82, msg)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			op, p := c.frame()
+			if op == 0x82 {
+				if !bytes.Equal(p, msg) {
+					t.Fatalf("got %q", p)
+				}
+				break
+			}
+		}
+	}
+}
+
+func TestControlFrame(t *testing.T) {
+	for _, c := range []struct {
+		b    []byte
+		want int
+	}{
+		{masked(nil, 0x8a, []byte("x")), 7},
+		{masked(nil, 0x89, nil), 6},
+		{masked(masked(nil, 0x89, nil), 0x82, []byte("x")), 6},
+		{masked(nil, 0x8a, bytes.Repeat([]byte("x"), 125)), 131},
+		{masked(nil, 0x8a, []byte("x"))[:6], 0},
+		{masked(nil, 0x88, []byte("\x03\xe8")), 0},     // close: the connection ends
+		{masked(nil, 0x0a, []byte("x")), 0},            // a fragment; the library refuses it
+		{[]byte{0x8a, 0x01, 'x', 0, 0, 0, 0}, 0},       // without a mask; likewise
+		{[]byte{0x8a, 0xfe, 0, 1, 0, 0, 0, 0, 'x'}, 0}, // longer than a control may be
+		{[]byte{0xca, 0x81, 0, 0, 0, 0, 'x'}, 0},       // with a reserved bit
+		{[]byte{0x8a}, 0},
+		{nil, 0},
+	} {
+		if got := controlFrame(c.b); got != c.want {
+			t.Errorf("controlFrame(%x) = %d, want %d", c.b, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package node
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
+)
+
+// Session is one client's session on this node. Its methods are safe for
+// concurrent use and never block.
+type Session struct {
+	// ID, User and Ext come from the token and never change. Ext is what the
+	// operator's backend said of the user at login.
+	ID   string
+	User string
+	Ext  json.RawMessage
+
+	// Data belongs to the application. The node never touches it. Calls of one
+	// session do not overlap, so an App needs no lock for it.
+	Data any
+
+	node    *Node
+	epoch   uint64
+	pool    string
+	region  string
+	group   string
+	created time.Time // of the record
+
+	// app is held during every call of the App for this session.
+	app    sync.Mutex
+	opened bool // the App knows of the session
+	told   bool // the App was told of a connection and not of its end
+
+	mu       sync.Mutex // protects the following
+	name     string     // of the stream; empty when it has ended and none has begun
+	stream   *stream.Stream
+	conn     *conn  // nil while detached
+	owed     *Reset // of which the App does not know yet
+	prevName string
+	prevWhy  string    // why the stream prevName ended
+	endCode  closeCode // not 0 once the session is over here
+	detached time.Time // since when, if it is
+	renewAt  time.Time // when the store must hear of the session again
+}
+
+type closeCode = proto.CloseCode
+
+// Send sends a message to the client. A reliable one is kept until the client
+// confirms it, also while the session is detached. A volatile one is dropped,
+// and counted, when the session is detached or the client is slow.
+//
+// The node copies m.Data. Errors: ErrSlow, ErrOverflow, ErrTooLarge, ErrClosed,
+// and proto.ErrInvalidUTF8 for text that is none.
+func (s *Session) Send(m Message) error {
+	if len(m.Data) > s.node.cfg.Limits.MessageBytes {
+		return ErrTooLarge
+	}
+	frame := proto.AppendMessage(make([]byte, 0, 1+len(m.Data)), m)
+	if m.Text {
+		if _, err := proto.ParseMessage(frame); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.endCode != 0:
+		return ErrClosed
+	case m.Volatile && s.conn == nil:
+		s.node.metrics.dropped.WithLabelValues("detached").Inc()
+		return nil
+	case m.Volatile:
+		s.conn.pushVolatile(frame)
+		return nil
+	case s.stream == nil:
+		return ErrOverflow
+	}
+	if _, err := s.stream.Send(frame); err != nil {
+		if s.conn != nil {
+			s.node.metrics.slow.Inc()
+			return ErrSlow
+		}
+		s.overflow()
+		return ErrOverflow
+	}
+	if s.conn != nil {
+		s.conn.kick()
+	}
+	return nil
+}
+
+// overflow ends the stream of a detached session. s.mu is held.
+func (s *Session) overflow() {
+	lost := s.endStream(proto.ResetOverflow)
+	s.node.log.Warn("stream ended: too much sent to a detached session",
+		"session", s.ID, "user", s.User, "unconfirmed", len(lost))
+	s.owe(proto.ResetOverflow, lost)
+	s.node.goes.Go(func() { // the caller may hold s.app
+		s.app.Lock()
+		defer s.app.Unlock()
+		s.tellOwed()
+	})
+}
+
+// endStream forgets the stream and returns what was not confirmed of it. s.mu
+// is held.
+func (s *Session) endStream(why string) (unconfirmed [][]byte) {
+	if s.stream != nil {
+		unconfirmed = s.stream.Unacked()
+	}
+	s.prevName, s.prevWhy = s.name, why
+	s.name, s.stream = "", nil
+	return unconfirmed
+}
+
+// owe notes that the App must be told of a lost stream. s.mu is held.
+func (s *Session) owe(reason string, lost [][]byte) {
+	if s.owed == nil {
+		s.owed = &Reset{Reason: reason}
+	}
+	s.owed.Unconfirmed = append(s.owed.Unconfirmed, messages(lost)...)
+}
+
+// tellOwed tells the App of a lost stream, if one is owed. s.app is held.
+func (s *Session) tellOwed() bool {
+	s.mu.Lock()
+	r := s.owed
+	s.owed = nil
+	s.mu.Unlock()
+	if r == nil {
+		return false
+	}
+	s.tellReset(*r)
+	return true
+}
+
+func messages(frames [][]byte) []Message {
+	list := make([]Message, len(frames))
+	for i, f := range frames {
+		list[i], _ = proto.ParseMessage(f) // our own frames parse
+	}
+	return list
+}
+
+// Close ends the session everywhere, with a code of the application's own
+// (4500 to 4999) and a reason of at most 123 bytes, after what was already
+// sent. The client will not come back.
+func (s *Session) Close(code proto.CloseCode, reason string) error {
+	if code.Action() != proto.ActionApp || len(reason) > 123 {
+		return ErrCode
+	}
+	if !s.node.end(s, code, reason, true) {
+		return ErrClosed
+	}
+	s.node.ledger.end(s.ID, code)
+	return nil
+}
+
+// cut closes the connection, if there is one, and leaves the session detached.
+func (s *Session) cut(code proto.CloseCode) {
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c != nil {
+		c.detach(code)
+	}
+}

@@ -1,0 +1,94 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// Sizes of the buffers that the WebSocket library keeps as long as the
+// connection: most of the memory of an idle one would be buffers. A larger
+// message is read past them. Where timedConn waits and gathers, they hold no
+// more than the header of a frame.
+const (
+	headerBuffer = 16
+	readBuffer   = 512
+)
+
+// upgrade turns the request into a WebSocket. When it returns, the HTTP
+// handler has nothing left to do: the server's goroutine and its buffers go.
+func (n *Node) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
+	h := &hijacker{w: w, timeout: n.cfg.WriteTimeout}
+	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{proto.Subprotocol},
+		InsecureSkipVerify: true, // the origin was checked, by our own list
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(-1) // read.go bounds messages, to close with a code of ours
+	return &conn{ws: ws, net: h.conn, in: h.in}, nil
+}
+
+// hijacker hands websocket.Accept a connection with small buffers of its own
+// in place of the server's. The 101 is gathered and not sent, so that
+// the welcome travels in the same segment.
+type hijacker struct {
+	w       http.ResponseWriter
+	timeout time.Duration
+	status  int
+	conn    *timedConn
+	in      *bufio.Reader
+}
+
+func (h *hijacker) Header() http.Header         { return h.w.Header() }
+func (h *hijacker) Write(b []byte) (int, error) { return h.w.Write(b) }
+
+func (h *hijacker) WriteHeader(status int) {
+	h.status = status
+	if status != http.StatusSwitchingProtocols {
+		h.w.WriteHeader(status)
+	}
+}
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if h.status != http.StatusSwitchingProtocols {
+		return nil, nil, errors.New("node: hijacked without a 101")
+	}
+	header := h.w.Header().Clone()
+	raw, rw, err := http.NewResponseController(h.w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if rw.Reader.Buffered() > 0 {
+		// Nothing may follow the request before the 101.
+		raw.Close()
+		return nil, nil, errors.New("node: client wrote before the handshake was done")
+	}
+	h.conn = newTimedConn(raw, h.timeout)
+	h.conn.gather()
+	writeSwitching(h.conn, header)
+	size := readBuffer
+	if h.conn.waiter != nil {
+		size = headerBuffer
+	}
+	h.in = bufio.NewReaderSize(h.conn, size)
+	return h.conn, bufio.NewReadWriter(h.in, bufio.NewWriterSize(h.conn, headerBuffer)), nil
+}
+
+func writeSwitching(w io.Writer, header http.Header) {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = header.Write(&b)
+	b.WriteString("\r\n")
+	_, _ = w.Write(b.Bytes()) // gathered
+}
