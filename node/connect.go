@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/coder/websocket"
-
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
@@ -91,7 +89,7 @@ func (c *conn) serve() {
 func (n *Node) refuse(c *conn, want want, code proto.CloseCode) {
 	n.refused(want, code.String(), nil)
 	_ = c.net.flush() // the 101
-	_ = c.ws.Close(websocket.StatusCode(code), code.String())
+	c.close(code, code.String())
 }
 
 func (n *Node) refused(want want, why string, err error) {

@@ -138,9 +138,10 @@ func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*n.cfg.StoreTimeout) // a batch, and nobody waits for it
 	defer cancel()
-	answered := true
+	answered := false // a part of the store may be away
 	for i, err := range n.cfg.Store.Renew(ctx, records, ttls) {
 		s := batch[i]
+		answered = answered || !errors.Is(err, session.ErrUnavailable)
 		switch {
 		case err == nil:
 			s.renewed(records[i].State, now.Add(n.cfg.RenewInterval))
@@ -150,7 +151,6 @@ func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) boo
 			rec, _ := n.cfg.Store.Get(ctx, s.ID)
 			n.end(s, cmpOr(rec.Reason, proto.CloseSessionEnded), "", false)
 		default:
-			answered = false
 			n.metrics.renewFailed.Inc()
 		}
 	}

@@ -33,13 +33,11 @@ func (c *conn) read() {
 // that the connection is idle: there was nothing but a ping or a pong.
 func (c *conn) readAll() (code proto.CloseCode, idle bool) {
 	for {
-		if c.in.Buffered() == 0 {
-			if err := c.net.await(); err != nil {
-				return 0, false
-			}
+		if err := c.net.await(); err != nil {
+			return 0, false
 		}
 		switch code, err := c.readNext(); {
-		case errors.Is(err, errBoundary):
+		case errors.Is(err, errPinged):
 			return 0, true
 		case err != nil, code != 0:
 			return code, false

@@ -145,6 +145,33 @@ func TestAnySegments(t *testing.T) {
 	})
 }
 
+// A message that is cut short by an orderly end of the connection never
+// reaches the application, wherever the cut is.
+func TestCutShort(t *testing.T) {
+	j := newJournal()
+	r := newRig(t, j, nil)
+	n := 0
+	for _, size := range []int{1, 600, 1023, 1024, 2048, 4096, 5000} {
+		frame := masked(nil, 0x82, proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte("x"), size)}))
+		for _, cut := range []int{1, 2, 6, 8, 9, len(frame) / 2, 1024 + 8, 2048, 2048 + 8, len(frame) - 1} {
+			if cut >= len(frame) {
+				continue
+			}
+			n++
+			user := fmt.Sprint("cut-", n)
+			c := r.rawAttach(t, r.login(user))
+			if _, err := c.Write(frame[:cut]); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			j.await(t, user, "opened", "detached")
+			c.Close()
+		}
+	}
+}
+
 // An idle connection that answered a ping goes on.
 func TestAfterPong(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
@@ -170,26 +197,40 @@ func TestAfterPong(t *testing.T) {
 	}
 }
 
-func TestControlFrame(t *testing.T) {
-	for _, c := range []struct {
-		b    []byte
-		want int
-	}{
-		{masked(nil, 0x8a, []byte("x")), 7},
-		{masked(nil, 0x89, nil), 6},
-		{masked(masked(nil, 0x89, nil), 0x82, []byte("x")), 6},
-		{masked(nil, 0x8a, bytes.Repeat([]byte("x"), 125)), 131},
-		{masked(nil, 0x8a, []byte("x"))[:6], 0},
-		{masked(nil, 0x88, []byte("\x03\xe8")), 0},     // close: the connection ends
-		{masked(nil, 0x0a, []byte("x")), 0},            // a fragment; the library refuses it
-		{[]byte{0x8a, 0x01, 'x', 0, 0, 0, 0}, 0},       // without a mask; likewise
-		{[]byte{0x8a, 0xfe, 0, 1, 0, 0, 0, 0, 'x'}, 0}, // longer than a control may be
-		{[]byte{0xca, 0x81, 0, 0, 0, 0, 'x'}, 0},       // with a reserved bit
-		{[]byte{0x8a}, 0},
-		{nil, 0},
-	} {
-		if got := controlFrame(c.b); got != c.want {
-			t.Errorf("controlFrame(%x) = %d, want %d", c.b, got, c.want)
+// Whatever frames pass, and however they are cut, nothing is read past the end
+// of one.
+func TestFrames(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var stream []byte
+		var ends []int
+		var pings []bool
+		for range rapid.IntRange(1, 8).Draw(rt, "frames") {
+			ping := rapid.Bool().Draw(rt, "ping")
+			size := rapid.SampledFrom([]int{0, 1, 125, 126, 300, 65535}).Draw(rt, "size")
+			first := byte(0x82)
+			if ping {
+				first, size = rapid.SampledFrom([]byte{0x89, 0x8a}).Draw(rt, "first"), min(size, 125)
+			}
+			stream = masked(stream, first, make([]byte, size))
+			ends, pings = append(ends, len(stream)), append(pings, ping)
 		}
-	}
+		var f frames
+		at := 0
+		for i, end := range ends {
+			for at < end {
+				n := f.most(rapid.IntRange(1, 70000).Draw(rt, "read"))
+				if n < 1 || at+n > end {
+					rt.Fatalf("%d bytes at %d of a frame that ends at %d", n, at, end)
+				}
+				f.took(stream[at : at+n])
+				at += n
+				if f.between() != (at == end) {
+					rt.Fatalf("at %d, between frames: %v; the frame ends at %d", at, f.between(), end)
+				}
+			}
+			if f.pinged != pings[i] {
+				rt.Fatalf("frame %d, ping or pong: %v", i, f.pinged)
+			}
+		}
+	})
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -18,11 +19,15 @@ type timedConn struct {
 	timeout time.Duration
 	heard   atomic.Int64 // Unix time in nanoseconds
 
-	// Of the reader alone.
-	waiter   *waiter // nil where there is none; then await does nothing
-	taken    *[]byte // what the waiter took, if it is not all read
-	read     int     // how much of it is
-	boundary int     // Read stops here once; 0 for nowhere
+	closing atomic.Bool // the library reads the end of the connection by itself
+	waiter  *waiter     // nil where there is none; then await does nothing
+
+	// in is held while somebody waits or reads: the connection's reader, or the
+	// library when it closes.
+	in     sync.Mutex
+	taken  *[]byte // what the waiter took, if it is not all read
+	read   int     // how much of it is
+	frames frames
 
 	mu       sync.Mutex
 	gathered *[]byte // nil while writes go straight through
@@ -41,9 +46,9 @@ var (
 	gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, gatherBytes); return &b }}
 )
 
-// errBoundary is what Read returns between two frames, once, where await has
-// seen that the first is a control frame.
-var errBoundary = errors.New("between frames")
+// errPinged is what Read returns, once, between a ping or a pong and the frame
+// after it.
+var errPinged = errors.New("a ping or a pong has passed")
 
 func newTimedConn(c net.Conn, timeout time.Duration) *timedConn {
 	t := &timedConn{Conn: c, timeout: timeout, waiter: newWaiter(c)}
@@ -52,61 +57,64 @@ func newTimedConn(c net.Conn, timeout time.Duration) *timedConn {
 }
 
 // await waits until there is something to read. It is called between frames.
-// When what comes is a ping or a pong, the library would handle it and go on
-// waiting by itself; Read then stops it.
+// If that is a ping or a pong, the library handles it and would go on waiting
+// by itself; Read stops it.
 func (c *timedConn) await() error {
 	if c.waiter == nil {
 		return nil
 	}
-	if c.taken == nil {
-		taken, err := c.waiter.wait()
-		if err != nil {
-			return err
-		}
-		c.taken, c.read = taken, 0
-		c.heard.Store(time.Now().UnixNano())
+	c.in.Lock()
+	defer c.in.Unlock()
+	if c.taken != nil {
+		return nil
 	}
-	if n := controlFrame((*c.taken)[c.read:]); n > 0 {
-		c.boundary = c.read + n
+	taken, err := c.waiter.wait()
+	if err != nil {
+		return err
 	}
+	c.taken, c.read = taken, 0
+	c.heard.Store(time.Now().UnixNano())
 	return nil
 }
 
-// controlFrame returns the length of the whole ping or pong that b begins
-// with, or 0.
-func controlFrame(b []byte) int {
-	const ping, pong, maskBit, longest = 0x89, 0x8a, 0x80, 125
-	if len(b) < 2 || b[0] != ping && b[0] != pong || b[1] < maskBit || b[1]-maskBit > longest {
-		return 0
+func (c *timedConn) Read(p []byte) (int, error) {
+	if c.waiter == nil {
+		return c.readConn(p)
 	}
-	n := 2 + 4 + int(b[1]-maskBit) // with the mask
-	if n > len(b) {
-		return 0
+	c.in.Lock()
+	defer c.in.Unlock()
+	if c.frames.pinged && c.frames.between() {
+		c.frames.pinged = false
+		if !c.closing.Load() {
+			return 0, errPinged
+		}
 	}
-	return n
+	p = p[:c.frames.most(len(p))]
+	n, err := 0, error(nil)
+	if c.taken != nil {
+		n = c.readTaken(p)
+	} else {
+		n, err = c.readConn(p)
+	}
+	c.frames.took(p[:n])
+	return n, err
 }
 
-func (c *timedConn) Read(p []byte) (int, error) {
-	switch {
-	case c.boundary > 0 && c.read == c.boundary:
-		c.boundary = 0
-		return 0, errBoundary
-	case c.taken != nil:
-		return c.readTaken(p), nil
-	}
+func (c *timedConn) readConn(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.heard.Store(time.Now().UnixNano())
+	}
+	if err == io.EOF {
+		// The library takes io.EOF in the middle of a message for the end of the
+		// message. The end of a connection is never that.
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
 func (c *timedConn) readTaken(p []byte) int {
-	b := (*c.taken)[c.read:]
-	if c.boundary > 0 {
-		b = b[:c.boundary-c.read]
-	}
-	n := copy(p, b)
+	n := copy(p, (*c.taken)[c.read:])
 	if c.read += n; c.read == len(*c.taken) {
 		waitBuffers.Put(c.taken)
 		c.taken = nil

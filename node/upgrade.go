@@ -36,7 +36,7 @@ func (n *Node) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
 		return nil, err
 	}
 	ws.SetReadLimit(-1) // read.go bounds messages, to close with a code of ours
-	return &conn{ws: ws, net: h.conn, in: h.in}, nil
+	return &conn{ws: ws, net: h.conn}, nil
 }
 
 // hijacker hands websocket.Accept a connection with small buffers of its own
@@ -47,7 +47,6 @@ type hijacker struct {
 	timeout time.Duration
 	status  int
 	conn    *timedConn
-	in      *bufio.Reader
 }
 
 func (h *hijacker) Header() http.Header         { return h.w.Header() }
@@ -81,8 +80,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if h.conn.waiter != nil {
 		size = headerBuffer
 	}
-	h.in = bufio.NewReaderSize(h.conn, size)
-	return h.conn, bufio.NewReadWriter(h.in, bufio.NewWriterSize(h.conn, headerBuffer)), nil
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, size), bufio.NewWriterSize(h.conn, headerBuffer)), nil
 }
 
 func writeSwitching(w io.Writer, header http.Header) {

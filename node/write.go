@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -24,7 +23,6 @@ const (
 type conn struct {
 	ws  *websocket.Conn
 	net *timedConn
-	in  *bufio.Reader // the library's, over net
 
 	// Set once by attach.
 	session    *Session
@@ -78,7 +76,7 @@ func (c *conn) write() {
 			c.broken(err)
 			return
 		case end != nil:
-			_ = c.ws.Close(websocket.StatusCode(end.code), end.reason)
+			c.close(end.code, end.reason)
 			return
 		case c.rest():
 			return
@@ -246,6 +244,12 @@ func (c *conn) end(how *closing) {
 	}
 	c.session.node.metrics.closes.WithLabelValues(closeLabel(how.code)).Inc()
 	c.kick()
+}
+
+// close tells the client the code and waits a while for its answer.
+func (c *conn) close(code proto.CloseCode, reason string) {
+	c.net.closing.Store(true)
+	_ = c.ws.Close(websocket.StatusCode(code), reason)
 }
 
 // broken is called by the writer when a write failed. Closing ends the reader,
