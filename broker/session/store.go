@@ -38,8 +38,9 @@ type Lease struct {
 // be reached; a cancelled or expired ctx is that too.
 //
 // Request ids make transitions idempotent: a transition that is repeated with
-// the id of the one that made the last change succeeds and returns the record
-// as it stands. Each call for a new purpose takes a new id (NewRequest).
+// its id succeeds and returns the record as it stands, until another one with
+// an id has changed the record. Each call for a new purpose takes a new id
+// (NewRequest).
 //
 // Every record is kept for the ttl of its last transition and then forgotten.
 type Store interface {

@@ -2,7 +2,10 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/usher-broker/usher/broker/session"
 )
 
 type group struct {
@@ -12,6 +15,9 @@ type group struct {
 
 // Group implements session.Store.
 func (s *Store) Group(ctx context.Context, name, want, replace string, ttl time.Duration) (string, error) {
+	if want == "" {
+		return "", fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
+	}
 	if err := s.lock(ctx); err != nil {
 		return "", err
 	}

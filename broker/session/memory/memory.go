@@ -5,6 +5,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,10 +70,9 @@ func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session
 			list = append(list, e.Record)
 		}
 	}
-	// The list runs from the newest back; the oldest are asked for first.
-	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
-	}
+	// The list runs from the newest back, but for sessions that were restored.
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b session.Record) int { return a.Created.Compare(b.Created) })
 	return list[:min(len(list), max(limit, 0))], nil
 }
 

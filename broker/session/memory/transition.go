@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
@@ -10,8 +11,8 @@ import (
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
-	if _, ok := session.TagOf(r.ID); !ok || r.User == "" || r.Node == "" {
-		return session.Record{}, fmt.Errorf("session: record without a valid id, user or node")
+	if err := session.CheckNew(r); err != nil {
+		return session.Record{}, err
 	}
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
@@ -31,6 +32,9 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, tt
 
 // Reassign implements session.Store.
 func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
+	if node == "" || epoch == math.MaxUint64 {
+		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
+	}
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -93,7 +97,7 @@ func (s *Store) Renew(ctx context.Context, records []session.Record, ttls []time
 
 // renew renews one record. s.mu is held.
 func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error {
-	if _, ok := session.TagOf(r.ID); !ok {
+	if !session.Renewable(r) {
 		return session.ErrNotFound
 	}
 	e, err := s.find(r.ID, now)

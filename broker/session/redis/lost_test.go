@@ -52,7 +52,6 @@ func lostReply(t *testing.T, p *proxy, server *redistest.Server, url string) {
 
 	p.lose.Store(true)
 	_, err := s.Create(t.Context(), "r2", r, time.Hour)
-	p.lose.Store(false)
 	if !errors.Is(err, session.ErrUnavailable) {
 		t.Fatalf("the reply was lost: %v", err)
 	}
@@ -80,8 +79,8 @@ func scriptsRun(t *testing.T, server *redistest.Server) int {
 	return n
 }
 
-// proxy is a way to a server that can lose replies: instead of passing one on
-// it closes the connection.
+// proxy is a way to a server that can lose a reply: instead of passing it on it
+// closes the connection. The next connection works again.
 type proxy struct {
 	lose atomic.Bool
 	l    net.Listener
@@ -132,7 +131,7 @@ func (p *proxy) replies(in io.Writer, out io.Reader) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := out.Read(buf)
-		if err != nil || p.lose.Load() {
+		if err != nil || p.lose.CompareAndSwap(true, false) {
 			return
 		}
 		if _, err := in.Write(buf[:n]); err != nil {

@@ -68,7 +68,7 @@ func (s *Store) send(ctx, caller context.Context, records []session.Record, ttls
 	cmds := make([]*once, len(records))
 	pipe := s.client.Pipeline()
 	for i, r := range records {
-		if renewable(r) {
+		if session.Renewable(r) {
 			key, args := renewal(r, ttls[i])
 			cmds[i] = renewScript.cached(ctx, key, args)
 			_ = pipe.Process(ctx, cmds[i])
@@ -91,14 +91,9 @@ func (s *Store) send(ctx, caller context.Context, records []session.Record, ttls
 	return cmds
 }
 
-// renewable reports whether the record has what a store that lost it needs.
-func renewable(r session.Record) bool {
-	return ofUser(r.ID, r.User) && r.Node != "" && r.Epoch > 0 && known(r.State) && r.State != session.Ended
-}
-
 // renewal returns the key and the arguments of the script.
 func renewal(r session.Record, ttl time.Duration) (key string, args []any) {
-	tag, _ := session.TagOf(r.ID) // renewable has seen to it
+	tag, _ := session.TagOf(r.ID) // Renewable has seen to it
 	args = append([]any{
 		r.ID, milliseconds(ttl), r.Node, formatEpoch(r.Epoch), string(r.State), r.Stream,
 		"created", strconv.FormatInt(r.Created.UnixMicro(), 10),

@@ -144,25 +144,6 @@ func corrupt(key string, whole []string, field, value string) []any {
 	return append(cmd, field, value)
 }
 
-// Sessions that a store has lost come back in any order, and have their places.
-func TestRestoredSessionsAreListedByAge(t *testing.T) {
-	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
-	var ids []string
-	for _, age := range []time.Duration{1, 3, 2} {
-		r := record("ada")
-		r.Epoch, r.State, r.Created = 1, session.Attached, time.Now().Add(-age*time.Hour)
-		ids = append(ids, r.ID)
-		if err := s.Renew(t.Context(), []session.Record{r}, []time.Duration{time.Hour})[0]; err != nil {
-			t.Fatal(err)
-		}
-	}
-	list, err := s.Sessions(t.Context(), "ada", 10)
-	if err != nil || len(list) != 3 || list[0].ID != ids[1] || list[1].ID != ids[2] || list[2].ID != ids[0] {
-		t.Errorf("%+v, %v", list, err)
-	}
-}
-
 // The index of a user who never asks for the list stays small all the same,
 // and goes with the last session.
 func TestIndexStaysSmall(t *testing.T) {

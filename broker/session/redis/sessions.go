@@ -66,7 +66,7 @@ func sessionList(reply []any) (complete bool, list []session.Record, err error) 
 // Group implements session.Store.
 func (s *Store) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
 	if want == "" {
-		return "", errors.New("session: a group cannot be bound to no node")
+		return "", fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
 	}
 	var node string
 	err := s.do(ctx, "group", func(ctx context.Context) error {

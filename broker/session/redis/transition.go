@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -12,21 +11,11 @@ import (
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
-	if _, ok := session.TagOf(r.ID); !ok || r.User == "" || r.Node == "" {
-		return session.Record{}, errors.New("session: record without a valid id, user or node")
-	}
-	if !ofUser(r.ID, r.User) {
-		return session.Record{}, errors.New("session: the id was made for another user")
+	if err := session.CheckNew(r); err != nil {
+		return session.Record{}, err
 	}
 	args := append([]any{request, "node", r.Node, "stream", r.Stream}, fields(r)...)
 	return s.transition(ctx, "create", createScript, r.ID, ttl, args...)
-}
-
-// ofUser reports whether the id has the user's tag. An index and its records
-// lie in one slot only if they have the same.
-func ofUser(id, user string) bool {
-	tag, ok := session.TagOf(id)
-	return ok && tag == session.Tag(user)
 }
 
 // Get implements session.Store.
@@ -60,7 +49,7 @@ func (s *Store) Get(ctx context.Context, id string) (session.Record, error) {
 // Reassign implements session.Store.
 func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
 	if node == "" || epoch == math.MaxUint64 {
-		return session.Record{}, errors.New("session: reassignment to no node, or beyond the last epoch")
+		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
 	}
 	return s.transition(ctx, "reassign", reassignScript, id, ttl, request, formatEpoch(epoch), formatEpoch(epoch+1), node)
 }

@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -26,6 +27,30 @@ var hostileNames = []string{
 }
 
 var hostileTests = []test{
+	{"What cannot be is refused", func(f *fixture) {
+		other := f.draft()
+		other.ID = session.NewID(f.user + "-other")
+		nobody, nowhere := f.draft(), f.draft()
+		nobody.User, nowhere.Node = "", ""
+		for _, r := range []session.Record{other, nobody, nowhere} {
+			f.is(errOf(f.Create(f.Context(), "r", r, long)), session.ErrInvalid)
+		}
+		f.is(errOf(f.Reassign(f.Context(), "r", f.create().ID, 1, "", long)), session.ErrInvalid)
+		if _, err := f.Group(f.Context(), f.user, "", "", long); !errors.Is(err, session.ErrInvalid) {
+			f.Errorf("bound to no node: %v", err)
+		}
+		for name, change := range map[string]func(*session.Record){
+			"user": func(r *session.Record) { r.User = "" }, "node": func(r *session.Record) { r.Node = "" },
+			"epoch": func(r *session.Record) { r.Epoch = 0 }, "state": func(r *session.Record) { r.State = "" },
+			"end": func(r *session.Record) { r.State = session.Ended }, "tag": func(r *session.Record) { r.ID = session.NewID("x") },
+		} {
+			r := f.restorable()
+			change(&r)
+			if err := f.renew(r); !errors.Is(err, session.ErrNotFound) {
+				f.Errorf("renewed without its %s: %v", name, err)
+			}
+		}
+	}},
 	{"Hostile ids are no sessions", func(f *fixture) {
 		for _, id := range hostileIDs(f.user) {
 			d := f.draft()

@@ -42,6 +42,16 @@ var sessionsTests = []test{
 		f.listed(0)
 		f.listed(-1)
 	}},
+	{"Sessions that were restored are listed by age", func(f *fixture) {
+		var all []session.Record
+		for _, age := range []time.Duration{1, 3, 2} {
+			r := f.restorable()
+			r.Created = time.Now().Add(-age * time.Hour).Truncate(time.Microsecond)
+			f.must(f.renew(r))
+			all = append(all, f.get(r.ID))
+		}
+		f.listed(10, all[1], all[2], all[0])
+	}},
 	{"Sessions shows them as they are, in whatever state", func(f *fixture) {
 		a, b := f.attached(), f.create()
 		a.State = session.Detached
