@@ -17,6 +17,14 @@ import (
 // an HTTP status what is wrong with everybody else's request, and tells those
 // who cannot be served now with a close code what to do.
 func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
+	if !n.enter() {
+		n.refuseHTTP(w, &proto.Problem{
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemNoCapacity, RetryAfter: 1,
+			Detail: "This node is shutting down; another one takes the session.",
+		})
+		return
+	}
+	defer n.goes.Done()
 	raw, problem := n.checkHandshake(r)
 	if problem != nil {
 		n.refuseHTTP(w, problem)
@@ -164,18 +172,18 @@ func handshakeToken(h http.Header, protocols []string) (token, detail string) {
 
 // want is what a client asks for when it attaches.
 type want struct {
-	claims     proto.Claims
-	stream     string // "" for a new one
-	received   uint64
-	attempt    uint64
-	hasAttempt bool
-	fresh      string // name of the stream that begins if that one does not continue
-	reset      string // why a stream that this node does not have cannot continue
+	claims   proto.Claims
+	stream   string // "" for a new one
+	received uint64
+	client   string  // "" when it does not say
+	attempt  *uint64 // nil when it does not say
+	fresh    string  // name of the stream that begins if that one does not continue
+	reset    string  // why a stream that this node does not have cannot continue
 }
 
 func parseWant(r *http.Request) (want, error) {
 	q := r.URL.Query()
-	w := want{stream: q.Get(proto.QueryStream)}
+	w := want{stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
 	var err error
 	if v := q.Get(proto.QueryReceived); v != "" || w.stream != "" {
 		if w.received, err = parseCount(v); err != nil {
@@ -183,13 +191,14 @@ func parseWant(r *http.Request) (want, error) {
 		}
 	}
 	if v := q.Get(proto.QueryAttempt); v != "" {
-		w.hasAttempt = true
-		if w.attempt, err = parseCount(v); err != nil {
+		n, err := parseCount(v)
+		if err != nil {
 			return w, fmt.Errorf("attempt: %w", err)
 		}
+		w.attempt = &n
 	}
-	if len(w.stream) > proto.MaxNameBytes {
-		return w, errors.New("stream: too long")
+	if len(w.stream) > proto.MaxNameBytes || len(w.client) > proto.MaxNameBytes {
+		return w, errors.New("stream or client: too long")
 	}
 	return w, nil
 }

@@ -19,7 +19,8 @@ type Node struct {
 	log     *slog.Logger
 	metrics *metrics
 	ledger  *ledger
-	goes    sync.WaitGroup // every goroutine of the node
+	goes    sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
+	release sync.Once      // of that 1
 
 	draining atomic.Bool
 	attached atomic.Int64
@@ -42,6 +43,7 @@ func New(cfg Config) (*Node, error) {
 		sessions: make(map[string]*Session),
 		landed:   make(map[string]uint64),
 	}
+	n.goes.Add(1)
 	n.metrics = newMetrics(cfg.Registry, n)
 	n.ledger = newLedger(n)
 	return n, nil
@@ -110,6 +112,17 @@ func (n *Node) Landed(issuer string) (mine, all uint64) {
 // maxIssuers bounds Node.landed. Issuers come from verified tokens, so only
 // restarts of auths add to it.
 const maxIssuers = 1024
+
+// enter counts a handshake that Shutdown waits for, unless the node is closed.
+func (n *Node) enter() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.closed {
+		return false
+	}
+	n.goes.Add(1)
+	return true
+}
 
 // session returns the session that is held under the id, or nil.
 func (n *Node) session(id string) *Session {

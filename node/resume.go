@@ -137,11 +137,11 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	}
 	old := s.conn
 	resumed := want.stream != "" && want.stream == s.name
+	if s.overtaken(want, resumed) {
+		s.mu.Unlock()
+		return proto.CloseReplaced
+	}
 	if resumed {
-		if old != nil && want.hasAttempt && old.hasAttempt && want.attempt < old.attempt {
-			s.mu.Unlock() // a handshake of the past, held up on its way
-			return proto.CloseReplaced
-		}
 		if err := s.stream.Ack(want.received); err != nil {
 			s.mu.Unlock()
 			return proto.CloseProtocolError
@@ -149,7 +149,8 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 		s.stream.Resumed()
 	}
 	reset := s.beginStream(want, resumed)
-	c.session, c.attempt, c.hasAttempt = s, want.attempt, want.hasAttempt
+	c.session = s
+	s.client, s.attempt = want.client, want.attempt
 	c.next = s.stream.Acked() + 1
 	c.urgent = n.welcome(s, want, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
@@ -167,6 +168,18 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil)
 	c.tellAttached(resumed)
 	return 0
+}
+
+// overtaken reports whether the handshake is of the past: it was held up on its
+// way, and the last connection is a later one of the same client. s.mu is held.
+func (s *Session) overtaken(want want, resumed bool) bool {
+	if want.attempt == nil || s.attempt == nil || *want.attempt >= *s.attempt {
+		return false
+	}
+	if want.client != "" && s.client != "" {
+		return want.client == s.client
+	}
+	return s.conn != nil && resumed // a client without a name counts for its stream
 }
 
 func attachResult(resumed bool, reset string, replaced bool) string {

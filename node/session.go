@@ -37,8 +37,10 @@ type Session struct {
 	mu       sync.Mutex // protects the following
 	name     string     // of the stream; empty when it has ended and none has begun
 	stream   *stream.Stream
-	conn     *conn  // nil while detached
-	owed     *Reset // of which the App does not know yet
+	conn     *conn   // nil while detached
+	client   string  // of the last connection, if it named one
+	attempt  *uint64 // likewise
+	owed     *Reset  // of which the App does not know yet
 	prevName string
 	prevWhy  string    // why the stream prevName ended
 	endCode  closeCode // not 0 once the session is over here

@@ -13,7 +13,8 @@ func (n *Node) Drain() {
 }
 
 // Shutdown closes every connection as going away and waits until all
-// goroutines of the node have ended, or ctx does. The sessions stay in the
+// goroutines of the node have ended, or ctx does. Handshakes that come later
+// are refused. The sessions stay in the
 // store: their clients are sent to another node.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.Drain()
@@ -23,6 +24,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	for _, s := range n.all() {
 		n.end(s, proto.CloseGoingAway, "", true)
 	}
+	n.release.Do(n.goes.Done)
 	done := make(chan struct{})
 	go func() {
 		n.goes.Wait()

@@ -24,10 +24,7 @@ type conn struct {
 	ws  *websocket.Conn
 	net *timedConn
 
-	// Set once by attach.
-	session    *Session
-	attempt    uint64
-	hasAttempt bool
+	session *Session // set once by attach
 
 	// Protected by session.mu.
 	writing   bool   // a goroutine is in write

@@ -27,5 +27,6 @@ const ConnectPath = "/v1/connect"
 const (
 	QueryStream   = "stream"   // the stream the client wants to resume
 	QueryReceived = "received" // how many reliable messages of it the client has taken in
+	QueryClient   = "client"   // names the process of the client; optional
 	QueryAttempt  = "attempt"  // rises with every attempt of one client; optional
 )

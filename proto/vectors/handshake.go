@@ -35,7 +35,8 @@ type HandshakeSession struct {
 
 	Held       bool    `json:"held"`
 	Attached   bool    `json:"attached"`   // has an open connection
-	Attempt    *uint64 `json:"attempt"`    // of the last connection, if it named one
+	Client     string  `json:"client"`     // of the last connection, if it named one
+	Attempt    *uint64 `json:"attempt"`    // likewise
 	Sent       uint64  `json:"sent"`       // by the node
 	Acked      uint64  `json:"acked"`      // by the client
 	TakenIn    uint64  `json:"taken_in"`   // by the node
