@@ -1,0 +1,65 @@
+package usher_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+)
+
+// Log in, say something, and listen until the session is over. Cuts, resumes
+// and moves to another node happen underneath.
+func Example() {
+	ctx := context.Background()
+	s, err := usher.Connect(ctx, usher.Config{Auth: "https://auth.example.com", Credentials: usher.Guest("ada")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close(ctx)
+	if err := s.SendText(ctx, "hello"); err != nil {
+		log.Fatal(err)
+	}
+	for {
+		m, err := s.Receive(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", m.Data)
+	}
+}
+
+// Tell the player what goes on, and send again what a lost node may not have
+// handled.
+func ExampleConfig() {
+	_, err := usher.Connect(context.Background(), usher.Config{
+		Auth: "https://auth.example.com", Credentials: usher.Password("ada", "s3cret"),
+		OnState: func(c usher.StateChange) {
+			fmt.Println(c.State, c.Node, c.Err)
+		},
+		OnReset: func(r usher.Reset) {
+			for _, m := range r.Unconfirmed {
+				if err := r.Session.TrySend(m.Data); err != nil {
+					fmt.Println("not sent again:", err)
+				}
+			}
+		},
+	})
+	var ended *usher.EndedError
+	if errors.As(err, &ended) {
+		fmt.Println("over, with code", ended.Code)
+	}
+}
+
+// Positions are worth sending only while they are news: a volatile message is
+// dropped when there is no connection.
+func ExampleSession_SendVolatile() {
+	var s *usher.Session // from Connect
+	move := func(x, y byte) {
+		if err := s.SendVolatile([]byte{x, y}); err != nil {
+			log.Print(err)
+		}
+	}
+	_ = move
+}

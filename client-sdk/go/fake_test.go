@@ -1,0 +1,459 @@
+package usher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// world is an auth service and nodes that do what a test tells them, on a
+// network in memory.
+type world struct {
+	t     *testing.T
+	net   network
+	auth  *fakeAuth
+	nodes map[string]*fakeNode
+	start time.Time
+
+	states chan StateChange // what OnState was told
+	resets chan Reset
+}
+
+// inWorld runs a test in a bubble where time is free.
+func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, nodes: map[string]*fakeNode{}, start: time.Now(), states: make(chan StateChange, 100), resets: make(chan Reset, 100)}
+		tooLong := time.AfterFunc(100*time.Hour, func() { panic("the test waits for something that does not come") })
+		defer tooLong.Stop()
+		w.auth = &fakeAuth{world: w, requests: make(chan authRequest, 100)}
+		var servers []*http.Server
+		serve := func(addr string, h http.Handler) {
+			s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+			servers = append(servers, s)
+			l := w.net.listen(addr)
+			go func() { _ = s.Serve(l) }()
+		}
+		serve("auth:80", w.auth)
+		for _, id := range []string{"n1", "n2"} {
+			n := &fakeNode{world: w, id: id, attempts: make(chan *attempt, 100)}
+			w.nodes[id] = n
+			serve(id+":80", n)
+		}
+		defer func() {
+			for _, s := range servers {
+				_ = s.Close()
+			}
+			w.net.cut()
+			for _, n := range w.nodes {
+				n.drop()
+			}
+		}()
+		f(t, w)
+	})
+}
+
+// config is a configuration for the world: a guest, and every wait half of what
+// it may be.
+func (w *world) config() Config {
+	return Config{
+		Auth: "http://auth", Credentials: Guest("ada"), Dial: w.net.Dial,
+		Rand:    func() float64 { return 0.5 },
+		OnState: func(c StateChange) { w.states <- c },
+		OnReset: func(r Reset) { w.resets <- r },
+	}
+}
+
+// connect connects in the background.
+func (w *world) connect(cfg Config) func() (*Session, error) {
+	type result struct {
+		s   *Session
+		err error
+	}
+	c := make(chan result, 1)
+	go func() {
+		s, err := Connect(context.Background(), cfg)
+		c <- result{s, err}
+	}()
+	return func() (*Session, error) { r := <-c; return r.s, r.err }
+}
+
+// attach connects and lets node n1 welcome the session to stream s1.
+func (w *world) attach() (*Session, *peer) {
+	w.t.Helper()
+	return w.attachWith(w.config(), nil)
+}
+
+func (w *world) attachWith(cfg Config, change func(*proto.Welcome)) (*Session, *peer) {
+	w.t.Helper()
+	got := w.connect(cfg)
+	p := w.nodes["n1"].next().accept()
+	p.welcome(func(wel *proto.Welcome) {
+		if change != nil {
+			change(wel)
+		}
+	})
+	s, err := got()
+	if err != nil {
+		w.t.Fatalf("connect: %v", err)
+	}
+	w.t.Cleanup(func() { leave(s) })
+	w.wantState(Attached)
+	return s, p
+}
+
+// leave closes a session without a wait for anything.
+func leave(s *Session) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Close(ctx)
+	<-s.done
+}
+
+func (w *world) since() time.Duration { return time.Since(w.start) }
+
+func (w *world) wantState(want State) StateChange {
+	w.t.Helper()
+	c := <-w.states
+	if c.State != want {
+		w.t.Fatalf("state %s (%v), want %s", c.State, c.Err, want)
+	}
+	return c
+}
+
+func (w *world) wantEnded(code proto.CloseCode) StateChange {
+	w.t.Helper()
+	c := w.wantState(Ended)
+	var end *EndedError
+	if !errors.As(c.Err, &end) || end.Code != code {
+		w.t.Fatalf("ended with %v, want code %d", c.Err, code)
+	}
+	return c
+}
+
+// fakeAuth answers with the node n1, or as answer says.
+type fakeAuth struct {
+	world    *world
+	requests chan authRequest
+
+	mu     sync.Mutex
+	answer func(w http.ResponseWriter, r authRequest) bool // true: it has answered
+	node   string
+	tokens int
+}
+
+type authRequest struct {
+	path, token, body string
+	header            http.Header
+	at                time.Duration
+}
+
+func (a *fakeAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(r.Body)
+	req := authRequest{path: r.URL.Path, body: string(b), header: r.Header, at: a.world.since()}
+	req.token = r.Header.Get("Authorization")
+	a.mu.Lock()
+	answer, node := a.answer, a.node
+	a.tokens++
+	token := fmt.Sprintf("token-%d", a.tokens)
+	a.mu.Unlock()
+	if node == "" {
+		node = "n1"
+	}
+	a.requests <- req
+	switch {
+	case answer != nil && answer(w, req):
+	case r.URL.Path == "/v1/logout":
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		_ = json.NewEncoder(w).Encode(assign(node, token))
+	}
+}
+
+func assign(node, token string) proto.Assignment {
+	return proto.Assignment{
+		Token: token, TokenExpiresAt: time.Now().Add(time.Hour), Session: "sid", User: "ada",
+		Node: proto.NodeAddress{ID: node, URL: "ws://" + node + proto.ConnectPath},
+	}
+}
+
+// answers sets what auth answers from now on; nil for a node.
+func (a *fakeAuth) answers(f func(w http.ResponseWriter, r authRequest) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer = f
+}
+
+// names sets the node that auth names from now on.
+func (a *fakeAuth) names(node string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.node = node
+}
+
+func refuse(status int, code string, retryAfter int) func(http.ResponseWriter, authRequest) bool {
+	return func(w http.ResponseWriter, _ authRequest) bool {
+		proto.WriteProblem(w, &proto.Problem{Status: status, Code: code, Detail: "no", RetryAfter: retryAfter})
+		return true
+	}
+}
+
+// want waits for the next request, and checks it.
+func (a *fakeAuth) want(path, body string) authRequest {
+	a.world.t.Helper()
+	r := <-a.requests
+	if r.path != path || body != "" && r.body != body {
+		a.world.t.Fatalf("auth was asked %s %s, want %s %s", r.path, r.body, path, body)
+	}
+	return r
+}
+
+// fakeNode hands each handshake to the test.
+type fakeNode struct {
+	world    *world
+	id       string
+	attempts chan *attempt
+
+	mu    sync.Mutex
+	peers []*peer
+}
+
+type attempt struct {
+	node   *fakeNode
+	w      http.ResponseWriter
+	r      *http.Request
+	query  url.Values
+	at     time.Duration
+	served chan struct{}
+}
+
+func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := &attempt{node: n, w: w, r: r, query: r.URL.Query(), at: n.world.since(), served: make(chan struct{})}
+	n.attempts <- a
+	select {
+	case <-a.served:
+	case <-r.Context().Done():
+	}
+}
+
+// next waits for a handshake.
+func (n *fakeNode) next() *attempt { return <-n.attempts }
+
+// none checks that no handshake comes for a time.
+func (n *fakeNode) none(d time.Duration) {
+	n.world.t.Helper()
+	select {
+	case a := <-n.attempts:
+		n.world.t.Fatalf("an attempt at %s after %v: %v", n.id, a.at, a.query)
+	case <-time.After(d):
+	}
+}
+
+func (n *fakeNode) drop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		_ = p.ws.CloseNow()
+	}
+}
+
+// names checks which stream and count the attempt names.
+func (a *attempt) names(stream, received string) *attempt {
+	a.node.world.t.Helper()
+	if a.query.Get("stream") != stream || a.query.Get("received") != received {
+		a.node.world.t.Fatalf("the handshake says %v, want stream %q, received %q", a.query, stream, received)
+	}
+	return a
+}
+
+// problem answers with an HTTP error.
+func (a *attempt) problem(status int, code string) {
+	proto.WriteProblem(a.w, &proto.Problem{Status: status, Code: code})
+	close(a.served)
+}
+
+// accept upgrades the connection.
+func (a *attempt) accept() *peer {
+	a.node.world.t.Helper()
+	ws, err := websocket.Accept(a.w, a.r, &websocket.AcceptOptions{Subprotocols: []string{proto.Subprotocol}})
+	if err != nil {
+		a.node.world.t.Fatalf("accept: %v", err)
+	}
+	ws.SetReadLimit(-1)
+	p := &peer{t: a.node.world.t, node: a.node, ws: ws, attempt: a, wire: a.node.world.net.to(a.node.id + ":80")}
+	a.node.mu.Lock()
+	a.node.peers = append(a.node.peers, p)
+	a.node.mu.Unlock()
+	close(a.served)
+	return p
+}
+
+// close upgrades the connection and closes it.
+func (a *attempt) close(code proto.CloseCode) { a.accept().close(code) }
+
+// peer is the node's end of a connection, driven by a test.
+type peer struct {
+	t       *testing.T
+	node    *fakeNode
+	ws      *websocket.Conn
+	wire    *wire
+	attempt *attempt
+}
+
+// welcome sends a welcome to the stream s1, not resumed, or what change makes
+// of it.
+func (p *peer) welcome(change func(*proto.Welcome)) {
+	p.t.Helper()
+	w := proto.Welcome{
+		Session: "sid", Stream: "s1", Node: p.node.id, PingIntervalMS: 3600_000, ResumeWindowMS: 60000,
+		MaxMessageBytes: 100, MaxUnackedBytes: 400, MaxUnackedMessages: 8, TokenExpiresAt: time.Now().Add(time.Hour),
+	}
+	if change != nil {
+		change(&w)
+	}
+	p.control(proto.Control{Type: proto.TypeWelcome, Welcome: w})
+}
+
+// resume welcomes the session to its stream.
+func (p *peer) resume(received uint64) {
+	p.t.Helper()
+	p.welcome(func(w *proto.Welcome) { w.Resumed, w.Received = true, received })
+}
+
+func (p *peer) write(typ websocket.MessageType, b []byte) {
+	p.t.Helper()
+	if err := p.ws.Write(context.Background(), typ, b); err != nil {
+		p.t.Fatalf("the node cannot write: %v", err)
+	}
+}
+
+func (p *peer) control(c proto.Control) {
+	p.t.Helper()
+	p.write(websocket.MessageText, proto.AppendControl(nil, c))
+}
+
+func (p *peer) text(b string) { p.t.Helper(); p.write(websocket.MessageText, []byte(b)) }
+
+func (p *peer) ack(n uint64) {
+	p.t.Helper()
+	p.control(proto.Control{Type: proto.TypeAck, Received: n})
+}
+
+// send sends reliable text messages.
+func (p *peer) send(list ...string) {
+	p.t.Helper()
+	for _, m := range list {
+		p.write(websocket.MessageBinary, proto.AppendMessage(nil, Message{Data: []byte(m), Text: true}))
+	}
+}
+
+func (p *peer) sendVolatile(m string) {
+	p.t.Helper()
+	p.write(websocket.MessageBinary, proto.AppendMessage(nil, Message{Data: []byte(m), Text: true, Volatile: true}))
+}
+
+// close closes with the code, in the background: the client answers when it
+// reads.
+func (p *peer) close(code proto.CloseCode) {
+	go func() { _ = p.ws.Close(websocket.StatusCode(code), code.String()) }()
+}
+
+// read returns the next WebSocket message of the client.
+func (p *peer) read() (websocket.MessageType, []byte) {
+	p.t.Helper()
+	typ, b, err := p.ws.Read(context.Background())
+	if err != nil {
+		p.t.Fatalf("the node cannot read: %v", err)
+	}
+	return typ, b
+}
+
+// want reads messages of the client, and passes over its controls.
+func (p *peer) want(list ...string) {
+	p.t.Helper()
+	for _, want := range list {
+		typ, b := p.read()
+		for typ == websocket.MessageText {
+			typ, b = p.read()
+		}
+		if m, err := proto.ParseMessage(b); err != nil || string(m.Data) != want {
+			p.t.Fatalf("the client sent %q (%v), want %q", b, err, want)
+		}
+	}
+}
+
+// wantControl reads a control of the client.
+func (p *peer) wantControl(want string) {
+	p.t.Helper()
+	if typ, b := p.read(); typ != websocket.MessageText || string(b) != want {
+		p.t.Fatalf("the client sent %q, want the control %s", b, want)
+	}
+}
+
+// wantClose reads until the client has closed, and checks the code; -1 for a
+// connection that just ended.
+func (p *peer) wantClose(code proto.CloseCode) {
+	p.t.Helper()
+	for {
+		_, _, err := p.ws.Read(context.Background())
+		if err == nil {
+			continue
+		}
+		if got := proto.CloseCode(max(websocket.CloseStatus(err), 0)); got != code {
+			p.t.Fatalf("the client closed with %v, want %d", err, code)
+		}
+		return
+	}
+}
+
+// silent checks that the client sends nothing for a time. The connection is of
+// no use afterwards.
+func (p *peer) silent(d time.Duration) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	if typ, b, err := p.ws.Read(ctx); err == nil {
+		p.t.Fatalf("the client sent %v %q", typ, b)
+	}
+}
+
+// receive receives messages from the session.
+func receive(t *testing.T, s *Session, list ...string) {
+	t.Helper()
+	for _, want := range list {
+		m, err := s.Receive(context.Background())
+		if err != nil || string(m.Data) != want {
+			t.Fatalf("received %q, %v; want %q", m.Data, err, want)
+		}
+	}
+}
+
+func send(t *testing.T, s *Session, list ...string) {
+	t.Helper()
+	for _, m := range list {
+		if err := s.SendText(context.Background(), m); err != nil {
+			t.Fatalf("send %q: %v", m, err)
+		}
+	}
+}
+
+func payloads(list []Message) []string {
+	var texts []string
+	for _, m := range list {
+		texts = append(texts, string(m.Data))
+	}
+	return texts
+}

@@ -1,0 +1,196 @@
+package usher
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+const goaway = `{"type":"goaway","reason":"drain","after_ms":1000,"by_ms":5000}`
+
+// A session moves while the old connection still carries it: nothing is sent
+// or counted twice, and the old one is left after the welcome of the new.
+func TestGoAway(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.want("/v1/login", "")
+		w.auth.names("n2")
+		old.text(goaway)
+		old.text(goaway)
+		send(t, s, "a")
+		old.want("a")
+		if r := w.auth.want("/v1/reconnect", "{}"); r.at != 2*time.Second {
+			t.Errorf("asked after %v", r.at)
+		}
+		w.wantState(Moving)
+		a := w.nodes["n2"].next().names("s1", "0")
+		old.send("x") // not counted any more
+		old.ack(1)
+		send(t, s, "b") // not sent there any more
+		synctest.Wait()
+		if n := s.Stats().Received; n != 0 {
+			t.Errorf("%d counted while attaching elsewhere", n)
+		}
+		p := a.accept()
+		p.resume(1)
+		w.wantState(Attached)
+		p.send("x", "y")
+		receive(t, s, "x", "y")
+		p.want("b")
+		old.wantClose(1000)
+		if s.Node() != "n2" {
+			t.Errorf("at %s", s.Node())
+		}
+		p.wire.cut()
+		w.nodes["n2"].next().names("s1", "2")
+	})
+}
+
+// The moment is random between after and by, in the first half.
+func TestGoAwayMoment(t *testing.T) {
+	for draw, want := range map[float64]time.Duration{0: time.Second, 0.999: 2998 * time.Millisecond} {
+		inWorld(t, func(t *testing.T, w *world) {
+			cfg := w.config()
+			cfg.Rand = func() float64 { return draw }
+			_, old := w.attachWith(cfg, nil)
+			w.auth.want("/v1/login", "")
+			old.text(goaway)
+			if r := w.auth.want("/v1/reconnect", "{}"); r.at.Round(time.Millisecond) != want {
+				t.Errorf("asked after %v, want %v", r.at, want)
+			}
+		})
+	}
+}
+
+// If the new node cannot have it, the session goes on at the old one, takes in
+// what arrived meanwhile, and tries again.
+func TestGoAwayFails(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.want("/v1/login", "")
+		w.auth.names("n2")
+		old.text(goaway)
+		w.auth.want("/v1/reconnect", "{}")
+		a := w.nodes["n2"].next()
+		old.send("x")
+		send(t, s, "a")
+		synctest.Wait()
+		a.problem(503, proto.ProblemNoCapacity)
+		receive(t, s, "x")
+		old.want("a")
+		w.wantState(Moving)
+		w.auth.want("/v1/reconnect", `{"unreachable":"n2"}`)
+		w.nodes["n2"].next().names("s1", "1").accept().resume(1)
+		w.wantState(Attached)
+	})
+}
+
+// Auth that does not answer is asked again, until the old node has had enough.
+func TestGoAwayWithoutAuth(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		_, old := w.attach()
+		w.auth.want("/v1/login", "")
+		w.auth.answers(refuse(http.StatusServiceUnavailable, proto.ProblemStoreUnavailable, 0))
+		old.text(goaway)
+		for range 3 {
+			w.auth.want("/v1/reconnect", "{}")
+		}
+		w.wantState(Moving)
+		if len(w.states) > 0 {
+			t.Fatalf("told %+v", <-w.states)
+		}
+		w.auth.answers(nil)
+		old.close(proto.CloseGoingAway)
+		w.wantCut(proto.CloseGoingAway)
+		w.nodes["n1"].next().names("s1", "0").accept().resume(0)
+		w.wantState(Attached)
+	})
+}
+
+// A move that loses the stream is a reset.
+func TestGoAwayReset(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.names("n2")
+		send(t, s, "a")
+		old.text(goaway)
+		w.nodes["n2"].next().accept().welcome(func(wel *proto.Welcome) {
+			wel.Stream, wel.Reason = "s2", proto.ResetNodeLost
+		})
+		if r := <-w.resets; r.Reason != proto.ResetNodeLost || !slices.Equal(payloads(r.Unconfirmed), []string{"a"}) {
+			t.Errorf("told %+v", r)
+		}
+		w.wantState(Moving)
+		w.wantState(Attached)
+		old.wantClose(1000)
+	})
+}
+
+// When the node moves the session by closing the old connection before the
+// client has read the new welcome, that close is not listened to.
+func TestGoAwayOldClosesFirst(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.names("n2")
+		old.text(goaway)
+		a := w.nodes["n2"].next()
+		old.close(proto.CloseReplaced)
+		synctest.Wait()
+		w.wantState(Moving)
+		p := a.accept()
+		p.resume(0)
+		w.wantState(Attached)
+		p.send("x")
+		receive(t, s, "x")
+	})
+}
+
+// The same when the welcome never arrives: the session was replaced by the
+// client itself, and is not over.
+func TestGoAwayLostWelcome(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		_, old := w.attach()
+		w.auth.names("n2")
+		old.text(goaway)
+		a := w.nodes["n2"].next()
+		old.close(proto.CloseReplaced)
+		synctest.Wait()
+		a.accept().wire.cut()
+		w.wantState(Moving)
+		w.wantCut(1006)
+		w.nodes["n2"].next().names("s1", "0").accept().resume(0)
+		w.wantState(Attached)
+	})
+}
+
+// A new node that ends the session ends it.
+func TestGoAwayEnded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		_, old := w.attach()
+		w.auth.names("n2")
+		old.text(goaway)
+		w.nodes["n2"].next().close(proto.CloseKicked)
+		w.wantState(Moving)
+		w.wantEnded(proto.CloseKicked)
+		old.wantClose(0)
+	})
+}
+
+// Leaving in the middle of a move leaves nothing behind.
+func TestCloseWhileMoving(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.names("n2")
+		old.text(goaway)
+		a := w.nodes["n2"].next()
+		leave(s)
+		if s.State() != Ended {
+			t.Error("not ended")
+		}
+		<-a.r.Context().Done()
+	})
+}

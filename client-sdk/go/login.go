@@ -1,0 +1,28 @@
+package usher
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// login asks auth for a session and a node.
+func (s *Session) login(ctx context.Context) (proto.Assignment, error) {
+	method, credentials, err := s.cfg.Credentials(ctx)
+	if err != nil {
+		return proto.Assignment{}, fmt.Errorf("usher: credentials: %w", err)
+	}
+	raw, err := json.Marshal(credentials)
+	if err != nil {
+		return proto.Assignment{}, fmt.Errorf("usher: credentials: %w", err)
+	}
+	body, err := s.post(ctx, "/v1/login", "", proto.LoginRequest{
+		Method: method, Credentials: raw, Placement: s.cfg.Placement,
+	})
+	if err != nil {
+		return proto.Assignment{}, fmt.Errorf("usher: login: %w", err)
+	}
+	return assignment(body)
+}

@@ -1,0 +1,161 @@
+package usher
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// readPiece is how much of a message is read at once.
+const readPiece = 4 << 10
+
+// maxPongs bounds the answers that wait to be written.
+const maxPongs = 16
+
+// read takes in what the node sends, until the connection ends or is given up.
+func (c *conn) read() {
+	for {
+		typ, b, l := c.readMessage(context.Background(), c.maxMessage())
+		if l == nil {
+			l = c.take(typ, b)
+		}
+		if l != nil {
+			if l.local {
+				c.shut(l)
+			}
+			c.ended <- l
+			return
+		}
+	}
+}
+
+func (c *conn) maxMessage() int {
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	return c.session.bounds.MaxMessageBytes
+}
+
+// readMessage reads one WebSocket message, of maxMessage bytes and a kind byte
+// at most if it is binary. It allocates as bytes arrive, whatever the node
+// announces.
+func (c *conn) readMessage(ctx context.Context, maxMessage int) (websocket.MessageType, []byte, *loss) {
+	typ, r, err := c.ws.Reader(ctx)
+	if err != nil {
+		return 0, nil, lossOf(err)
+	}
+	limit := int64(maxMessage) + 1
+	if typ == websocket.MessageText {
+		limit = proto.MaxControlBytes
+	}
+	var b []byte
+	for {
+		if len(b) == cap(b) {
+			b = append(b, make([]byte, max(512, len(b)))...)[:len(b)]
+		}
+		// In pieces, since a Read waits until its buffer is full: a large
+		// message on a slow network is no silence.
+		end := min(int64(cap(b)), int64(len(b)+readPiece), limit+1)
+		n, err := r.Read(b[len(b):end])
+		b = b[:len(b)+n]
+		c.hear()
+		switch {
+		case int64(len(b)) > limit:
+			return typ, nil, violation(proto.CloseTooLarge, "a message of more than %d bytes", limit)
+		case err == io.EOF:
+			return typ, b, nil
+		case err != nil:
+			return typ, nil, lossOf(err)
+		}
+	}
+}
+
+// errGivenUp ends the reader of a connection that is not the session's any
+// more.
+var errGivenUp = errors.New("given up")
+
+// take acts on one WebSocket message.
+func (c *conn) take(typ websocket.MessageType, b []byte) *loss {
+	if typ == websocket.MessageBinary {
+		m, err := proto.ParseMessage(b)
+		if err != nil {
+			return violation(proto.CloseProtocolError, "%w", err)
+		}
+		return c.takeMessage(m)
+	}
+	ctl, err := proto.ParseControl(b)
+	if err != nil {
+		return violation(proto.CloseProtocolError, "%w", err)
+	}
+	return c.takeControl(ctl)
+}
+
+func (c *conn) takeMessage(m Message) *loss {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Volatile messages never wait for the application: the oldest give way.
+	for s.conn == c && (c.held || !m.Volatile && !s.inbox.fits(m, s.bounds)) {
+		c.stalled = !c.held
+		s.space.Wait()
+	}
+	if s.conn != c {
+		return broken(errGivenUp)
+	}
+	if c.stalled {
+		c.stalled, c.heard = false, time.Now()
+	}
+	if !m.Volatile {
+		s.stream.Receive()
+		s.stats.Received++
+	}
+	s.stats.VolatileDropped += s.inbox.push(arrival{m, s.stream, len(m.Data)})
+	s.arrived.Broadcast()
+	return nil
+}
+
+func (c *conn) takeControl(ctl proto.Control) *loss {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.conn == c && (c.held || ctl.Type == proto.TypePing && len(c.pongs) >= maxPongs) {
+		s.space.Wait()
+	}
+	if s.conn != c {
+		return broken(errGivenUp)
+	}
+	switch ctl.Type {
+	case proto.TypeAck:
+		return c.takeAck(ctl.Received)
+	case proto.TypePing:
+		c.pongs = append(c.pongs, ctl.ID)
+		c.kick()
+	case proto.TypePong:
+		c.takePong(ctl.ID)
+	case proto.TypeGoAway:
+		select {
+		case c.goaway <- ctl.GoAway:
+		default: // it is leaving already
+		}
+	case proto.TypeWelcome:
+		return violation(proto.CloseProtocolError, "a second welcome")
+	}
+	return nil // a type of a later version
+}
+
+// takeAck lets go of what the node has handled. session.mu is held.
+func (c *conn) takeAck(received uint64) *loss {
+	s := c.session
+	if received >= c.next {
+		return violation(proto.CloseProtocolError, "an ack of %d, and %d were sent", received, c.next-1)
+	}
+	if err := s.stream.Ack(received); err != nil {
+		return violation(proto.CloseProtocolError, "%w", err)
+	}
+	s.room.Broadcast()
+	return nil
+}

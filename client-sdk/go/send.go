@@ -1,0 +1,168 @@
+package usher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
+)
+
+// Message is one message of the application. Data of a received message
+// belongs to whoever received it.
+type Message = proto.Message
+
+// Send sends a reliable message. It returns when the session has taken the
+// message over, which it does also while detached; it waits while as much is
+// unconfirmed as the node allows, until there is room or ctx ends. Messages
+// are sent in the order of the calls that were not waiting.
+//
+// The error is ErrTooLarge, ctx's, or once the session has ended or is being
+// left an *EndedError; the message has then not been sent. data is copied.
+func (s *Session) Send(ctx context.Context, data []byte) error {
+	return s.send(ctx, Message{Data: data})
+}
+
+// SendText is Send for text, which must be UTF-8.
+func (s *Session) SendText(ctx context.Context, text string) error {
+	return s.send(ctx, Message{Data: []byte(text), Text: true})
+}
+
+// TrySend is Send without the wait: it returns ErrFull instead.
+func (s *Session) TrySend(data []byte) error { return s.trySend(Message{Data: data}) }
+
+// TrySendText is TrySend for text.
+func (s *Session) TrySendText(text string) error {
+	return s.trySend(Message{Data: []byte(text), Text: true})
+}
+
+// SendVolatile sends a message that nobody waits for: it is dropped while the
+// session is detached, and when more is waiting to be written than is worth
+// it; the oldest goes first. The error is ErrTooLarge or an *EndedError.
+func (s *Session) SendVolatile(data []byte) error {
+	return s.sendVolatile(Message{Data: data, Volatile: true})
+}
+
+// SendVolatileText is SendVolatile for text.
+func (s *Session) SendVolatileText(text string) error {
+	return s.sendVolatile(Message{Data: []byte(text), Text: true, Volatile: true})
+}
+
+func (s *Session) send(ctx context.Context, m Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var frame []byte
+	for waits := 0; ; waits++ {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("usher: send: %w", err)
+		}
+		if err := s.sendable(m); err != nil {
+			return err
+		}
+		if frame == nil {
+			frame = encode(m)
+		}
+		if s.queue(frame) {
+			return nil
+		}
+		if waits == 0 {
+			defer s.wakeAtEnd(ctx, &s.room)()
+		}
+		s.room.Wait()
+	}
+}
+
+// wakeAtEnd wakes who waits on cond when ctx ends, until stop is called.
+func (s *Session) wakeAtEnd(ctx context.Context, cond *sync.Cond) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		cond.Broadcast()
+	})
+}
+
+func (s *Session) trySend(m Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.sendable(m); err != nil {
+		return err
+	}
+	if !s.queue(encode(m)) {
+		return ErrFull
+	}
+	return nil
+}
+
+// sendable says why the message can never be sent. s.mu is held.
+func (s *Session) sendable(m Message) error {
+	switch {
+	case s.end != nil:
+		return s.end
+	case s.leaving:
+		return &EndedError{Err: ErrClosed}
+	case len(m.Data) > s.bounds.MaxMessageBytes:
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(m.Data), s.bounds.MaxMessageBytes)
+	case m.Text && !utf8.Valid(m.Data):
+		return fmt.Errorf("usher: send: %w", proto.ErrInvalidUTF8)
+	}
+	return nil
+}
+
+// queue hands a frame to the stream, unless that is full. s.mu is held.
+func (s *Session) queue(frame []byte) bool {
+	if _, err := s.stream.Send(frame); errors.Is(err, stream.ErrFull) {
+		return false
+	}
+	s.stats.Sent++
+	if s.conn != nil {
+		s.conn.kick()
+	}
+	return true
+}
+
+func encode(m Message) []byte {
+	return proto.AppendMessage(make([]byte, 0, 1+len(m.Data)), m)
+}
+
+func (s *Session) sendVolatile(m Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.sendable(m); err != nil {
+		return err
+	}
+	c := s.conn
+	if c == nil {
+		s.stats.VolatileDropped++
+		return nil
+	}
+	for len(c.volatiles) > 0 && (len(c.volatiles) >= maxVolatiles || c.volatile+len(m.Data) >= maxVolatileBytes) {
+		c.volatile -= len(c.volatiles[0].frame)
+		c.volatiles = c.volatiles[1:]
+		s.stats.VolatileDropped++
+	}
+	frame := encode(m)
+	c.volatiles = append(c.volatiles, volatileFrame{s.stream.Sent(), frame})
+	c.volatile += len(frame)
+	c.kick()
+	return nil
+}
+
+// unconfirmed returns the messages that the node has not confirmed.
+func unconfirmed(st *stream.Stream) []Message {
+	if st == nil {
+		return nil
+	}
+	var list []Message
+	for _, frame := range st.Unacked() {
+		m, err := proto.ParseMessage(frame)
+		if err != nil { // they were made by encode
+			continue
+		}
+		m.Data = append([]byte(nil), m.Data...)
+		list = append(list, m)
+	}
+	return list
+}
