@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/usher-broker/usher/auth/credential"
+	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/proto"
+)
+
+type authCmd struct {
+	gossipFlags  `embed:""`
+	storeFlags   `embed:""`
+	signingFlags `embed:""`
+
+	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
+	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
+	Ops            string         `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
+	Guest          bool           `help:"Let anybody in under any name (method «guest»)."`
+	Users          string         `help:"File of users and password hashes (method «password»); «usher keys password» makes its lines. Read again when it changes." type:"path" placeholder:"FILE"`
+	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For is believed." placeholder:"CIDR"`
+	Origins        []string       `help:"Origins of web pages that may call the login door, or *." default:"*" placeholder:"ORIGIN"`
+}
+
+// signingFlags are the flags of every process that may sign tokens.
+type signingFlags struct {
+	TokenTTL   time.Duration `name:"token-ttl" help:"Lifetime of a token." default:"1h" placeholder:"TIME"`
+	KeyOverlap time.Duration `help:"Time between a new key being published and being used, so that every node knows it by then." default:"10m" placeholder:"TIME"`
+}
+
+// minOverlap is how long a node may take to learn of a new key: it asks for
+// keys it does not know at most once in this time.
+const minOverlap = 10 * time.Second
+
+func (f signingFlags) check() error {
+	if f.KeyOverlap < minOverlap {
+		return usageError{"--key-overlap", fmt.Errorf("%v: must be at least %v, for nodes to learn of a new key before it signs", f.KeyOverlap, minOverlap)}
+	}
+	return nil
+}
+
+func (c *authCmd) Run(ctx context.Context, e *env) error {
+	var stop closers
+	defer func() { stop.close() }()
+	m, err := openMember(c.gossipFlags, c.storeFlags, &stop)
+	if err != nil {
+		return err
+	}
+	keys, err := token.OpenKeySet(c.SigningKey, c.KeyOverlap, e.log)
+	if err != nil {
+		return usageError{"--signing-key", err}
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	stop.add(runUntilStop(keys.Run))
+	providers, err := c.providers(&stop, e)
+	if err != nil {
+		return err
+	}
+	b, err := startBroker(brokerOptions{
+		role: proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	stop.add(b.close)
+	door, err := startAuth(authOptions{
+		listen: c.Listen, broker: b, keys: keys, providers: providers, registry: m.registry,
+		trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	stop.add(door.close)
+	ops, err := m.openOps(c.Ops, b.checks(), &stop, e.log)
+	if err != nil {
+		return err
+	}
+	e.log.Info("auth runs", "issuer", b.issuer, "listen", door.http.addr(), "gossip", b.cluster.Addr(), "ops", ops.addr())
+	waitDone(ctx)
+	return nil
+}
+
+func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provider, error) {
+	list := make(map[string]credential.Provider)
+	if c.Guest {
+		list["guest"] = credential.Guest{}
+	}
+	if c.Users != "" {
+		p, err := credential.OpenPassword(c.Users, e.log)
+		if err != nil {
+			return nil, usageError{"--users", err}
+		}
+		stop.add(runUntilStop(p.Run))
+		list["password"] = p
+	}
+	if len(list) == 0 {
+		return nil, usageError{"--users", fmt.Errorf("nobody could log in: name a users file, or switch guests on with --guest")}
+	}
+	return list, nil
+}
