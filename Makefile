@@ -1,0 +1,79 @@
+# Everything here needs Go and make; what else a target needs it installs (as
+# root, on Debian) or asks for.
+
+.DEFAULT_GOAL := help
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+MODULES      = $(shell go list -m -f '{{.Dir}}')
+
+# The version comes from git above; go build asking git again would fail in a
+# checkout that belongs to another user.
+export GOFLAGS += -buildvcs=false
+
+GO_TEST = CGO_ENABLED=1 go test -race -timeout 20m
+# Tests in test/ run binaries and read other modules, which the cache of go
+# test does not see: they always run.
+ROOMS   = $(patsubst %,%/...,$(filter-out %/test,$(MODULES)))
+
+help: ## this list
+	@echo 'make TARGET, where TARGET is:'
+	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## a whole cluster in one process, nothing else needed; ARGS="--nodes 5"
+	bin/usher dev $(ARGS)
+
+build: ## bin/usher, static
+	cd cmd/usher && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o ../../bin/usher .
+
+images: ## the container image usher:latest; BUILD_IMAGE= and RUN_IMAGE= replace its bases
+	docker build -t usher:latest --build-arg VERSION='$(VERSION)' \
+		$(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE='$(BUILD_IMAGE)') \
+		$(if $(RUN_IMAGE),--build-arg RUN_IMAGE='$(RUN_IMAGE)') .
+
+test: need-cc need-redis ## all tests of all modules with the race detector, about ten minutes
+	$(GO_TEST) $(ROOMS)
+	$(GO_TEST) -count=1 ./test/...
+
+test-slow: export USHER_SLOW = 1
+test-slow: test ## the same with longer outages and more random schedules
+
+test-containers: need-redis ## the images and docker-compose.yml in a real engine
+	USHER_CONTAINERS=1 go test -count=1 -v -timeout 20m ./test/containers
+
+check: ## formatting, vet, staticcheck, tidy modules; each module by itself
+	@out=$$(go run $(GOFUMPT) -l .); test -z "$$out" || { echo "gofumpt -w these:"; echo "$$out"; exit 1; }
+	@export GOWORK=off; for dir in $(MODULES); do \
+		echo "check $$dir"; cd $$dir && go mod tidy -diff && go build -o /dev/null ./... && go vet ./... && go run $(STATICCHECK) ./... || exit 1; \
+	done
+
+fix: ## format all code and tidy all modules, for check to pass
+	go run $(GOFUMPT) -w .
+	@export GOWORK=off; for dir in $(MODULES); do (cd $$dir && go mod tidy) || exit 1; done
+
+BENCH     ?= .
+BENCHTIME ?= 1s
+COUNT     ?= 6
+bench: need-redis ## Go benchmarks, for benchstat; BENCH=Pick COUNT=6 BENCHTIME=1s
+	go test work -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz target in the tree, each for FUZZTIME=30s
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | while IFS=: read -r file func; do \
+		name=$${func#func }; echo "fuzz $$(dirname $$file) $$name"; \
+		go test "$$(dirname $$file)" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin
+
+# What tests need besides Go: a C compiler for the race detector, and a real
+# Redis.
+need-cc:
+	@echo '#include <stdlib.h>' | $$(go env CC) -E - >/dev/null 2>&1 || .ci/need gcc libc6-dev
+
+need-redis:
+	@command -v redis-server >/dev/null || .ci/need redis-server
+
+.PHONY: help run build images test test-slow test-containers check fix bench fuzz clean need-cc need-redis

@@ -1,0 +1,155 @@
+package containers
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// root is the top of the repository.
+var root = filepath.Join("..", "..")
+
+// project is a running docker-compose.yml.
+type project struct {
+	t       testing.TB
+	name    string
+	command []string
+	env     []string
+	auth    string // base URL
+	api     string
+}
+
+// newProject gives the project its own names, ports and address, so that it
+// meets nothing else that runs here. It is taken down when the test ends.
+func newProject(t testing.TB) *project {
+	t.Helper()
+	tag := strconv.FormatUint(rand.Uint64()>>32, 36)
+	b := standIns(t, tag)
+	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(128), rand.IntN(256), 1+rand.IntN(254))
+	api := freePort(t)
+	p := &project{
+		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"},
+		auth: "http://" + address + ":8080", api: "http://127.0.0.1:" + api,
+		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION=v0.0.0-"+tag,
+			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+address, "USHER_API_PORT="+api, "USHER_REDIS_PORT="+freePort(t),
+			"DOCKER_BUILDKIT=0"), // the stand-ins are known to the engine alone
+	}
+	if exec.Command("docker", "compose", "version").Run() == nil {
+		p.command = []string{"docker", "compose"}
+	}
+	t.Logf("with %s", strings.Join(p.command, " "))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("logs:\n%s", p.try("logs", "--no-color", "--tail=40"))
+		}
+		p.compose("down", "--volumes", "--timeout", "5")
+		_ = exec.Command("docker", "rmi", "--force", p.image()).Run()
+		removeStage(t, b.build)
+	})
+	return p
+}
+
+func (p *project) image() string { return "usher-test:" + strings.TrimPrefix(p.name, "usher-test-") }
+
+// compose runs a command of docker-compose at the top of the repository.
+func (p *project) compose(args ...string) {
+	p.t.Helper()
+	began := time.Now()
+	out, err := p.cmd(args...).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("compose %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	p.t.Logf("compose %s: %.1f s", strings.Join(args, " "), time.Since(began).Seconds())
+}
+
+func (p *project) try(args ...string) string {
+	out, err := p.cmd(args...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+func (p *project) cmd(args ...string) *exec.Cmd {
+	args = append(append(p.command[1:len(p.command):len(p.command)], "--project-name", p.name), args...)
+	cmd := exec.Command(p.command[0], args...)
+	cmd.Dir, cmd.Env = root, p.env
+	return cmd
+}
+
+// containers returns the containers of a service, id and status of each.
+func (p *project) containers(service string) map[string]string {
+	p.t.Helper()
+	out := docker(p.t, "ps", "--all", "--format", "{{.ID}}\t{{.Status}}",
+		"--filter", "label=com.docker.compose.project="+p.name, "--filter", "label=com.docker.compose.service="+service)
+	list := map[string]string{}
+	for line := range strings.Lines(out) {
+		id, status, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		list[id] = status
+	}
+	return list
+}
+
+// awaitHealthy returns when so many containers of the service are healthy.
+func (p *project) awaitHealthy(service string, n int) {
+	p.t.Helper()
+	await(p.t, fmt.Sprintf("%d healthy %s", n, service), time.Minute, func() bool {
+		healthy := 0
+		for _, status := range p.containers(service) {
+			if strings.Contains(status, "(healthy)") {
+				healthy++
+			}
+		}
+		return healthy == n
+	})
+}
+
+func docker(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// await polls until the condition is met.
+func await(t testing.TB, what string, within time.Duration, met func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !met(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", within, what)
+		}
+	}
+}
+
+// removeStage removes what the build stage left on top of its base: it is
+// large, has no name, and no later build would use it.
+func removeStage(t testing.TB, base string) {
+	t.Helper()
+	const first = "{{index .RootFS.Layers 0}}"
+	layer := docker(t, "image", "inspect", "--format", first, base)
+	for _, id := range strings.Fields(docker(t, "images", "--quiet", "--filter", "dangling=true", "--filter", "since="+base)) {
+		if docker(t, "image", "inspect", "--format", first, id) == layer {
+			docker(t, "rmi", id)
+		}
+	}
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}

@@ -1,0 +1,10 @@
+// Package proto breaks walls, for the test of the checker.
+package proto
+
+import (
+	_ "encoding/json"
+
+	_ "golang.org/x/sync/errgroup"
+
+	_ "github.com/usher-broker/usher/auth"
+)

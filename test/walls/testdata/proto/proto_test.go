@@ -1,0 +1,3 @@
+package proto_test
+
+import _ "github.com/stretchr/testify/assert"
