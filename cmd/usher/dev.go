@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -200,7 +201,7 @@ func (d *devCluster) tell(w io.Writer) {
 		fmt.Fprintf(w, "  node-%-7d %s\n", i+1, n.url)
 	}
 	fmt.Fprintf(w, "\nTry, in another terminal:\n\n")
-	try := "usher try"
+	try := os.Args[0] + " try" // as it was called: it need not be on the PATH
 	if addr := d.auth.http.addr(); addr != "127.0.0.1:8080" {
 		try += " --auth http://" + addr
 	}

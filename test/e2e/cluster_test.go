@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session/redistest"
+	"github.com/usher-broker/usher/proto"
+)
+
+// cluster is one auth, some nodes, and the Redis they share.
+type cluster struct {
+	t     testing.TB
+	redis *redistest.Server
+	keys  string // file of the signing keys
+	auth  *process
+	nodes map[string]*process
+}
+
+// startCluster returns a cluster whose auth knows all its nodes.
+func startCluster(t testing.TB, nodes int, authFlags ...string) *cluster {
+	t.Helper()
+	c := &cluster{
+		t: t, redis: redistest.Start(t), keys: filepath.Join(t.TempDir(), "signing.jwks"),
+		nodes: make(map[string]*process),
+	}
+	c.makeKey()
+	c.auth = startRole(t, "auth", append([]string{
+		"auth", "--guest", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0",
+		"--redis=" + c.redis.URL(), "--signing-key=" + c.keys,
+	}, authFlags...)...)
+	for i := range nodes {
+		c.startNode(fmt.Sprintf("node-%d", i+1))
+	}
+	c.awaitNodes()
+	return c
+}
+
+// makeKey makes a signing key; further flags are those of the command.
+func (c *cluster) makeKey(flags ...string) {
+	c.t.Helper()
+	cmd := exec.Command(usherBin, append([]string{"keys", "signing", "--out", c.keys}, flags...)...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("usher keys signing: %v\n%s", err, text)
+	}
+}
+
+func (c *cluster) startNode(id string, flags ...string) *process {
+	c.t.Helper()
+	p := startRole(c.t, id, append([]string{
+		"node", "--id=" + id, "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join=" + c.auth.gossip,
+		"--redis=" + c.redis.URL(), "--jwks=" + c.url("/.well-known/jwks.json"),
+	}, flags...)...)
+	c.nodes[id] = p
+	return p
+}
+
+// awaitNodes waits until auth knows every node and has its load: two reports
+// of each come to at least one of each.
+func (c *cluster) awaitNodes() {
+	c.t.Helper()
+	const members, reports = "usher_gossip_members", "usher_gossip_reports_received_total"
+	c.auth.await("know the nodes", starts, func() bool {
+		return int(c.auth.metrics()[members]) >= 1+len(c.nodes)
+	})
+	before := c.auth.metrics()[reports]
+	c.auth.await("hear of their load", starts, func() bool {
+		return int(c.auth.metrics()[reports]-before) >= 2*len(c.nodes)
+	})
+}
+
+// url returns the URL of a path of auth.
+func (c *cluster) url(path string) string { return "http://" + c.auth.listen + path }
+
+// login logs a guest in, whatever comes of it.
+func (c *cluster) login(name string) answer {
+	c.t.Helper()
+	return post(c.t, c.url("/v1/login"), "", fmt.Sprintf(`{"method":"guest","credentials":{"name":%q}}`, name))
+}
+
+// enter logs a guest in.
+func (c *cluster) enter(name string) proto.Assignment {
+	c.t.Helper()
+	a := c.login(name)
+	if a.status != 200 {
+		c.t.Fatalf("login of %s: %v", name, a)
+	}
+	return a.at
+}
+
+// awaitLogin waits until a login succeeds.
+func (c *cluster) awaitLogin(name string, within time.Duration) (at proto.Assignment) {
+	c.t.Helper()
+	await(c.t, "a login", within, func() bool {
+		a := c.login(name)
+		at = a.at
+		return a.status == 200
+	})
+	return at
+}

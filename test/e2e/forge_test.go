@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// object is a JSON object in the making.
+type object map[string]any
+
+// with returns a copy that differs in one member; nil removes it.
+func (o object) with(name string, value any) object {
+	o = maps.Clone(o)
+	o[name] = value
+	if value == nil {
+		delete(o, name)
+	}
+	return o
+}
+
+func (o object) encode() string {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // the tests are wrong
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// forger signs what usher would not: it has stolen the key.
+type forger struct {
+	key    ed25519.PrivateKey
+	header object
+	claims object
+}
+
+// newForger returns one whose header and claims are those of the token.
+func newForger(t testing.TB, c *cluster, token string) *forger {
+	t.Helper()
+	file, err := os.ReadFile(c.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Keys []struct{ D string } }
+	if err := json.Unmarshal(file, &set); err != nil || len(set.Keys) == 0 {
+		t.Fatalf("the file of signing keys: %v", err)
+	}
+	seed, err := base64.RawURLEncoding.DecodeString(set.Keys[0].D)
+	if err != nil || len(seed) != ed25519.SeedSize {
+		t.Fatalf("the signing key: %d bytes, %v", len(seed), err)
+	}
+	f := &forger{key: ed25519.NewKeyFromSeed(seed)}
+	parts := strings.Split(token, ".")
+	for i, dst := range []*object{&f.header, &f.claims} {
+		b, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err == nil {
+			d := json.NewDecoder(strings.NewReader(string(b)))
+			d.UseNumber()
+			err = d.Decode(dst)
+		}
+		if err != nil {
+			t.Fatalf("reading a token: %v", err)
+		}
+	}
+	return f
+}
+
+// sign returns the token.
+func (f *forger) sign(header, claims object) string {
+	text := header.encode() + "." + claims.encode()
+	return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(f.key, []byte(text)))
+}
+
+// claim returns a token that differs in one claim.
+func (f *forger) claim(name string, value any) string {
+	return f.sign(f.header, f.claims.with(name, value))
+}
+
+// brokenTokens returns tokens that nobody may take for authentic, by what is
+// wrong with them.
+func brokenTokens(t testing.TB, c *cluster, good proto.Assignment) map[string]string {
+	t.Helper()
+	f := newForger(t, c, good.Token)
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &forger{key: stranger}
+	none := f.header.with("alg", "none").encode() + "." + f.claims.encode()
+	hmacked := f.header.with("alg", "HS256").encode() + "." + f.claims.encode()
+	mac := hmac.New(sha256.New, f.key.Public().(ed25519.PublicKey))
+	mac.Write([]byte(hmacked))
+	body, signature, _ := strings.Cut(good.Token[strings.IndexByte(good.Token, '.')+1:], ".")
+	swapped := f.header.encode() + "." + f.claims.with("sub", "eve").encode() + "." + signature
+	now := time.Now().Unix()
+	return map[string]string{
+		"no token at all":       "nonsense",
+		"two parts":             f.header.encode() + "." + body,
+		"four parts":            good.Token + ".x",
+		"no signature":          good.Token[:len(good.Token)-len(signature)],
+		"short signature":       good.Token[:len(good.Token)-4],
+		"signed by a stranger":  other.sign(f.header, f.claims),
+		"unknown key":           other.sign(f.header.with("kid", "nobody"), f.claims),
+		"other claims":          swapped,
+		"alg none":              none + ".",
+		"alg HS256":             hmacked + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)),
+		"other typ":             f.sign(f.header.with("typ", "JWT"), f.claims),
+		"no typ":                f.sign(f.header.with("typ", nil), f.claims),
+		"crit":                  f.sign(f.header.with("crit", []string{"exp"}), f.claims),
+		"jwk in the header":     f.sign(f.header.with("jwk", object{"kty": "OKP"}), f.claims),
+		"other audience":        f.claim("aud", "somebody"),
+		"no session":            f.claim("sid", nil),
+		"no user":               f.claim("sub", nil),
+		"no id":                 f.claim("jti", nil),
+		"epoch as text":         f.claim("ep", "1"),
+		"epoch 0":               f.claim("ep", 0),
+		"valid for too long":    f.claim("exp", now+100*24*3600),
+		"issued in the future":  f.claim("iat", now+3600),
+		"not valid before long": f.claim("nbf", now+1800),
+		"over 4 KiB":            f.claim("ext", strings.Repeat("x", 5000)),
+	}
+}
+
+// unservable returns connections with authentic tokens that cannot be served.
+func unservable(t testing.TB, c *cluster, good proto.Assignment) []refusal {
+	t.Helper()
+	f := newForger(t, c, good.Token)
+	past := time.Now().Add(-time.Hour).Unix()
+	expired := f.claims.with("iat", past-60).with("nbf", past-60).with("exp", past)
+	return []refusal{
+		{name: "expired", token: f.sign(f.header, expired), code: proto.CloseTokenExpired},
+		{name: "of another node", token: f.claim("nid", "node-9"), code: proto.CloseMoved},
+		{name: "of an unknown session", token: f.claim("sid", "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa"), code: proto.CloseUnknownSession},
+	}
+}

@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// TestRotation adds a signing key while everything runs.
+func TestRotation(t *testing.T) {
+	// Nodes look for a key that they do not know at most once in 10 s.
+	c := startCluster(t, 2, "--key-overlap=11s")
+	before := c.enter("ada")
+	old := kid(t, before.Token)
+	stays, _ := attach(t, before, "")
+
+	c.makeKey("--add")
+	added := time.Now()
+	await(t, "the new key to be published", 10*time.Second, func() bool { return published(t, c) == 2 })
+	if time.Since(added) < 10*time.Second {
+		if k := kid(t, c.enter("bob").Token); k != old {
+			t.Errorf("the new key signs %v after it was made, before every node can know it", time.Since(added))
+		}
+	}
+	var after proto.Assignment
+	await(t, "the new key to sign", 30*time.Second, func() bool {
+		after = c.enter("cyd")
+		return kid(t, after.Token) != old
+	})
+	t.Logf("the new key signs %v after it was made", time.Since(added))
+
+	// Tokens of both keys open sessions, on every node and at auth.
+	attach(t, after, "")
+	for i := range 20 {
+		attach(t, c.enter(fmt.Sprint("dan-", i)), "")
+	}
+	attach(t, before, "")
+	await(t, "the older connection to be replaced", 10*time.Second, func() bool { return closed(stays) == proto.CloseReplaced })
+	for _, a := range []proto.Assignment{before, after} {
+		if got := post(t, c.url("/v1/reconnect"), a.Token, "{}"); got.status != 200 {
+			t.Errorf("reconnect with a token of key %s: %v", kid(t, a.Token), got)
+		}
+	}
+}
+
+// published returns how many public keys there are.
+func published(t *testing.T, c *cluster) int {
+	t.Helper()
+	resp, err := web.Get(c.url("/.well-known/jwks.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drain(resp)
+	var set struct{ Keys []json.RawMessage }
+	if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
+		t.Fatal(err)
+	}
+	return len(set.Keys)
+}
+
+// kid returns the id of the key that signed the token.
+func kid(t *testing.T, token string) string {
+	t.Helper()
+	header, _, _ := strings.Cut(token, ".")
+	b, err := base64.RawURLEncoding.DecodeString(header)
+	var h struct{ Kid string }
+	if err != nil || json.Unmarshal(b, &h) != nil || h.Kid == "" {
+		t.Fatalf("a token with the header %q", header)
+	}
+	return h.Kid
+}

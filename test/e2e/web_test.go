@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// web makes the requests of the tests themselves. It keeps no connections:
+// what it leaves open would count among the goroutines of both sides.
+var web = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	DisableKeepAlives: true, ExpectContinueTimeout: 10 * time.Second,
+}}
+
+func drain(resp *http.Response) {
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+}
+
+// answer is what an HTTP door said.
+type answer struct {
+	status  int
+	header  http.Header
+	body    []byte
+	took    time.Duration
+	problem proto.Problem    // when it is one
+	at      proto.Assignment // after a login or a reconnect
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d in %v: %.300s", a.status, a.took, a.body) }
+
+// retryAfter returns the Retry-After header in seconds, 0 if there is none.
+func (a answer) retryAfter() int {
+	n, _ := strconv.Atoi(a.header.Get("Retry-After"))
+	return n
+}
+
+// do sends the request and reads the whole answer.
+func do(req *http.Request) (answer, error) {
+	began := time.Now()
+	resp, err := web.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20)); err != nil {
+		return a, err
+	}
+	a.took = time.Since(began)
+	switch resp.Header.Get("Content-Type") {
+	case proto.ProblemContentType:
+		err = json.Unmarshal(a.body, &a.problem)
+	case "application/json":
+		err = json.Unmarshal(a.body, &a.at)
+	}
+	return a, err
+}
+
+// post posts the JSON to a door of auth.
+func post(t testing.TB, url, token, body string) answer {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	a, err := do(req)
+	if err != nil {
+		t.Fatalf("POST %s: %v", url, err)
+	}
+	return a
+}
+
+// metrics reads the numbers of the process, by name and labels as they stand
+// in the text.
+func (p *process) metrics() map[string]float64 {
+	p.t.Helper()
+	resp, err := web.Get(p.ops + "/metrics")
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	defer drain(resp)
+	list := make(map[string]float64)
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		line := lines.Bytes()
+		i := bytes.LastIndexByte(line, ' ')
+		if i < 0 || line[0] == '#' {
+			continue
+		}
+		if v, err := strconv.ParseFloat(string(line[i+1:]), 64); err == nil {
+			list[string(line[:i])] = v
+		}
+	}
+	return list
+}
