@@ -51,11 +51,13 @@ func (l *ledger) run(ctx context.Context) {
 // write tells the store everything it should know by now. It stops at the
 // first sign that the store is away.
 func (l *ledger) write(ctx context.Context, now time.Time) {
-	if len(l.due(now)) == 0 && len(l.pending()) == 0 {
-		return
-	}
 	if !l.reachable(ctx) {
 		return
+	}
+	if l.forgotten(ctx) {
+		l.node.log.Warn("store has lost records; they are written anew")
+		l.node.metrics.storeLost.Inc()
+		l.node.renewAll()
 	}
 	due := l.due(now)
 	for len(due) > 0 {
@@ -94,6 +96,33 @@ func (l *ledger) reachable(ctx context.Context) bool {
 		}
 	}
 	return err == nil
+}
+
+// forgotten reports whether the store has lost what it was told: it looks for a
+// few of the sessions held. A store that comes back without its data within a
+// moment has not been seen to be away.
+func (l *ledger) forgotten(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
+	defer cancel()
+	for _, id := range l.node.some(3) {
+		if _, err := l.node.cfg.Store.Get(ctx, id); errors.Is(err, session.ErrNotFound) {
+			return true
+		}
+	}
+	return false
+}
+
+// some returns the ids of a few sessions, others each time.
+func (n *Node) some(few int) []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	var ids []string
+	for id := range n.sessions { // begins at a random place
+		if ids = append(ids, id); len(ids) == few {
+			break
+		}
+	}
+	return ids
 }
 
 func (l *ledger) pending() map[string]proto.CloseCode {

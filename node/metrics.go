@@ -22,6 +22,7 @@ type metrics struct {
 	panics       prometheus.Counter
 	storeSkipped prometheus.Counter
 	renewFailed  prometheus.Counter
+	storeLost    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
@@ -58,6 +59,7 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		timeouts:     counter("timeouts_total", "Connections given up because nothing was heard."),
 		panics:       counter("app_panics_total", "Panics of the application."),
 		storeSkipped: counter("store_skipped_total", "Resumes granted without the store, because it was away."),
+		storeLost:    counter("store_lost_total", "Times the store was found to have lost records of sessions held here."),
 		renewFailed:  counter("renewals_failed_total", "Renewals of sessions that the store did not take."),
 	}
 	// A rate over a counter needs its zero.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/broker/session/memory"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -401,4 +404,61 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("closed with %d, want 4200", got)
 	}
 	j.await(t, "ada", "opened", "closed going_away")
+}
+
+// forgetfulStore can lose all it was told from one moment to the next.
+type forgetfulStore struct {
+	session.Store
+	mu sync.Mutex
+}
+
+func (s *forgetfulStore) now() session.Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Store
+}
+
+func (s *forgetfulStore) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Store = memory.New(time.Now)
+}
+
+func (s *forgetfulStore) Get(ctx context.Context, id string) (session.Record, error) {
+	return s.now().Get(ctx, id)
+}
+
+func (s *forgetfulStore) Ping(ctx context.Context) error { return s.now().Ping(ctx) }
+
+func (s *forgetfulStore) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) []error {
+	return s.now().Renew(ctx, records, ttls)
+}
+
+// A store that loses its data, too fast to be seen away, has the records of
+// attached and of detached sessions again long before they are due.
+func TestStoreForgets(t *testing.T) {
+	var store *forgetfulStore
+	r := newRig(t, newJournal(), func(c *Config) {
+		store = &forgetfulStore{Store: c.Store}
+		c.Store, c.RenewInterval = store, time.Hour
+		c.PingInterval = time.Second // and so four looks a second
+	})
+	ada, bob := r.login("ada"), r.login("bob")
+	r.attach(ada, "")
+	r.attach(bob, "").ws.CloseNow()
+	state := func(c proto.Claims, want session.State) {
+		t.Helper()
+		eventually(t, func() error {
+			rec, err := store.Get(context.Background(), c.Session)
+			if err == nil && rec.State != want {
+				err = fmt.Errorf("state %s, want %s", rec.State, want)
+			}
+			return err
+		})
+	}
+	state(ada, session.Attached)
+	state(bob, session.Detached)
+	store.forget()
+	state(ada, session.Attached)
+	state(bob, session.Detached)
 }

@@ -31,6 +31,8 @@ func TestRestart(t *testing.T) {
 	awaitRecorded(t, c)
 	c.redis.Restart()
 	back := time.Now()
+	at := list[0].session.Assignment()
+	t.Logf("at once, /v1/reconnect answers %v", post(t, c.url("/v1/reconnect"), at.Token, "{}"))
 	await(t, "auth to know all sessions again", wellAgain, func() bool { return known(c, list) })
 	t.Logf("all is well %v after the restart", time.Since(back))
 	awaitEchoes(t, list, 10*time.Second)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,9 @@ func start(t testing.TB, name string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.kill()
+		if line := p.said.alarm(); line != "" {
+			t.Errorf("%s said: %s", name, line)
+		}
 		if t.Failed() {
 			t.Logf("--- %s said last:\n%s", name, p.said.tail())
 		}
@@ -127,14 +131,18 @@ func await(t testing.TB, what string, within time.Duration, met func() bool) {
 	}
 }
 
-// said keeps the end of what a process says, and the line in which it says
-// that it runs.
+// said keeps the end of what a process says, the line in which it says that it
+// runs, and the first that no process may ever say.
 type said struct {
-	mu   sync.Mutex
-	text []byte
-	from int    // where the unfinished line begins
-	line []byte // «… runs»
+	mu      sync.Mutex
+	text    []byte
+	from    int    // where the unfinished line begins
+	line    []byte // «… runs»
+	alarmed string
 }
+
+// alarms are in the lines that no process may ever say.
+var alarms = []string{"DATA RACE", "panic: ", "fatal error: ", "panicked", `"msg":"panic"`}
 
 // keeps bounds what is kept.
 const keeps = 64 << 10
@@ -152,6 +160,9 @@ func (s *said) Write(b []byte) (int, error) {
 		if s.line == nil && bytes.Contains(line, []byte(` runs","`)) {
 			s.line = bytes.Clone(line)
 		}
+		if s.alarmed == "" && slices.ContainsFunc(alarms, func(a string) bool { return bytes.Contains(line, []byte(a)) }) {
+			s.alarmed = string(line)
+		}
 		s.from += i + 1
 	}
 	if extra := min(len(s.text)-keeps, s.from); extra > keeps {
@@ -165,6 +176,12 @@ func (s *said) runs() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.line
+}
+
+func (s *said) alarm() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.alarmed
 }
 
 func (s *said) String() string {
