@@ -23,6 +23,7 @@ var rooms = []struct {
 	{"broker", []string{"proto", "broker/placement", "broker/session"}, []string{"broker/..."}},
 
 	{"auth/...", []string{"proto", "auth/...", "broker", "broker/door", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
+	{"node/examples/...", []string{"proto/...", "node", "broker/cluster", "broker/session/...", "broker/token"}, nil}, // whole programs
 	{"node/...", []string{"proto/...", "node/...", "broker/session", "broker/token"}, []string{"broker/..."}},
 	{"client-sdk/go/...", []string{"proto/...", "client-sdk/go/..."}, nil},
 
