@@ -10,12 +10,14 @@ type frames struct {
 	have   int      // of them
 	want   int      // of them, as far as known
 	left   uint64   // of the payload
-	pinged bool     // the frame that ended was a ping or a pong
+	more   bool     // the message goes on in another frame
+	pinged bool     // the frame that ended was a ping or a pong, and no message is open
 }
 
 const (
-	opcodePing = 0x9
-	opcodePong = 0xa
+	opcodeClose = 0x8
+	opcodePing  = 0x9
+	opcodePong  = 0xa
 )
 
 // between reports whether no frame has begun.
@@ -70,6 +72,10 @@ func (f *frames) header() {
 		f.left = binary.BigEndian.Uint64(f.head[2:])
 	}
 	opcode := f.head[0] & 0xf
-	f.pinged = opcode == opcodePing || opcode == opcodePong
+	if opcode < opcodeClose {
+		f.more = f.head[0]&0x80 == 0
+	}
+	// Controls may stand between the frames of one message.
+	f.pinged = !f.more && (opcode == opcodePing || opcode == opcodePong)
 	f.have, f.want = 0, 0
 }

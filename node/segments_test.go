@@ -112,7 +112,20 @@ func TestAnySegments(t *testing.T) {
 			default:
 				size := rapid.SampledFrom([]int{0, 1, 14, 100, 2040, 2048, 5000}).Draw(rt, "size")
 				m := proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte{byte(len(echoes))}, size)})
-				out, echoes = masked(out, 0x82, m), append(echoes, m)
+				echoes = append(echoes, m)
+				first, rest := byte(0x02), m // in fragments, with pings and pongs between
+				for range rapid.IntRange(0, 3).Draw(rt, "fragments") {
+					n := rapid.IntRange(0, len(rest)).Draw(rt, "fragment")
+					out, first, rest = masked(out, first, rest[:n]), 0, rest[n:]
+					switch rapid.IntRange(0, 2).Draw(rt, "between") {
+					case 0:
+						p := []byte("between")
+						out, pongs = masked(out, 0x89, p), append(pongs, p)
+					case 1:
+						out = masked(out, 0x8a, nil)
+					}
+				}
+				out = masked(out, 0x80|first, rest)
 			}
 		}
 		go func(b []byte, cuts []int) { // the client reads meanwhile
@@ -204,15 +217,19 @@ func TestFrames(t *testing.T) {
 		var stream []byte
 		var ends []int
 		var pings []bool
+		open := false // a message is
 		for range rapid.IntRange(1, 8).Draw(rt, "frames") {
 			ping := rapid.Bool().Draw(rt, "ping")
 			size := rapid.SampledFrom([]int{0, 1, 125, 126, 300, 65535}).Draw(rt, "size")
-			first := byte(0x82)
+			first := rapid.SampledFrom([]byte{0x82, 0x02, 0x80, 0x00}).Draw(rt, "data")
 			if ping {
 				first, size = rapid.SampledFrom([]byte{0x89, 0x8a}).Draw(rt, "first"), min(size, 125)
 			}
+			if !ping {
+				open = first&0x80 == 0
+			}
 			stream = masked(stream, first, make([]byte, size))
-			ends, pings = append(ends, len(stream)), append(pings, ping)
+			ends, pings = append(ends, len(stream)), append(pings, ping && !open)
 		}
 		var f frames
 		at := 0
@@ -229,7 +246,7 @@ func TestFrames(t *testing.T) {
 				}
 			}
 			if f.pinged != pings[i] {
-				rt.Fatalf("frame %d, ping or pong: %v", i, f.pinged)
+				rt.Fatalf("frame %d, ping or pong between messages: %v", i, f.pinged)
 			}
 		}
 	})

@@ -194,3 +194,23 @@ func TestCloseWhileMoving(t *testing.T) {
 		<-a.r.Context().Done()
 	})
 }
+
+// A change of network in the middle of an attempt to attach elsewhere is not
+// forgotten: if the attempt fails, the old connection is probed.
+func TestGoAwayNetworkChanged(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, old := w.attach()
+		w.auth.names("n2")
+		old.text(goaway)
+		a := w.nodes["n2"].next()
+		w.wantState(Moving)
+		s.NetworkChanged()
+		synctest.Wait()
+		failed := w.since()
+		a.problem(503, proto.ProblemNoCapacity)
+		w.wantCut(1006)
+		if d := w.since() - failed; d != probeWait {
+			t.Errorf("given up after %v", d)
+		}
+	})
+}

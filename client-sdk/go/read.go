@@ -100,6 +100,9 @@ func (c *conn) takeMessage(m Message) *loss {
 	defer s.mu.Unlock()
 	// Volatile messages never wait for the application: the oldest give way.
 	for s.conn == c && (c.held || !m.Volatile && !s.inbox.fits(m, s.bounds)) {
+		if c.failed != nil {
+			return broken(c.failed)
+		}
 		c.stalled = !c.held
 		s.space.Wait()
 	}
@@ -123,6 +126,9 @@ func (c *conn) takeControl(ctl proto.Control) *loss {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.conn == c && (c.held || ctl.Type == proto.TypePing && len(c.pongs) >= maxPongs) {
+		if c.failed != nil {
+			return broken(c.failed)
+		}
 		s.space.Wait()
 	}
 	if s.conn != c {

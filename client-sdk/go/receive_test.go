@@ -110,15 +110,15 @@ func TestInboxAcrossReset(t *testing.T) {
 		p = w.nodes["n1"].next().names("s1", "2").accept()
 		p.welcome(func(wel *proto.Welcome) { wel.Stream, wel.Reason = "s2", proto.ResetNodeLost })
 		r := <-w.resets
-		if r.Reason != proto.ResetNodeLost || !slices.Equal(payloads(r.Unconfirmed), []string{"b"}) || r.Session != s {
+		if r.Reason != proto.ResetNodeLost || !slices.Equal(payloads(r.Unconfirmed), []string{"b"}) || r.Received != 2 || r.Session != s {
 			t.Errorf("told %+v", r)
 		}
 		p.want("again b")
 		p.send("3", "4")
 		receive(t, s, "2", "3", "4")
 		p.wantControl(`{"type":"ack","received":1}`)
-		if n := s.Stats().Resets; n != 1 {
-			t.Errorf("%d resets", n)
+		if st := s.Stats(); st.Resets != 1 || st.Lost != 1 {
+			t.Errorf("%+v", st)
 		}
 		p.wire.cut()
 		w.nodes["n1"].next().names("s2", "2")
@@ -233,5 +233,29 @@ func TestStalled(t *testing.T) {
 		}
 		p.wantControl(`{"type":"ack","received":5}`)
 		receive(t, s, "6", "7")
+	})
+}
+
+// A session whose application does not receive at all still notices that its
+// connection is gone: it cannot read the end, so it is the write that tells.
+func TestStalledCut(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		bounds := func(wel *proto.Welcome) { wel.PingIntervalMS, wel.MaxUnackedMessages = 15000, 4 }
+		s, p := w.attachWith(w.config(), bounds)
+		p.send("0", "1", "2", "3", "4") // the fifth does not fit
+		synctest.Wait()
+		p.wire.cut()
+		if len(w.states) > 0 {
+			t.Fatalf("told %+v", <-w.states)
+		}
+		w.wantCut(1006)
+		if w.since() > 15*time.Second+closeGrace {
+			t.Errorf("noticed after %v", w.since())
+		}
+		p = w.nodes["n1"].next().names("s1", "4").accept()
+		p.welcome(func(wel *proto.Welcome) { bounds(wel); wel.Resumed = true })
+		w.wantState(Attached)
+		p.send("4")
+		receive(t, s, "0", "1", "2", "3", "4")
 	})
 }

@@ -152,11 +152,12 @@ func (s *Session) settle(c *conn, w proto.Welcome, h handshake) (*Reset, *loss) 
 		s.stats.Resumes++
 	} else {
 		if h.stream != "" {
-			reset = &Reset{Session: s, Reason: w.Reason, Unconfirmed: unconfirmed(s.stream)}
+			reset = &Reset{Session: s, Reason: w.Reason, Unconfirmed: unconfirmed(s.stream), Received: s.stream.Received()}
 			if reset.Reason == "" {
 				reset.Reason = proto.ResetUnknown
 			}
 			s.stats.Resets++
+			s.stats.Lost += uint64(len(reset.Unconfirmed))
 		}
 		s.stream, s.name = &stream.Stream{Limits: limits}, w.Stream
 	}
@@ -180,6 +181,7 @@ func (s *Session) finish(end *EndedError) {
 	}
 	s.end = end
 	left := unconfirmed(s.stream)
+	s.stats.Lost += uint64(len(left))
 	s.room.Broadcast()
 	s.arrived.Broadcast()
 	s.space.Broadcast()

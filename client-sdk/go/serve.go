@@ -61,9 +61,9 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 	probe.Stop()
 	defer probe.Stop()
 	for {
-		end := c.ended
+		end, network := c.ended, s.network
 		if m.attaching {
-			end = nil // what the old connection has to say counts only if the new one fails
+			end, network = nil, nil // the old connection counts only if the new one fails
 		}
 		select {
 		case <-s.ctx.Done():
@@ -82,13 +82,15 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 			default:
 				return nil, broken(errSilent)
 			}
-		case <-s.network:
-			if probeID == 0 && !m.attaching {
+		case <-network:
+			if probeID == 0 {
 				probeID = c.ping()
 				probe.Reset(probeWait)
 			}
 		case <-probe.C:
-			if !c.answered(probeID) && !m.attaching {
+			if m.attaching {
+				s.NetworkChanged() // the pong may be held back with the rest: ask again then
+			} else if !c.answered(probeID) {
 				l := broken(errNetwork)
 				l.atOnce = true
 				return nil, l
@@ -97,6 +99,10 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 		case g := <-c.goaway:
 			m.ask(g)
 		case <-m.timer.C:
+			if probeID != 0 {
+				m.timer.Reset(probeWait) // it needs the old connection, which an attempt would hold
+				continue
+			}
 			m.begin()
 		case r := <-m.results:
 			if next, l := m.result(r); next != nil || l != nil {

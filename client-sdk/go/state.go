@@ -57,6 +57,10 @@ type Reset struct {
 	// the order they were sent. Some may have been handled. They are not sent
 	// again.
 	Unconfirmed []Message
+	// Received is how many messages of the node were taken in on the stream
+	// that ended. All of them are handed over. What the node sent after them is
+	// lost; the client cannot know how much that was, and the node does.
+	Received uint64
 }
 
 // Stats counts what a session has done since Connect.
@@ -66,6 +70,9 @@ type Stats struct {
 	Attempts uint64 // to attach
 	Resumes  uint64 // connections that continued the stream
 	Resets   uint64 // streams that could not be continued
+	// Lost counts the reliable messages sent that were unconfirmed when their
+	// stream or the session ended. Some of them may have been handled.
+	Lost uint64
 	// VolatileDropped counts volatile messages dropped by this client, of
 	// either direction.
 	VolatileDropped uint64

@@ -41,22 +41,29 @@ func (c *conn) write() {
 		// Without a deadline: a node that does not read at the moment still
 		// pings, and one that is gone is silent, which the session notices.
 		if err := c.ws.Write(context.Background(), typ, frame); err != nil {
-			c.broken()
+			c.broken(err)
 			return
 		}
 	}
 }
 
 // broken is called when a write failed. What the node said last, a close code
-// perhaps, may still be there to be read; if not, the reader must not wait.
-func (c *conn) broken() {
+// perhaps, may still be there to be read; if not, the reader must not wait,
+// neither for the network nor for the application.
+func (c *conn) broken(err error) {
 	t := time.NewTimer(closeGrace)
 	defer t.Stop()
 	select {
 	case <-c.gone:
+		return
 	case <-t.C:
-		_ = c.ws.CloseNow()
 	}
+	s := c.session
+	s.mu.Lock()
+	c.failed = err
+	s.space.Broadcast()
+	s.mu.Unlock()
+	_ = c.ws.CloseNow()
 }
 
 // nextFrame takes the next WebSocket message to write, or nil.

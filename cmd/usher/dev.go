@@ -26,7 +26,7 @@ type devCmd struct {
 	Auth     string        `help:"Address of the login door." default:"127.0.0.1:8080" placeholder:"ADDR"`
 	API      string        `name:"api" help:"Address of the private API; loopback only, because it asks for no key here." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	NodePort int           `help:"First port the nodes try; one that is taken is passed over." default:"7001" placeholder:"PORT"`
-	Ops      string        `help:"Address of the ops door." default:"127.0.0.1:9090" placeholder:"ADDR"`
+	Ops      string        `help:"Address of the ops door, host:port or unix:PATH. Default: 127.0.0.1:9090, or the next free port." placeholder:"ADDR"`
 	TokenTTL time.Duration `name:"token-ttl" help:"Lifetime of a token." default:"1h" placeholder:"TIME"`
 }
 
@@ -118,9 +118,11 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 		stop.add(n.close)
 		d.nodes = append(d.nodes, n)
 	}
-	if d.ops, err = serveOps(c.Ops, reg, append(door.checks(), d.nodes[0].checks()...), e.log); err != nil {
+	ops, err := c.listenOps()
+	if err != nil {
 		return nil, usageError{"--ops", err}
 	}
+	d.ops = serveOpsOn(ops, reg, append(door.checks(), d.nodes[0].checks()...), e.log)
 	stop.add(func() { d.ops.close(context.Background()) })
 	return d, awaitNodes(door, private, c.Nodes)
 }
@@ -161,6 +163,14 @@ func listenAll(flags, addrs []string) ([]net.Listener, error) {
 		list = append(list, ln)
 	}
 	return list, nil
+}
+
+func (c *devCmd) listenOps() (net.Listener, error) {
+	if c.Ops != "" {
+		return listen(c.Ops)
+	}
+	port := 9090
+	return listenFrom("127.0.0.1", &port)
 }
 
 // listenFrom binds the first free port from *port on and sets *port to the one

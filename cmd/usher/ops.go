@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"runtime/debug"
@@ -39,6 +40,14 @@ func labelled(reg prometheus.Registerer, member string) prometheus.Registerer {
 // serveOps opens the ops door. Whether the process lives depends on nothing
 // outside it; whether it is ready depends on the checks.
 func serveOps(addr string, reg prometheus.Gatherer, ready []check, log *slog.Logger) (*server, error) {
+	ln, err := listen(addr)
+	if err != nil {
+		return nil, err
+	}
+	return serveOpsOn(ln, reg, ready, log), nil
+}
+
+func serveOpsOn(ln net.Listener, reg prometheus.Gatherer, ready []check, log *slog.Logger) *server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
@@ -65,7 +74,7 @@ func serveOps(addr string, reg prometheus.Gatherer, ready []check, log *slog.Log
 		debug.FreeOSMemory()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return serve(addr, mux, log)
+	return serveOn(ln, mux, log)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -20,15 +20,6 @@ type server struct {
 	done chan struct{}
 }
 
-// serve binds the address and serves the handler until close.
-func serve(addr string, h http.Handler, log *slog.Logger) (*server, error) {
-	ln, err := listen(addr)
-	if err != nil {
-		return nil, err
-	}
-	return serveOn(ln, h, log), nil
-}
-
 // listen binds host:port, or unix:PATH. A socket file that nobody listens on
 // any more is replaced.
 func listen(addr string) (net.Listener, error) {

@@ -1,0 +1,307 @@
+package usher_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
+)
+
+// loopNode is an auth and a node for one session that speak the protocol over
+// real sockets. Its application sends as many messages as it is told to and
+// keeps what it gets.
+type loopNode struct {
+	auth, web *httptest.Server
+	serving   sync.WaitGroup
+
+	mu       sync.Mutex
+	stream   *stream.Stream
+	conn     *loopConn // that has the session; nil while detached
+	attempt  uint64
+	told     uint64 // the highest count the client has told
+	total    int    // messages to send
+	sent     int
+	got      []string // reliable
+	fleeting []string // volatile
+	mute     int      // so many welcomes are lost
+	faults   []string // of the client
+}
+
+// loopConn is one connection of a loopNode. It is protected by loopNode.mu.
+type loopConn struct {
+	ws    *websocket.Conn
+	net   net.Conn
+	wake  chan struct{}
+	next  uint64 // number of the next reliable frame to write
+	queue [][]byte
+}
+
+const loopStream = "the-stream"
+
+var loopLimits = stream.Limits{Messages: 16, Bytes: 8192}
+
+type netConnKey struct{}
+
+func newLoopNode() *loopNode {
+	n := &loopNode{stream: &stream.Stream{Limits: loopLimits}}
+	n.auth = httptest.NewServer(http.HandlerFunc(n.assign))
+	n.web = httptest.NewUnstartedServer(http.HandlerFunc(n.connect))
+	n.web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, netConnKey{}, c)
+	}
+	n.web.Start()
+	return n
+}
+
+func (n *loopNode) stop() {
+	n.auth.Close()
+	n.web.Close()
+	n.serving.Wait()
+}
+
+func (n *loopNode) assign(w http.ResponseWriter, _ *http.Request) {
+	_ = json.NewEncoder(w).Encode(proto.Assignment{
+		Token: "token", TokenExpiresAt: time.Now().Add(time.Hour), Session: "sid", User: "ada",
+		Node: proto.NodeAddress{ID: "n", URL: "ws" + strings.TrimPrefix(n.web.URL, "http") + proto.ConnectPath},
+	})
+}
+
+// fault notes what a client must not do. n.mu is held.
+func (n *loopNode) fault(format string, args ...any) {
+	n.faults = append(n.faults, fmt.Sprintf(format, args...))
+}
+
+func (n *loopNode) connect(w http.ResponseWriter, r *http.Request) {
+	n.serving.Add(1)
+	defer n.serving.Done()
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{proto.Subprotocol}})
+	if err != nil {
+		return
+	}
+	ws.SetReadLimit(1 << 20)
+	c := &loopConn{ws: ws, net: r.Context().Value(netConnKey{}).(net.Conn), wake: make(chan struct{}, 1)}
+	welcome, code := n.attach(c, r)
+	switch {
+	case code != 0:
+		n.close(c, code)
+	case welcome == nil: // lost on its way
+		_ = ws.CloseNow()
+	default:
+		c.queue = append([][]byte{welcome}, c.queue...)
+		gone := make(chan struct{})
+		n.serving.Go(func() { n.write(c, gone) })
+		n.read(c)
+		close(gone)
+		_ = ws.CloseNow()
+	}
+}
+
+// attach gives the session to the connection.
+func (n *loopNode) attach(c *loopConn, r *http.Request) ([]byte, proto.CloseCode) {
+	q := r.URL.Query()
+	attempt, err := strconv.ParseUint(q.Get(proto.QueryAttempt), 10, 64)
+	received, err2 := strconv.ParseUint(q.Get(proto.QueryReceived), 10, 64)
+	named := q.Get(proto.QueryStream) != ""
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case err != nil || named && (err2 != nil || q.Get(proto.QueryStream) != loopStream) || !named && n.told+n.stream.Received() > 0:
+		n.fault("the handshake says %v", q)
+		return nil, proto.CloseProtocolError
+	case attempt < n.attempt:
+		return nil, proto.CloseReplaced
+	case received < n.told || n.stream.Ack(received) != nil:
+		n.fault("the client has %d, was at %d of %d", received, n.told, n.stream.Sent())
+		return nil, proto.CloseProtocolError
+	}
+	old := n.conn
+	n.conn, n.attempt, n.told, c.next = c, attempt, received, received+1
+	n.stream.Resumed()
+	n.fill()
+	if old != nil {
+		n.serving.Go(func() { n.close(old, proto.CloseReplaced) })
+	}
+	if n.mute > 0 {
+		n.mute--
+		return nil, 0
+	}
+	return proto.AppendControl(nil, proto.Control{Type: proto.TypeWelcome, Welcome: proto.Welcome{
+		Session: "sid", Stream: loopStream, Node: "n", Resumed: named, Received: n.stream.Received(),
+		PingIntervalMS: 50, ResumeWindowMS: 60000, MaxMessageBytes: 4096, MaxUnackedBytes: loopLimits.Bytes,
+		MaxUnackedMessages: loopLimits.Messages, TokenExpiresAt: time.Now().Add(time.Hour),
+	}}), 0
+}
+
+// close closes with a code, and does not wait long for an answer.
+func (n *loopNode) close(c *loopConn, code proto.CloseCode) {
+	defer time.AfterFunc(50*time.Millisecond, func() { _ = c.net.Close() }).Stop()
+	_ = c.ws.Close(websocket.StatusCode(code), code.String())
+}
+
+// fill gives the stream what it has room for. n.mu is held.
+func (n *loopNode) fill() {
+	for n.sent < n.total {
+		if _, err := n.stream.Send(proto.AppendMessage(nil, proto.Message{Data: numbered("n", n.sent+1), Text: true})); err != nil {
+			return
+		}
+		n.sent++
+	}
+	if n.conn != nil {
+		n.conn.kick()
+	}
+}
+
+func (c *loopConn) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// numbered is a message with a number and a length of its own, some of them
+// longer than what is read at once.
+func numbered(who string, i int) []byte {
+	return fmt.Appendf(nil, "%s%d %s", who, i, strings.Repeat(".", i*i*37%1500*(i%3)))
+}
+
+func number(who string, m []byte) (int, bool) {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(string(m), who), " ")
+	i, err := strconv.Atoi(digits)
+	return i, err == nil && string(numbered(who, i)) == string(m)
+}
+
+// send lets the application send more messages.
+func (n *loopNode) send(more int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.total += more
+	n.fill()
+}
+
+// control sends a control, in its turn.
+func (n *loopNode) control(c proto.Control) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil {
+		n.conn.queue = append(n.conn.queue, proto.AppendControl(nil, c))
+		n.conn.kick()
+	}
+}
+
+// end ends the connection with the code, or without one if it is 0.
+func (n *loopNode) end(code proto.CloseCode) {
+	n.mu.Lock()
+	c := n.conn
+	n.conn = nil
+	n.mu.Unlock()
+	switch {
+	case c == nil:
+	case code == 0:
+		_ = c.net.Close()
+	default:
+		n.close(c, code)
+	}
+}
+
+func (n *loopNode) write(c *loopConn, gone chan struct{}) {
+	for {
+		typ, b := n.next(c)
+		if b == nil {
+			select {
+			case <-c.wake:
+				continue
+			case <-gone:
+				return
+			}
+		}
+		if c.ws.Write(context.Background(), typ, b) != nil {
+			return
+		}
+	}
+}
+
+// next takes the next WebSocket message to write.
+func (n *loopNode) next(c *loopConn) (websocket.MessageType, []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(c.queue) > 0 {
+		b := c.queue[0]
+		c.queue = c.queue[1:]
+		return websocket.MessageText, b
+	}
+	if n.conn != c {
+		return 0, nil
+	}
+	if b := n.stream.Frame(c.next); b != nil {
+		c.next++
+		return websocket.MessageBinary, b
+	}
+	if owed, _ := n.stream.AckDue(); owed {
+		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: n.stream.TakeAck()})
+	}
+	return 0, nil
+}
+
+func (n *loopNode) read(c *loopConn) {
+	for {
+		typ, b, err := c.ws.Read(context.Background())
+		if err != nil || !n.take(c, typ, b) {
+			return
+		}
+	}
+}
+
+// take acts on what the client sends, while the connection has the session.
+func (n *loopNode) take(c *loopConn, typ websocket.MessageType, b []byte) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != c {
+		return false
+	}
+	if typ == websocket.MessageBinary {
+		n.message(b)
+		c.kick() // to acknowledge
+		return true
+	}
+	ctl, err := proto.ParseControl(b)
+	switch {
+	case err != nil:
+		n.fault("%v", err)
+	case ctl.Type == proto.TypePing:
+		c.queue = append(c.queue, proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: ctl.ID}))
+		c.kick()
+	case ctl.Type == proto.TypeAck:
+		if ctl.Received >= c.next || ctl.Received < n.told || n.stream.Ack(ctl.Received) != nil {
+			n.fault("acknowledges %d, was at %d of %d", ctl.Received, n.told, c.next-1)
+		}
+		n.told = max(n.told, ctl.Received)
+		n.fill()
+	}
+	return true
+}
+
+// message hands one to the application. n.mu is held.
+func (n *loopNode) message(b []byte) {
+	m, err := proto.ParseMessage(b)
+	switch {
+	case err != nil:
+		n.fault("%v", err)
+	case m.Volatile:
+		n.fleeting = append(n.fleeting, string(m.Data))
+	default:
+		n.stream.Receive()
+		n.stream.Handled(len(m.Data))
+		n.got = append(n.got, string(m.Data))
+	}
+}

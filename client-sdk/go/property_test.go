@@ -1,0 +1,359 @@
+package usher_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+	"github.com/usher-broker/usher/proto"
+)
+
+// Whatever happens to its connections while both sides send, a session loses
+// nothing, doubles nothing, keeps the order, and in the end owes nothing. The
+// sockets are real.
+func TestNothingLost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPair(t)
+		defer p.stop()
+		for range rapid.IntRange(4, 10).Draw(t, "steps") {
+			sent := rapid.SampledFrom([]int{300, 100, 10, 1, 0}).Draw(t, "sent")
+			p.send(sent)
+			p.node.send(sent)
+			p.await(rapid.IntRange(0, 2*sent).Draw(t, "arrived"))
+			p.receives(rapid.IntRange(0, 3).Draw(t, "busy") > 0)
+			p.disturb(rapid.SampledFrom(disturbances).Draw(t, "then"), rapid.IntRange(1, 30000).Draw(t, "bytes"))
+		}
+		p.calm()
+		p.drain()
+		p.check()
+	})
+}
+
+var disturbances = []string{
+	"nothing", "reset", "end", "half-open", "cut after reading", "cut after writing", "lost welcome",
+	"close 1001", "close 4100", "close 4103", "close 4200", "close 4202", "goaway", "goaway and reset",
+}
+
+// pair is a session and its node.
+type pair struct {
+	t       *rapid.T
+	node    *loopNode
+	session *usher.Session
+	resets  atomic.Int32
+	working sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu       sync.Mutex
+	changed  sync.Cond
+	link     *link // the latest to the node
+	total    int   // messages to send
+	got      int   // messages received, 1 to got, each once
+	wrong    []string
+	busy     bool // the application does not receive
+	finished bool
+}
+
+func newPair(t *rapid.T) *pair {
+	p := &pair{t: t, node: newLoopNode()}
+	p.changed.L = &p.mu
+	p.ctx, p.cancel = context.WithTimeout(context.Background(), 30*time.Second)
+	var err error
+	p.session, err = usher.Connect(p.ctx, usher.Config{
+		Auth: p.node.auth.URL, Credentials: usher.Guest("ada"), Dial: p.dial, AttachTimeout: time.Second,
+		OnReset: func(usher.Reset) { p.resets.Add(1) },
+		Rand:    func() float64 { return 0.01 },
+	})
+	if err != nil {
+		p.cancel()
+		p.node.stop()
+		t.Fatal(err)
+	}
+	p.working.Go(p.sender)
+	p.working.Go(p.receiver)
+	return p
+}
+
+func (p *pair) stop() {
+	p.mu.Lock()
+	p.finished = true
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	p.cancel()
+	p.working.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = p.session.Close(ctx) // it is closed already unless the test has failed
+	p.node.stop()
+}
+
+// sender is the application of the client that sends.
+func (p *pair) sender() {
+	for i := 1; ; i++ {
+		p.mu.Lock()
+		for i > p.total && !p.finished {
+			p.changed.Wait()
+		}
+		done := p.finished
+		p.mu.Unlock()
+		if done {
+			return
+		}
+		err := p.session.SendText(p.ctx, string(numbered("c", i)))
+		if err == nil && i%5 == 0 {
+			err = p.session.SendVolatileText(string(numbered("v", i)))
+		}
+		if err != nil {
+			p.note("sending %d: %v", i, err)
+			return
+		}
+	}
+}
+
+// receiver is the one that receives.
+func (p *pair) receiver() {
+	for {
+		m, err := p.session.Receive(p.ctx)
+		p.mu.Lock()
+		for p.busy && !p.finished {
+			p.changed.Wait()
+		}
+		if p.finished {
+			p.mu.Unlock()
+			return
+		}
+		i, ok := number("n", m.Data)
+		ok = ok && i == p.got+1
+		p.got++
+		p.changed.Broadcast()
+		p.mu.Unlock()
+		if err != nil || !ok {
+			p.note("received %.20q, %v after %d", m.Data, err, p.got-1)
+			return
+		}
+	}
+}
+
+func (p *pair) note(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wrong = append(p.wrong, fmt.Sprintf(format, args...))
+	p.changed.Broadcast()
+}
+
+func (p *pair) send(more int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total += more
+	p.changed.Broadcast()
+}
+
+// receives makes the application receive, or be busy with something else.
+func (p *pair) receives(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy = !yes
+	p.changed.Broadcast()
+}
+
+// settle waits until everything has arrived, unless the application is busy.
+func (p *pair) settle() { p.await(math.MaxInt) }
+
+// await waits until so many messages more have arrived, at one of the sides, or
+// all.
+func (p *pair) await(more int) {
+	before := -1
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+		p.mu.Lock()
+		total, got, busy, wrong := p.total, p.got, p.busy, p.wrong
+		p.mu.Unlock()
+		p.node.mu.Lock()
+		toClient, toNode := p.node.total, len(p.node.got)
+		p.node.mu.Unlock()
+		if before < 0 {
+			before = got + toNode
+		}
+		switch {
+		case busy || got+toNode-before >= more || got == toClient && total == toNode:
+			return
+		case len(wrong) > 0 || time.Now().After(deadline):
+			p.t.Fatalf("%d of %d at the client, %d of %d at the node; %v; %s, %+v, %q",
+				got, toClient, toNode, total, p.session.State(), p.session.Node(), p.session.Stats(), wrong)
+		}
+	}
+}
+
+// calm ends all disturbance. What arrives after it has come by a connection
+// that is sound.
+func (p *pair) calm() {
+	p.node.mu.Lock()
+	p.node.mute = 0
+	p.node.mu.Unlock()
+	p.disturb("reset", 0)
+	p.receives(true)
+	p.send(1)
+	p.node.send(1)
+	p.settle()
+}
+
+// drain waits until the node keeps nothing any more.
+func (p *pair) drain() {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		p.node.mu.Lock()
+		left := len(p.node.stream.Unacked())
+		p.node.mu.Unlock()
+		switch {
+		case left == 0:
+			return
+		case time.Now().After(deadline):
+			p.t.Fatalf("the node keeps %d messages, the session is %s", left, p.session.State())
+		}
+	}
+}
+
+// disturb spoils the connection that is there, if one is.
+func (p *pair) disturb(how string, bytes int) {
+	p.mu.Lock()
+	l := p.link
+	p.mu.Unlock()
+	code := 0
+	switch how {
+	case "reset":
+		l.reset()
+	case "end":
+		p.node.end(0)
+	case "half-open":
+		l.mute.Store(true)
+	case "cut after reading":
+		l.toRead.Store(int64(bytes))
+	case "cut after writing":
+		l.toWrite.Store(int64(bytes))
+	case "lost welcome":
+		p.node.mu.Lock()
+		p.node.mute++
+		p.node.mu.Unlock()
+		l.reset()
+	case "goaway", "goaway and reset":
+		p.node.control(proto.Control{Type: proto.TypeGoAway, GoAway: proto.GoAway{Reason: proto.GoAwayDrain, ByMS: 5}})
+		if how != "goaway" {
+			l.reset()
+		}
+	default:
+		if n, _ := fmt.Sscanf(how, "close %d", &code); n == 1 {
+			p.node.end(proto.CloseCode(code))
+		}
+	}
+}
+
+// check closes the session, and looks at what both applications have got.
+func (p *pair) check() {
+	// It is an error if the node has not confirmed everything.
+	if err := p.session.Close(p.ctx); err != nil {
+		p.t.Errorf("close: %v", err)
+	}
+	n := p.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, m := range n.got {
+		if j, ok := number("c", []byte(m)); !ok || j != i+1 {
+			p.t.Fatalf("the node has %.20q after %d", m, i)
+		}
+	}
+	for last, i := 0, 0; i < len(n.fleeting); i++ {
+		j, ok := number("v", []byte(n.fleeting[i]))
+		if !ok || j <= last {
+			p.t.Fatalf("the node has the volatile %.20q after %d", n.fleeting[i], last)
+		}
+		last = j
+	}
+	st := p.session.Stats()
+	if p.resets.Load() > 0 || st.Resets+st.Lost > 0 || int(st.Sent) != p.total || int(st.Received) != n.total {
+		p.t.Errorf("%d and %d messages, and the session says %+v", p.total, n.total, st)
+	}
+	if len(n.faults) > 0 {
+		p.t.Errorf("the client %s", strings.Join(n.faults, "; "))
+	}
+}
+
+// dial is the Config.Dial.
+func (p *pair) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil || addr != p.node.web.Listener.Addr().String() {
+		return c, err
+	}
+	l := &link{Conn: c.(*net.TCPConn)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.link = l
+	return l, nil
+}
+
+// link is a TCP connection that can be spoilt.
+type link struct {
+	net.Conn
+	mute            atomic.Bool  // nothing goes through any more, and nobody is told
+	toRead, toWrite atomic.Int64 // bytes until it breaks; 0 for never
+}
+
+// reset breaks it at once; what is under way is lost.
+func (l *link) reset() {
+	_ = l.Conn.(*net.TCPConn).SetLinger(0)
+	_ = l.Close()
+}
+
+func (l *link) Read(b []byte) (int, error) {
+	for {
+		n, err := l.Conn.Read(b)
+		if err == nil && l.mute.Load() {
+			continue
+		}
+		if n = l.allow(&l.toRead, n); n < 0 {
+			return 0, syscall.ECONNRESET
+		}
+		return n, err
+	}
+}
+
+func (l *link) Write(b []byte) (int, error) {
+	if l.mute.Load() {
+		return len(b), nil
+	}
+	n := l.allow(&l.toWrite, len(b))
+	if n < 0 {
+		return 0, syscall.EPIPE
+	}
+	m, err := l.Conn.Write(b[:n])
+	if err == nil && m < len(b) {
+		err = syscall.EPIPE
+	}
+	return m, err
+}
+
+// allow returns how many of n bytes may still pass, or -1, and breaks the link
+// when they are used up. A budget that is used up stays at -1.
+func (l *link) allow(budget *atomic.Int64, n int) int {
+	left := budget.Load()
+	switch {
+	case left == 0:
+		return n
+	case left < 0:
+		l.reset()
+		return -1
+	case int64(n) >= left:
+		budget.Store(-1)
+		return int(left)
+	}
+	budget.Add(-int64(n))
+	return n
+}
