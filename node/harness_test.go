@@ -46,14 +46,14 @@ func (plainVerifier) Verify(_ context.Context, raw string) (proto.Claims, error)
 
 // rig is a node under test, with the store that knows its sessions.
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	node  *Node
 	store session.Store
 	http  *httptest.Server
 	log   *lockedBuffer
 }
 
-func newRig(t *testing.T, app App, set func(*Config)) *rig {
+func newRig(t testing.TB, app App, set func(*Config)) *rig {
 	t.Helper()
 	store := memory.New(time.Now)
 	r := &rig{t: t, store: store, log: &lockedBuffer{}}
@@ -134,7 +134,7 @@ func tokenOf(c proto.Claims) string {
 
 // client is one connection of a hand-driven client.
 type client struct {
-	t       *testing.T
+	t       testing.TB
 	ws      *websocket.Conn
 	welcome proto.Welcome
 }
@@ -308,7 +308,7 @@ func (j *journal) await(t *testing.T, user string, want ...string) {
 	})
 }
 
-func eventually(t *testing.T, f func() error) {
+func eventually(t testing.TB, f func() error) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {

@@ -19,10 +19,10 @@ import (
 // would.
 type rawClient struct {
 	net.Conn
-	t *testing.T
+	t testing.TB
 }
 
-func (r *rig) rawAttach(t *testing.T, c proto.Claims) *rawClient {
+func (r *rig) rawAttach(t testing.TB, c proto.Claims) *rawClient {
 	t.Helper()
 	conn, err := net.Dial("tcp", r.http.Listener.Addr().String())
 	if err != nil {

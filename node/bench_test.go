@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+// BenchmarkEcho is a reliable message there and back over loopback, beside the
+// same bytes through the bare WebSocket library in the same run: the metric
+// «x-plain» is how many times as long it takes.
+func BenchmarkEcho(b *testing.B) {
+	r := newRig(b, Echo{}, nil)
+	c := r.attach(r.login("ada"), "")
+	frame := proto.AppendMessage(nil, proto.Message{Data: make([]byte, 128)})
+	acked := uint64(0)
+	ours := func() {
+		roundTrip(b, c.ws, frame)
+		if acked++; acked%32 == 0 {
+			c.sendControl(proto.Control{Type: proto.TypeAck, Received: acked})
+		}
+	}
+	bare := bareEcho(b)
+	plain := func() { roundTrip(b, bare, frame) }
+	// Interleaved: the machine is the same for both.
+	var spent time.Duration
+	b.ReportAllocs()
+	for b.Loop() {
+		ours()
+		b.StopTimer()
+		start := time.Now()
+		plain()
+		spent += time.Since(start)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed())/float64(spent), "x-plain")
+}
+
+// roundTrip sends the frame and reads until it comes back.
+func roundTrip(b *testing.B, ws *websocket.Conn, frame []byte) {
+	if err := ws.Write(context.Background(), websocket.MessageBinary, frame); err != nil {
+		b.Fatal(err)
+	}
+	for {
+		typ, _, err := ws.Read(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if typ == websocket.MessageBinary {
+			return
+		}
+	}
+}
+
+// bareEcho returns a connection to an echo server that is the library alone.
+func bareEcho(b *testing.B) *websocket.Conn {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		for {
+			typ, p, err := ws.Read(context.Background())
+			if err != nil || ws.Write(context.Background(), typ, p) != nil {
+				return
+			}
+		}
+	}))
+	b.Cleanup(web.Close)
+	ws, _, err := websocket.Dial(context.Background(), "ws"+strings.TrimPrefix(web.URL, "http"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { ws.CloseNow() })
+	return ws
+}
+
+// BenchmarkResume is a cut, a handshake that resumes, and its welcome.
+func BenchmarkResume(b *testing.B) {
+	r := newRig(b, Echo{}, nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	query := resumeQuery(c.welcome.Stream, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.ws.CloseNow()
+		if c = r.attach(claims, query); !c.welcome.Resumed {
+			b.Fatalf("%+v", c.welcome)
+		}
+	}
+}
