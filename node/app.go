@@ -11,6 +11,9 @@ import (
 //
 //	Opened (Message | Detached Resumed | Reset)* Closed
 //
+// A session that moves here from a node that was stopped begins with Opened as
+// well, and then Resumed; an App that wants what the other one knew is a Mover.
+//
 // Calls for different sessions run concurrently. A call that takes long holds
 // up its own session alone. A call that panics is logged and counted, and the
 // connection is closed with 4103 internal; the message it was given counts as

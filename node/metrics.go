@@ -23,6 +23,9 @@ type metrics struct {
 	storeSkipped prometheus.Counter
 	renewFailed  prometheus.Counter
 	storeLost    prometheus.Counter
+
+	parked        *prometheus.CounterVec
+	restoreFailed prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
@@ -47,26 +50,29 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		func() float64 { return max(held()-attached(), 0) })
 	gauge("capacity", "Sessions the node may hold.", nil, func() float64 { return float64(n.cfg.MaxSessions) })
 	m := &metrics{
-		attaches:     vector("attaches_total", "Connections that got a session, by result: new, resumed, taken_over (resumed while the old connection was open), reset.", "result"),
-		refused:      vector("refusals_total", "Connections that got no session, by reason.", "reason"),
-		resets:       vector("resets_total", "Streams that could not continue, by reason.", "reason"),
-		closes:       vector("closes_total", "Connections closed by the node, by close code.", "reason"),
-		ended:        vector("sessions_ended_total", "Sessions that ended on this node, by close code.", "reason"),
-		dropped:      vector("volatile_dropped_total", "Volatile messages dropped because the session was detached or the client slow.", "reason"),
-		received:     counter("messages_received_total", "Application messages from clients."),
-		sent:         counter("messages_sent_total", "Application messages written to clients, resent ones included."),
-		slow:         counter("send_slow_total", "Sends refused because the client had too much unconfirmed."),
-		timeouts:     counter("timeouts_total", "Connections given up because nothing was heard."),
-		panics:       counter("app_panics_total", "Panics of the application."),
-		storeSkipped: counter("store_skipped_total", "Resumes granted without the store, because it was away."),
-		storeLost:    counter("store_lost_total", "Times the store was found to have lost records of sessions held here."),
-		renewFailed:  counter("renewals_failed_total", "Renewals of sessions that the store did not take."),
+		attaches:      vector("attaches_total", "Connections that got a session, by result: new, resumed, taken_over (resumed while the old connection was open), moved (resumed with the stream of another node), reset.", "result"),
+		refused:       vector("refusals_total", "Connections that got no session, by reason.", "reason"),
+		resets:        vector("resets_total", "Streams that could not continue, by reason.", "reason"),
+		closes:        vector("closes_total", "Connections closed by the node, by close code.", "reason"),
+		ended:         vector("sessions_ended_total", "Sessions that ended on this node, by close code.", "reason"),
+		dropped:       vector("volatile_dropped_total", "Volatile messages dropped because the session was detached or the client slow.", "reason"),
+		received:      counter("messages_received_total", "Application messages from clients."),
+		sent:          counter("messages_sent_total", "Application messages written to clients, resent ones included."),
+		slow:          counter("send_slow_total", "Sends refused because the client had too much unconfirmed."),
+		timeouts:      counter("timeouts_total", "Connections given up because nothing was heard."),
+		panics:        counter("app_panics_total", "Panics of the application."),
+		storeSkipped:  counter("store_skipped_total", "Resumes granted without the store, because it was away."),
+		parked:        vector("parked_total", "Sessions that left in an orderly way, by whether their stream was laid down for the next node.", "result"),
+		restoreFailed: counter("restores_failed_total", "Snapshots that the application did not take."),
+		storeLost:     counter("store_lost_total", "Times the store was found to have lost records of sessions held here."),
+		renewFailed:   counter("renewals_failed_total", "Renewals of sessions that the store did not take."),
 	}
 	// A rate over a counter needs its zero.
 	for v, labels := range map[*prometheus.CounterVec][]string{
-		m.attaches: {"new", "resumed", "taken_over", "reset"},
+		m.attaches: {"new", "resumed", "taken_over", "moved", "reset"},
 		m.resets:   {proto.ResetExpired, proto.ResetOverflow, proto.ResetNodeLost, proto.ResetUnknown},
 		m.dropped:  {"detached", "slow"},
+		m.parked:   {"ok", "failed", "busy"},
 	} {
 		for _, label := range labels {
 			v.WithLabelValues(label)

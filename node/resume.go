@@ -27,6 +27,11 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.epoch:
 		return nil, proto.CloseMoved
 	case n.draining.Load():
+		if s != nil { // before its client goes elsewhere
+			ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.StoreTimeout)
+			defer cancel()
+			n.park(ctx, s)
+		}
 		return nil, proto.CloseGoingAway
 	case s == nil && n.State() == proto.StateFull:
 		return nil, proto.CloseFull
@@ -40,6 +45,17 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		name = want.stream
 	}
 	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch}
+	var from *parked
+	if s == nil && want.stream != "" {
+		var err error
+		if from, err = n.pickUp(ctx, lease, want.stream); err != nil {
+			n.log.Warn("store is away; a session that is not held cannot be served", "session", claims.Session, "error", err)
+			return nil, proto.CloseInternal
+		}
+		if from != nil {
+			name = want.stream
+		}
+	}
 	rec, err := n.cfg.Store.Attach(ctx, lease, name, n.leaseTTL())
 	switch {
 	case err == nil:
@@ -68,13 +84,13 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		return nil, proto.CloseInternal
 	}
 	if s == nil {
-		if want.stream != "" {
+		if want.stream != "" && from == nil {
 			want.reset = proto.ResetUnknown
 		}
-		if rec.Stream != "" && rec.Stream == want.stream || want.stream == "" && rec.Stream != "" {
+		if from == nil && rec.Stream != "" && (rec.Stream == want.stream || want.stream == "") {
 			want.reset = proto.ResetNodeLost
 		}
-		return n.adopt(rec, claims)
+		return n.adopt(rec, claims, want.stream, from)
 	}
 	return s, 0
 }
@@ -90,13 +106,17 @@ func cmpOr(a, b proto.CloseCode) proto.CloseCode {
 // hearing of it: long enough to outlive a crash of the node by the window.
 func (n *Node) leaseTTL() time.Duration { return n.cfg.ResumeWindow + 3*n.cfg.RenewInterval }
 
-// adopt makes the session of the record, or returns the one that another
-// attach made in the meantime.
-func (n *Node) adopt(rec session.Record, claims proto.Claims) (*Session, proto.CloseCode) {
+// adopt makes the session of the record, with the stream that was parked if
+// there is one, or returns the session that another attach made in the
+// meantime.
+func (n *Node) adopt(rec session.Record, claims proto.Claims, name string, from *parked) (*Session, proto.CloseCode) {
 	s := &Session{
 		ID: rec.ID, User: rec.User, Ext: rec.Ext,
 		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
 		detached: time.Now(),
+	}
+	if from != nil {
+		s.unpark(name, from)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -131,6 +151,11 @@ func (s *Session) continues(name string) bool {
 func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	n := s.node
 	s.mu.Lock()
+	if s.frozen { // the client must not come to the next node before its stream
+		s.mu.Unlock()
+		s.awaitParked()
+		s.mu.Lock()
+	}
 	if s.endCode != 0 {
 		s.mu.Unlock()
 		return cmpOr(s.endCode, proto.CloseSessionEnded)
@@ -155,6 +180,8 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	c.urgent = n.welcome(s, want, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
 	s.conn = c
+	moved := s.moved
+	s.moved = false
 	s.renewAt = time.Time{}
 	if old != nil {
 		old.shut(proto.CloseReplaced)
@@ -164,8 +191,8 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	c.kick()
 	s.mu.Unlock()
 
-	n.metrics.attaches.WithLabelValues(attachResult(resumed, reset, old != nil)).Inc()
-	n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil)
+	n.metrics.attaches.WithLabelValues(attachResult(resumed, reset, old != nil, moved)).Inc()
+	n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil, "moved", moved)
 	c.tellAttached(resumed)
 	return 0
 }
@@ -182,8 +209,10 @@ func (s *Session) overtaken(want want, resumed bool) bool {
 	return s.conn != nil && resumed // a client without a name counts for its stream
 }
 
-func attachResult(resumed bool, reset string, replaced bool) string {
+func attachResult(resumed bool, reset string, replaced, moved bool) string {
 	switch {
+	case resumed && moved:
+		return "moved"
 	case resumed && replaced:
 		return "taken_over"
 	case resumed:
@@ -253,6 +282,7 @@ func (c *conn) tellAttached(resumed bool) {
 	if !s.opened {
 		s.opened = true
 		s.tellOpened()
+		s.tellRestore()
 	}
 	wasReset := s.tellOwed()
 	if mine {

@@ -44,6 +44,9 @@ type Session struct {
 	prevName string
 	prevWhy  string    // why the stream prevName ended
 	endCode  closeCode // not 0 once the session is over here
+	frozen   bool      // nothing is sent or received any more: the session is being parked
+	moved    bool      // came with its stream, and has not been attached here yet
+	snapshot []byte    // likewise: for the App
 	detached time.Time // since when, if it is
 	renewAt  time.Time // when the store must hear of the session again
 }
@@ -69,7 +72,7 @@ func (s *Session) Send(m Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.endCode != 0:
+	case s.endCode != 0 || s.frozen:
 		return ErrClosed
 	case m.Volatile && s.conn == nil:
 		s.node.metrics.dropped.WithLabelValues("detached").Inc()

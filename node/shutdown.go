@@ -12,12 +12,15 @@ func (n *Node) Drain() {
 	n.draining.Store(true)
 }
 
-// Shutdown closes every connection as going away and waits until all
-// goroutines of the node have ended, or ctx does. Handshakes that come later
-// are refused. The sessions stay in the
-// store: their clients are sent to another node.
+// Shutdown lays every session's stream down in the store, closes its connection
+// as going away, and waits until all goroutines of the node have ended, or ctx
+// does. The clients are sent to another node, or to the next start of this one,
+// and resume there: nothing is lost that the store could take. Meanwhile the
+// handler must go on being served: those who come are told where to go.
+// Handshakes that come after it are refused.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.Drain()
+	n.parkAll(ctx)
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()

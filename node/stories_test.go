@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type story struct {
 	conns    map[string]*client // by the story's names
 	now      *client            // the one the client uses; nil while it is detached
 	toClient []string
+	toNode   int // messages that arrive there
 	resets   int // told to the application, of those looked at
 }
 
@@ -83,8 +85,22 @@ func (s *story) start(store session.Store) {
 		if store != nil {
 			c.Store = store
 		}
+		c.Store = &crashStore{Store: c.Store}
 		c.Limits = Limits{MessageBytes: s.limits.Bytes, UnackedBytes: s.limits.Bytes, UnackedMessages: s.limits.Messages}
 	})
+}
+
+// crashStore lets a node that is stopped look as if it had crashed.
+type crashStore struct {
+	session.Store
+	crashed atomic.Bool
+}
+
+func (s *crashStore) Park(ctx context.Context, l session.Lease, stream string, state []byte, ttl time.Duration) error {
+	if s.crashed.Load() {
+		return session.ErrUnavailable
+	}
+	return s.Store.Park(ctx, l, stream, state, ttl)
 }
 
 func (s *story) fatalf(format string, args ...any) {
@@ -110,7 +126,9 @@ func (s *story) do(v vectors.ResumeStep) {
 	case vectors.OpCut:
 		s.doCut(v)
 	case vectors.OpCrash:
-		store := s.store
+		s.awaitArrival()
+		store := s.store.(*crashStore).Store
+		s.store.(*crashStore).crashed.Store(true)
 		for _, c := range s.conns {
 			c.ws.CloseNow()
 		}
@@ -188,6 +206,7 @@ func (s *story) doAttach(v vectors.ResumeStep) {
 	}
 	for _, data := range v.ClientResends {
 		c.send(text("%s", data))
+		s.toNode++
 	}
 }
 
@@ -232,6 +251,7 @@ func (s *story) doSend(v vectors.ResumeStep) {
 	if v.From == "client" {
 		if s.now != nil && !v.Lost && v.Error == "" { // or it is kept
 			s.now.send(m)
+			s.toNode++
 		}
 		return
 	}
@@ -288,6 +308,7 @@ func (s *story) doCut(v vectors.ResumeStep) {
 	if v.SeenBy == "client" {
 		return // the node's socket stays
 	}
+	s.awaitArrival()
 	if c == s.now {
 		s.now = nil // what it would still send goes nowhere
 	}
@@ -312,6 +333,20 @@ func (s *story) doCounts(v vectors.ResumeStep) {
 		sent, acked, received := ses.stream.Sent(), ses.stream.Acked(), ses.stream.Received()
 		if sent != v.Sent || acked != v.Acked || received != v.Received {
 			return fmt.Errorf("%s: sent %d, acked %d, received %d; want %d, %d, %d", s.step, sent, acked, received, v.Sent, v.Acked, v.Received)
+		}
+		return nil
+	})
+}
+
+// awaitArrival waits for what is on its way to the node: the cut that follows
+// comes after it.
+func (s *story) awaitArrival() {
+	s.t.Helper()
+	eventually(s.t, func() error {
+		s.app.mu.Lock()
+		defer s.app.mu.Unlock()
+		if len(s.app.got) < s.toNode {
+			return fmt.Errorf("%s: %d messages of %d have arrived", s.step, len(s.app.got), s.toNode)
 		}
 		return nil
 	})

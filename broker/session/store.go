@@ -73,6 +73,17 @@ type Store interface {
 	// set to that of its place in ttls.
 	Renew(ctx context.Context, records []Record, ttls []time.Duration) []error
 
+	// Park lays down what a node knows of the stream it served, for whoever owns
+	// the session next, and marks the session as detached; ttl is for both. The
+	// node is done with the session when it calls this, whatever comes of it.
+	// ErrMoved when the lease is not the owner's, or the stream not the record's.
+	Park(ctx context.Context, l Lease, stream string, state []byte, ttl time.Duration) error
+
+	// Unpark returns what was parked of the stream, to one owner alone: again to
+	// the same lease, and nil to everybody else and when there is nothing.
+	// ErrMoved when the lease is not the owner's, or the stream not the record's.
+	Unpark(ctx context.Context, l Lease, stream string) (state []byte, err error)
+
 	// End ends the session whatever its epoch and keeps a tombstone for ttl,
 	// which must outlive every token of the session. Ending an ended session
 	// returns its record, with the first reason, and no error.

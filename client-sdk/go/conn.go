@@ -26,7 +26,7 @@ type conn struct {
 	held      bool // a handshake is under way on another connection
 	heard     time.Time
 	stalled   bool   // the reader waits for the application
-	failed    error  // of a write: the reader is not to wait any more
+	failed    error  // of a write: the reader is not to wait for the application
 	next      uint64 // number of the next reliable frame to write
 	pongs     []uint64
 	pingOwed  bool

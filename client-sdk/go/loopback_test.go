@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,17 +26,16 @@ type loopNode struct {
 	auth, web *httptest.Server
 	serving   sync.WaitGroup
 
-	mu       sync.Mutex
-	stream   *stream.Stream
-	conn     *loopConn // that has the session; nil while detached
-	attempt  uint64
-	told     uint64 // the highest count the client has told
-	total    int    // messages to send
-	sent     int
-	got      []string // reliable
-	fleeting []string // volatile
-	mute     int      // so many welcomes are lost
-	faults   []string // of the client
+	mu      sync.Mutex
+	stream  *stream.Stream
+	conn    *loopConn // that has the session; nil while detached
+	attempt uint64
+	told    uint64 // the highest count the client has told
+	total   int    // messages to send
+	sent    int
+	got     []string // reliable
+	mute    int      // so many welcomes are lost
+	faults  []string // of the client
 }
 
 // loopConn is one connection of a loopNode. It is protected by loopNode.mu.
@@ -60,8 +60,28 @@ func newLoopNode() *loopNode {
 	n.web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, netConnKey{}, c)
 	}
+	n.web.Listener = wholeListener{n.web.Listener}
 	n.web.Start()
 	return n
+}
+
+// wholeListener keeps the library from taking the end of a connection for that
+// of a message, as the client does with its own.
+type wholeListener struct{ net.Listener }
+
+func (l wholeListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return wholeConn{c}, err
+}
+
+type wholeConn struct{ net.Conn }
+
+func (c wholeConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (n *loopNode) stop() {
@@ -151,11 +171,11 @@ func (n *loopNode) close(c *loopConn, code proto.CloseCode) {
 
 // fill gives the stream what it has room for. n.mu is held.
 func (n *loopNode) fill() {
-	for n.sent < n.total {
-		if _, err := n.stream.Send(proto.AppendMessage(nil, proto.Message{Data: numbered("n", n.sent+1), Text: true})); err != nil {
-			return
+	var err error
+	for n.sent < n.total && err == nil {
+		if _, err = n.stream.Send(proto.AppendMessage(nil, proto.Message{Data: numbered("n", n.sent+1), Text: true})); err == nil {
+			n.sent++
 		}
-		n.sent++
 	}
 	if n.conn != nil {
 		n.conn.kick()
@@ -298,7 +318,10 @@ func (n *loopNode) message(b []byte) {
 	case err != nil:
 		n.fault("%v", err)
 	case m.Volatile:
-		n.fleeting = append(n.fleeting, string(m.Data))
+		// It was sent between the reliable ones of its own number and the next.
+		if i, ok := number("v", m.Data); !ok || i != len(n.got) {
+			n.fault("sent the volatile %.20q after %d", m.Data, len(n.got))
+		}
 	default:
 		n.stream.Receive()
 		n.stream.Handled(len(m.Data))

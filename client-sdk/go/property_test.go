@@ -22,16 +22,16 @@ import (
 // nothing, doubles nothing, keeps the order, and in the end owes nothing. The
 // sockets are real.
 func TestNothingLost(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		p := newPair(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		p := newPair(rt, t)
 		defer p.stop()
-		for range rapid.IntRange(4, 10).Draw(t, "steps") {
-			sent := rapid.SampledFrom([]int{300, 100, 10, 1, 0}).Draw(t, "sent")
+		for range rapid.IntRange(4, 10).Draw(rt, "steps") {
+			sent := rapid.SampledFrom([]int{300, 100, 10, 1, 0}).Draw(rt, "sent")
 			p.send(sent)
 			p.node.send(sent)
-			p.await(rapid.IntRange(0, 2*sent).Draw(t, "arrived"))
-			p.receives(rapid.IntRange(0, 3).Draw(t, "busy") > 0)
-			p.disturb(rapid.SampledFrom(disturbances).Draw(t, "then"), rapid.IntRange(1, 30000).Draw(t, "bytes"))
+			p.await(rapid.IntRange(0, 2*sent).Draw(rt, "arrived"))
+			p.receives(rapid.SampledFrom([]int{math.MaxInt, math.MaxInt, 0, 6}).Draw(rt, "receives"))
+			p.disturb(rapid.SampledFrom(disturbances).Draw(rt, "then"), rapid.IntRange(1, 30000).Draw(rt, "bytes"))
 		}
 		p.calm()
 		p.drain()
@@ -47,6 +47,7 @@ var disturbances = []string{
 // pair is a session and its node.
 type pair struct {
 	t       *rapid.T
+	log     *testing.T
 	node    *loopNode
 	session *usher.Session
 	resets  atomic.Int32
@@ -60,19 +61,19 @@ type pair struct {
 	total    int   // messages to send
 	got      int   // messages received, 1 to got, each once
 	wrong    []string
-	busy     bool // the application does not receive
+	quota    int // how many more the application receives before it is busy
 	finished bool
 }
 
-func newPair(t *rapid.T) *pair {
-	p := &pair{t: t, node: newLoopNode()}
+func newPair(t *rapid.T, log *testing.T) *pair {
+	p := &pair{t: t, log: log, node: newLoopNode(), quota: math.MaxInt}
 	p.changed.L = &p.mu
 	p.ctx, p.cancel = context.WithTimeout(context.Background(), 30*time.Second)
 	var err error
 	p.session, err = usher.Connect(p.ctx, usher.Config{
 		Auth: p.node.auth.URL, Credentials: usher.Guest("ada"), Dial: p.dial, AttachTimeout: time.Second,
 		OnReset: func(usher.Reset) { p.resets.Add(1) },
-		Rand:    func() float64 { return 0.01 },
+		Rand:    func() float64 { return 0.001 },
 	})
 	if err != nil {
 		p.cancel()
@@ -125,7 +126,7 @@ func (p *pair) receiver() {
 	for {
 		m, err := p.session.Receive(p.ctx)
 		p.mu.Lock()
-		for p.busy && !p.finished {
+		for p.quota == 0 && !p.finished {
 			p.changed.Wait()
 		}
 		if p.finished {
@@ -135,6 +136,7 @@ func (p *pair) receiver() {
 		i, ok := number("n", m.Data)
 		ok = ok && i == p.got+1
 		p.got++
+		p.quota--
 		p.changed.Broadcast()
 		p.mu.Unlock()
 		if err != nil || !ok {
@@ -142,6 +144,13 @@ func (p *pair) receiver() {
 			return
 		}
 	}
+}
+
+// fail fails the test. The log has it too, since no schedule happens twice on
+// real sockets and what cannot be repeated is reported without its reason.
+func (p *pair) fail(format string, args ...any) {
+	p.log.Logf(format, args...)
+	p.t.Fatalf(format, args...)
 }
 
 func (p *pair) note(format string, args ...any) {
@@ -158,24 +167,26 @@ func (p *pair) send(more int) {
 	p.changed.Broadcast()
 }
 
-// receives makes the application receive, or be busy with something else.
-func (p *pair) receives(yes bool) {
+// receives lets the application receive so many messages. Then it is busy with
+// the next one.
+func (p *pair) receives(quota int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busy = !yes
+	p.quota = quota
 	p.changed.Broadcast()
 }
 
-// settle waits until everything has arrived, unless the application is busy.
+// settle waits until everything has arrived.
 func (p *pair) settle() { p.await(math.MaxInt) }
 
 // await waits until so many messages more have arrived, at one of the sides, or
-// all.
+// all. It does not wait for an application that is busy.
 func (p *pair) await(more int) {
+	const most = 20 * time.Second
 	before := -1
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+	for deadline := time.Now().Add(most); ; time.Sleep(100 * time.Microsecond) {
 		p.mu.Lock()
-		total, got, busy, wrong := p.total, p.got, p.busy, p.wrong
+		total, got, busy, wrong := p.total, p.got, p.quota == 0, p.wrong
 		p.mu.Unlock()
 		p.node.mu.Lock()
 		toClient, toNode := p.node.total, len(p.node.got)
@@ -184,10 +195,12 @@ func (p *pair) await(more int) {
 			before = got + toNode
 		}
 		switch {
-		case busy || got+toNode-before >= more || got == toClient && total == toNode:
+		case busy && time.Until(deadline) < most-20*time.Millisecond: // time to come back and fill up
+			return
+		case got+toNode-before >= more || got == toClient && total == toNode:
 			return
 		case len(wrong) > 0 || time.Now().After(deadline):
-			p.t.Fatalf("%d of %d at the client, %d of %d at the node; %v; %s, %+v, %q",
+			p.fail("%d of %d at the client, %d of %d at the node; %v; %s, %+v, %q",
 				got, toClient, toNode, total, p.session.State(), p.session.Node(), p.session.Stats(), wrong)
 		}
 	}
@@ -200,7 +213,7 @@ func (p *pair) calm() {
 	p.node.mute = 0
 	p.node.mu.Unlock()
 	p.disturb("reset", 0)
-	p.receives(true)
+	p.receives(math.MaxInt)
 	p.send(1)
 	p.node.send(1)
 	p.settle()
@@ -216,7 +229,7 @@ func (p *pair) drain() {
 		case left == 0:
 			return
 		case time.Now().After(deadline):
-			p.t.Fatalf("the node keeps %d messages, the session is %s", left, p.session.State())
+			p.fail("the node keeps %d messages, the session is %s", left, p.session.State())
 		}
 	}
 }
@@ -259,29 +272,22 @@ func (p *pair) disturb(how string, bytes int) {
 func (p *pair) check() {
 	// It is an error if the node has not confirmed everything.
 	if err := p.session.Close(p.ctx); err != nil {
-		p.t.Errorf("close: %v", err)
+		p.fail("close: %v", err)
 	}
 	n := p.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, m := range n.got {
 		if j, ok := number("c", []byte(m)); !ok || j != i+1 {
-			p.t.Fatalf("the node has %.20q after %d", m, i)
+			p.fail("the node has %.20q after %d", m, i)
 		}
-	}
-	for last, i := 0, 0; i < len(n.fleeting); i++ {
-		j, ok := number("v", []byte(n.fleeting[i]))
-		if !ok || j <= last {
-			p.t.Fatalf("the node has the volatile %.20q after %d", n.fleeting[i], last)
-		}
-		last = j
 	}
 	st := p.session.Stats()
 	if p.resets.Load() > 0 || st.Resets+st.Lost > 0 || int(st.Sent) != p.total || int(st.Received) != n.total {
-		p.t.Errorf("%d and %d messages, and the session says %+v", p.total, n.total, st)
+		p.fail("%d and %d messages, and the session says %+v", p.total, n.total, st)
 	}
 	if len(n.faults) > 0 {
-		p.t.Errorf("the client %s", strings.Join(n.faults, "; "))
+		p.fail("the client %s", strings.Join(n.faults, "; "))
 	}
 }
 

@@ -100,7 +100,7 @@ func (c *conn) takeMessage(m Message) *loss {
 	defer s.mu.Unlock()
 	// Volatile messages never wait for the application: the oldest give way.
 	for s.conn == c && (c.held || !m.Volatile && !s.inbox.fits(m, s.bounds)) {
-		if c.failed != nil {
+		if c.failed != nil && !c.held {
 			return broken(c.failed)
 		}
 		c.stalled = !c.held
@@ -126,7 +126,7 @@ func (c *conn) takeControl(ctl proto.Control) *loss {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.conn == c && (c.held || ctl.Type == proto.TypePing && len(c.pongs) >= maxPongs) {
-		if c.failed != nil {
+		if c.failed != nil && !c.held {
 			return broken(c.failed)
 		}
 		s.space.Wait()

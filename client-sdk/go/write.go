@@ -47,23 +47,22 @@ func (c *conn) write() {
 	}
 }
 
-// broken is called when a write failed. What the node said last, a close code
-// perhaps, may still be there to be read; if not, the reader must not wait,
-// neither for the network nor for the application.
+// broken is called when a write failed. The reader is not to wait for the
+// application any more. What the node said last, a close code perhaps, may
+// still be there to be read; if not, it must not wait for the network either.
 func (c *conn) broken(err error) {
-	t := time.NewTimer(closeGrace)
-	defer t.Stop()
-	select {
-	case <-c.gone:
-		return
-	case <-t.C:
-	}
 	s := c.session
 	s.mu.Lock()
 	c.failed = err
 	s.space.Broadcast()
 	s.mu.Unlock()
-	_ = c.ws.CloseNow()
+	t := time.NewTimer(closeGrace)
+	defer t.Stop()
+	select {
+	case <-c.gone:
+	case <-t.C:
+		_ = c.ws.CloseNow()
+	}
 }
 
 // nextFrame takes the next WebSocket message to write, or nil.

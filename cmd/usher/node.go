@@ -181,9 +181,6 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		r.http.close(ctx)
-		if err := r.node.Shutdown(ctx); err != nil {
-			o.log.Warn("node did not end in time", "node", o.id, "error", err)
-		}
 	})
 
 	cfg := o.gossip
@@ -204,10 +201,16 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 	})
 	r.stop.add(runUntilStop(func(ctx context.Context) { r.cluster.RunReporter(ctx, r.node) }))
 	r.stop.add(func() {
-		// First nobody is sent here any more, then those who are here are sent
-		// away: the others hear of it from the reporter, which is still running.
+		// First nobody is sent here any more: the others hear of it from the
+		// reporter, which is still running. Then those who are here are sent away,
+		// and so is whoever still comes: the door stays open until then.
 		r.node.Drain()
 		time.Sleep(drainNotice)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := r.node.Shutdown(ctx); err != nil {
+			o.log.Warn("node did not end in time", "node", o.id, "error", err)
+		}
 	})
 	return r, nil
 }

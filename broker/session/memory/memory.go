@@ -28,8 +28,9 @@ type entry struct {
 	session.Record
 	request string // of the last transition that had one
 	expires time.Time
-	older   *entry // the user's session before this one
-	newer   *entry // and after it
+	parked  *parked // or nil
+	older   *entry  // the user's session before this one
+	newer   *entry  // and after it
 }
 
 var _ session.Store = (*Store)(nil)

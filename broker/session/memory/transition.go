@@ -133,5 +133,6 @@ func (s *Store) End(ctx context.Context, id string, reason session.Reason, ttl t
 		return e.Record, nil
 	}
 	e.State, e.Reason, e.Changed, e.expires = session.Ended, reason, now, now.Add(ttl)
+	e.parked = nil
 	return e.Record, nil
 }

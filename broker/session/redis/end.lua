@@ -5,6 +5,7 @@ if stop then
   return stop
 end
 redis.call('ZREM', prefix .. 'user:' .. redis.call('HGET', record, 'user'), id)
+redis.call('DEL', parked)
 redis.call('HSET', record, 'state', 'ended', 'reason', ARGV[3], 'changed', now())
 local made = reply('ok')
 redis.call('PEXPIRE', record, ttl)

@@ -8,6 +8,7 @@
 -- and holds only 53 bits of them.
 local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
 local prefix = string.match(record, '^usher:{%x+}:')
+local parked = prefix .. 'parked:' .. id
 
 -- Microseconds since the Unix epoch, by the clock of this server.
 local function now()

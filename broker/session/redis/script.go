@@ -23,6 +23,10 @@ var (
 	attachLua string
 	//go:embed renew.lua
 	renewLua string
+	//go:embed park.lua
+	parkLua string
+	//go:embed unpark.lua
+	unparkLua string
 	//go:embed end.lua
 	endLua string
 	//go:embed sessions.lua
@@ -36,6 +40,8 @@ var (
 	reassignScript = newScript(recordLua + reassignLua)
 	attachScript   = newScript(recordLua + attachLua)
 	renewScript    = newScript(recordLua + renewLua)
+	parkScript     = newScript(recordLua + parkLua)
+	unparkScript   = newScript(recordLua + unparkLua)
 	endScript      = newScript(recordLua + endLua)
 	sessionsScript = newScript(sessionsLua)
 	groupScript    = newScript(groupLua)

@@ -166,4 +166,4 @@ var renewTests = []test{
 	}},
 }
 
-func errOf(_ session.Record, err error) error { return err }
+func errOf[T any](_ T, err error) error { return err }

@@ -24,7 +24,7 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
-		createTests, getTests, reassignTests, attachTests, renewTests, endTests,
+		createTests, getTests, reassignTests, attachTests, renewTests, parkTests, endTests,
 		sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
 	} {
 		for _, c := range group {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -42,6 +43,21 @@ func (counter) Detached(*node.Session)                {}
 func (counter) Resumed(*node.Session)                 {}
 func (counter) Reset(*node.Session, node.Reset)       {}
 func (counter) Closed(*node.Session, proto.CloseCode) {}
+
+// Snapshot and Restore make counter a node.Mover: when this node stops, its
+// sessions continue at another one, and so does the number.
+
+func (counter) Snapshot(s *node.Session) ([]byte, error) {
+	return strconv.AppendInt(nil, int64(*s.Data.(*int)), 10), nil
+}
+
+func (counter) Restore(s *node.Session, snapshot []byte) error {
+	n, err := strconv.Atoi(string(snapshot))
+	if err == nil {
+		*s.Data.(*int) = n
+	}
+	return err
+}
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:7009", "address clients attach to")
@@ -96,13 +112,15 @@ func run(ctx context.Context, listen, join, jwks string) error {
 	go members.RunReporter(ctx, n)
 	<-ctx.Done()
 
-	// Nobody new, then everybody out, to other nodes.
+	// Nobody new, then everybody out with their streams, then the doors.
 	n.Drain()
+	time.Sleep(300 * time.Millisecond) // for the others to hear of it
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err = n.Shutdown(end)
 	if err := members.Leave(2 * time.Second); err != nil {
 		log.Print(err)
 	}
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	server.Shutdown(end)
-	return n.Shutdown(end)
+	return err
 }
