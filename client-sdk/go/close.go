@@ -28,12 +28,21 @@ func (s *Session) Close(ctx context.Context) error {
 // be called again, or Close.
 func (s *Session) Logout(ctx context.Context) error {
 	err := s.flush(ctx, true)
-	if _, postErr := s.post(ctx, "/v1/logout", s.Token(), struct{}{}); postErr != nil {
+	if _, postErr := s.post(ctx, "/v1/logout", s.Token(), struct{}{}); postErr != nil && !s.loggedOut() {
 		s.stay()
 		return errors.Join(err, fmt.Errorf("usher: logout: %w", postErr))
 	}
 	s.leave(&EndedError{Code: proto.CloseSessionEnded, Err: ErrLoggedOut})
 	return errors.Join(err, s.wait(ctx))
+}
+
+// loggedOut reports whether the node has ended the session because of the
+// logout. It may do so before the answer of auth has come, and then the
+// session, as it ends, lets go of the connection that the answer comes on.
+func (s *Session) loggedOut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end != nil && errors.Is(s.end, ErrLoggedOut)
 }
 
 // stay takes back that the application leaves.

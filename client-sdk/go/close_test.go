@@ -127,6 +127,24 @@ func TestLogoutNodeFirst(t *testing.T) {
 	})
 }
 
+// Then it does not matter that the answer of auth is lost.
+func TestLogoutAnswerLost(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s, p := w.attach()
+		w.auth.answers(func(http.ResponseWriter, authRequest) bool {
+			p.close(proto.CloseSessionEnded)
+			time.Sleep(time.Second)
+			panic(http.ErrAbortHandler)
+		})
+		if err := s.Logout(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if c := w.wantEnded(proto.CloseSessionEnded); !errors.Is(c.Err, ErrLoggedOut) {
+			t.Errorf("ended with %v", c.Err)
+		}
+	})
+}
+
 // A logout that fails says why, and leaves the session as it was.
 func TestLogoutFails(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

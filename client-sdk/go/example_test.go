@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
@@ -18,22 +19,20 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer s.Close(ctx)
-	if err := s.SendText(ctx, "hello"); err != nil {
-		log.Fatal(err)
-	}
-	for {
-		m, err := s.Receive(ctx)
-		if err != nil {
-			log.Fatal(err)
+	err = s.SendText(ctx, "hello")
+	for err == nil {
+		var m usher.Message
+		if m, err = s.Receive(ctx); err == nil {
+			fmt.Printf("%s\n", m.Data)
 		}
-		fmt.Printf("%s\n", m.Data)
 	}
+	log.Print(err) // why it is over
 }
 
 // Tell the player what goes on, and send again what a lost node may not have
 // handled.
 func ExampleConfig() {
-	_, err := usher.Connect(context.Background(), usher.Config{
+	s, err := usher.Connect(context.Background(), usher.Config{
 		Auth: "https://auth.example.com", Credentials: usher.Password("ada", "s3cret"),
 		OnState: func(c usher.StateChange) {
 			fmt.Println(c.State, c.Node, c.Err)
@@ -46,6 +45,10 @@ func ExampleConfig() {
 			}
 		},
 	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = s.Receive(context.Background())
 	var ended *usher.EndedError
 	if errors.As(err, &ended) {
 		fmt.Println("over, with code", ended.Code)
@@ -55,11 +58,15 @@ func ExampleConfig() {
 // Positions are worth sending only while they are news: a volatile message is
 // dropped when there is no connection.
 func ExampleSession_SendVolatile() {
-	var s *usher.Session // from Connect
-	move := func(x, y byte) {
-		if err := s.SendVolatile([]byte{x, y}); err != nil {
-			log.Print(err)
-		}
+	s, err := usher.Connect(context.Background(), usher.Config{Auth: "https://auth.example.com", Credentials: usher.Guest("ada")})
+	if err != nil {
+		log.Fatal(err)
 	}
-	_ = move
+	for x := range byte(100) {
+		if err := s.SendVolatile([]byte{x, 7}); err != nil {
+			log.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	fmt.Println(s.Stats().VolatileDropped, "were dropped")
 }

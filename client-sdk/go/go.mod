@@ -6,8 +6,7 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/usher-broker/usher/proto v0.1.0
 	go.uber.org/goleak v1.3.0
+	pgregory.net/rapid v1.3.0
 )
-
-require pgregory.net/rapid v1.3.0
 
 replace github.com/usher-broker/usher/proto => ../../proto

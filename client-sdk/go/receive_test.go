@@ -76,6 +76,7 @@ func TestAckAfterResume(t *testing.T) {
 		s, p := w.attach()
 		p.send("1", "2", "3")
 		receive(t, s, "1")
+		synctest.Wait() // until 3 is taken in
 		p.wire.cut()
 		p = w.nodes["n1"].next().names("s1", "3").accept()
 		p.resume(0)
@@ -106,6 +107,7 @@ func TestInboxAcrossReset(t *testing.T) {
 		p.ack(1)
 		p.send("1", "2")
 		receive(t, s, "1")
+		synctest.Wait() // until 2 is taken in
 		p.wire.cut()
 		p = w.nodes["n1"].next().names("s1", "2").accept()
 		p.welcome(func(wel *proto.Welcome) { wel.Stream, wel.Reason = "s2", proto.ResetNodeLost })
