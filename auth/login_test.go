@@ -98,6 +98,7 @@ func TestLoginProblemsOfTheBroker(t *testing.T) {
 		code   string
 	}{
 		{placement.ErrNoCapacity, 503, proto.ProblemNoCapacity},
+		{session.ErrConnected, 409, proto.ProblemAlreadyConnected},
 		{placement.ErrNoNodes, 503, proto.ProblemNoCapacity},
 		{session.ErrUnavailable, 503, proto.ProblemStoreUnavailable},
 		{errors.New("token of 4 kilobytes: s3cret"), 500, proto.ProblemInternal},

@@ -97,7 +97,7 @@ func (b *fakeBroker) Reassign(ctx context.Context, c proto.Claims, unreachable s
 	return b.assignment(c.User)
 }
 
-func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode) error {
+func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode, _ string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.outcome(ctx); err != nil {

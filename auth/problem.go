@@ -24,6 +24,12 @@ func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem
 	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
 		log.Warn(what+" refused", "error", err)
 		return door.NoCapacity()
+	case errors.Is(err, session.ErrConnected):
+		log.Info(what+" refused", "error", err)
+		return &proto.Problem{
+			Status: http.StatusConflict, Code: proto.ProblemAlreadyConnected,
+			Detail: "This user is connected already. Log out there first.",
+		}
 	case errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrNotFound):
 		log.Info(what+" refused", "error", err)
 		return &proto.Problem{

@@ -27,7 +27,7 @@ import (
 type Broker interface {
 	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
 	Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error)
-	End(ctx context.Context, sid string, code proto.CloseCode) error
+	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
 }
 
 // Verifier checks tokens, as token.Verifier does and with its errors.

@@ -68,7 +68,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) *proto.Problem {
 func (s *Server) end(ctx context.Context, c proto.Claims) *proto.Problem {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.BrokerTimeout)
 	defer cancel()
-	err := s.cfg.Broker.End(ctx, c.Session, proto.CloseSessionEnded)
+	err := s.cfg.Broker.End(ctx, c.Session, proto.CloseSessionEnded, "")
 	if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrEnded) {
 		return nil
 	}

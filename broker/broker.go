@@ -52,8 +52,10 @@ func (b *Broker) Close() {
 }
 
 // Assign opens a session for a user and says where its client goes. The errors
-// are ErrInvalid, ErrNoSigner, placement.ErrNoCapacity, placement.ErrNoNodes and
-// session.ErrUnavailable, each wrapped. After an error there is no session, or,
+// are ErrInvalid, ErrNoSigner, placement.ErrNoCapacity, placement.ErrNoNodes,
+// session.ErrConnected and session.ErrUnavailable, each wrapped. What sessions
+// the user may have beside it, Config.Duplicates says; those that may not be any
+// more are over when Assign returns. After an error there is no session, or,
 // if the store was unavailable, at most one that nobody knows of and that is
 // forgotten after the time for attaching.
 func (b *Broker) Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error) {
@@ -75,10 +77,14 @@ func (b *Broker) assign(ctx context.Context, req proto.AssignmentRequest) (proto
 		return proto.Assignment{}, err
 	}
 	r.Node = to.id
-	r, err = b.store.Create(ctx, session.NewRequest(), r, b.cfg.AssignTTL)
+	r, ended, err := b.store.Create(ctx, session.NewRequest(), r, b.cfg.rule(r.Pool), b.cfg.AssignTTL)
 	if err != nil {
 		b.unpick(to)
 		return proto.Assignment{}, fmt.Errorf("opening a session: %w", err)
+	}
+	for _, old := range ended {
+		b.log.Info("session ended by a login", "session", old.ID, "user", old.User, "node", old.Node, "by", r.ID)
+		b.tellEnded(old)
 	}
 	return b.ticket(r, to)
 }
@@ -111,12 +117,17 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 	if reason == Stayed {
 		return b.answer(r, owner, Stayed)
 	}
+	var failed <-chan struct{}
 	if reason == Unreachable {
-		b.suspect(owner)
+		failed = b.suspect(owner)
 	}
-	to, err := b.choose(ctx, r, unreachable)
-	if noRoom(err) && owner.id != "" {
-		return b.answer(r, owner, OnlyOne)
+	exclude := unreachable
+	if reason == Rebalance {
+		exclude = owner.id
+	}
+	to, err := b.choose(ctx, r, exclude)
+	if noRoom(err) && owner.id != "" && !(reason == Draining && r.State == session.Assigned) {
+		return b.answer(r, owner, OnlyOne) // a node that drains serves those it has
 	}
 	if noRoom(err) && unreachable != "" { // better a node that may be reached by now than none
 		to, err = b.choose(ctx, r, "")
@@ -124,52 +135,43 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 	if err != nil {
 		return proto.Assignment{}, "", err
 	}
-	return b.move(ctx, r, to, reason)
-}
-
-// move gives the session to another node, unless somebody else has done so
-// since r was read: then it follows.
-func (b *Broker) move(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
 	if to.id == r.Node { // it came back, or is ready again, after it was judged
 		b.unpick(to)
 		return b.answer(r, to, Stayed)
 	}
+	switch stays, handed := b.handOver(ctx, r, to, reason, failed); {
+	case stays != "":
+		b.unpick(to)
+		return b.answer(r, owner, stays)
+	case handed:
+		return b.handed(ctx, r, to, reason)
+	}
+	return b.take(ctx, r, to, reason)
+}
+
+// take gives the session to another node without asking its owner, unless
+// somebody else has done so since r was read: then it follows.
+func (b *Broker) take(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
 	now, err := b.store.Reassign(ctx, session.NewRequest(), r.ID, r.Epoch, to.id, b.cfg.AssignTTL)
 	if err != nil {
 		b.unpick(to)
 		if !errors.Is(err, session.ErrMoved) {
 			return proto.Assignment{}, "", fmt.Errorf("moving the session: %w", err)
 		}
-		winner, ok := b.find(now.Node)
-		if !ok { // a broker that knows more has placed it; gossip will tell
-			return proto.Assignment{}, "", fmt.Errorf("the session moved to %q, whose address is not known here yet: %w", now.Node, placement.ErrNoNodes)
-		}
-		return b.answer(now, winner, Followed)
+		return b.follow(now)
 	}
 	b.log.Info("session moved", "session", r.ID, "user", r.User, "from", r.Node, "to", now.Node, "epoch", now.Epoch, "reason", string(reason))
 	b.tell(r.Node, proto.Command{Op: proto.OpMoved, Session: r.ID, Epoch: now.Epoch})
 	return b.answer(now, to, reason)
 }
 
-// End ends a session everywhere; the client's connection closes with the code.
-// That it is over already is no error. It does not wait for the node. The
-// errors are session.ErrNotFound and session.ErrUnavailable, wrapped.
-func (b *Broker) End(ctx context.Context, sid string, code proto.CloseCode) error {
-	err := b.end(ctx, sid, code)
-	b.hooks.Ended(resultOf(err))
-	return err
-}
-
-func (b *Broker) end(ctx context.Context, sid string, code proto.CloseCode) error {
-	if _, ok := session.TagOf(sid); !ok {
-		return fmt.Errorf("ending the session: %w", session.ErrNotFound)
+// follow answers for a session that somebody else has moved.
+func (b *Broker) follow(now session.Record) (proto.Assignment, Reason, error) {
+	winner, ok := b.find(now.Node)
+	if !ok { // a broker that knows more has placed it; gossip will tell
+		return proto.Assignment{}, "", fmt.Errorf("the session moved to %q, whose address is not known here yet: %w", now.Node, placement.ErrNoNodes)
 	}
-	r, err := b.store.End(ctx, sid, code, b.cfg.TokenTTL+tombstoneSpare)
-	if err != nil {
-		return fmt.Errorf("ending the session: %w", err)
-	}
-	b.tell(r.Node, proto.Command{Op: proto.OpEnd, Session: r.ID, Code: r.Reason})
-	return nil
+	return b.answer(now, winner, Followed)
 }
 
 func (b *Broker) answer(r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {

@@ -20,7 +20,9 @@ type target struct {
 // placement's. Unless the session then goes there, the target is to be given to
 // unpick.
 func (b *Broker) choose(ctx context.Context, r session.Record, exclude string) (target, error) {
-	to, err := b.pick(placement.Hints{Region: r.Region, Pool: r.Pool, Exclude: exclude, Key: cmp.Or(r.Group, r.User)})
+	to, err := b.pick(placement.Hints{
+		Region: r.Region, Pool: r.Pool, Exclude: exclude, Balance: r.Leaving, Key: cmp.Or(r.Group, r.User),
+	})
 	if err != nil || r.Group == "" {
 		return to, err
 	}

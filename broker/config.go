@@ -55,6 +55,14 @@ type Config struct {
 	// its sessions was given one. Default 12 h: a match may be joined late.
 	GroupTTL time.Duration
 
+	// Duplicates says, by pool, what becomes of a login of a user who has sessions
+	// there already; "" is for the pools that are not named. Default: the old
+	// session ends.
+	Duplicates map[string]Duplicates
+
+	// Rebalance has nodes that hold more than the others give sessions away.
+	Rebalance bool
+
 	// Probe reports whether clients can reach a node at the URL: the broker asks
 	// when one of them says that it cannot. A node that fails gets no sessions
 	// until it reports again, or for 5 s. Nil: it is not asked, and a node that
@@ -72,6 +80,8 @@ const (
 	// over is remembered: clocks differ, and verifiers allow for that.
 	tombstoneSpare = 5 * time.Minute
 )
+
+func (c *Config) tombstoneTTL() time.Duration { return c.TokenTTL + tombstoneSpare }
 
 func (c Config) withDefaults() (Config, error) {
 	switch {

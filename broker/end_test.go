@@ -16,7 +16,7 @@ func TestEnd(t *testing.T) {
 	h := newHouse(t, "node-1")
 	a := h.assign(ada)
 	for range 2 { // the second changes nothing, but a command may have been lost
-		if err := h.End(t.Context(), a.Session, proto.CloseKicked); err != nil {
+		if err := h.End(t.Context(), a.Session, proto.CloseKicked, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestEndOutlivesTheTokens(t *testing.T) {
 	h.attach(a)
 	h.clock.pass(time.Minute)
 	last := h.back(a, "")
-	if err := h.End(t.Context(), a.Session, proto.CloseSessionEnded); err != nil {
+	if err := h.End(t.Context(), a.Session, proto.CloseSessionEnded, ""); err != nil {
 		t.Fatal(err)
 	}
 	h.clock.pass(last.TokenExpiresAt.Add(time.Minute).Sub(h.clock.now()))
@@ -52,7 +52,7 @@ func TestEndOutlivesTheTokens(t *testing.T) {
 func TestEndOfWhatIsNotThere(t *testing.T) {
 	h := newHouse(t, "node-1")
 	for _, id := range []string{"", "no such form", "{a}*", session.NewID("ada")} {
-		if err := h.End(t.Context(), id, proto.CloseKicked); !errors.Is(err, session.ErrNotFound) {
+		if err := h.End(t.Context(), id, proto.CloseKicked, ""); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("%q: %v", id, err)
 		}
 		if _, err := h.Session(t.Context(), id); !errors.Is(err, session.ErrNotFound) {
@@ -60,7 +60,7 @@ func TestEndOfWhatIsNotThere(t *testing.T) {
 		}
 	}
 	h.store.down = errDown
-	if err := h.End(t.Context(), session.NewID("ada"), proto.CloseKicked); !errors.Is(err, session.ErrUnavailable) {
+	if err := h.End(t.Context(), session.NewID("ada"), proto.CloseKicked, ""); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("without a store: %v", err)
 	}
 }
@@ -80,7 +80,7 @@ func TestCommandFates(t *testing.T) {
 	} {
 		h := newHouse(t, "node-1")
 		h.cluster.answer = answer
-		if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked); err != nil {
+		if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked, ""); err != nil {
 			t.Fatal(err)
 		}
 		h.Close()
@@ -99,7 +99,7 @@ func silence(ended chan<- error) func(context.Context, string, proto.Command) (p
 	}
 }
 
-// Nobody waits for a node that does not answer. It is given a second, or until
+// Nobody waits for a node that does not answer. It is given a while, or until
 // the broker closes.
 func TestCommandsAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -109,13 +109,13 @@ func TestCommandsAreNotWaitedFor(t *testing.T) {
 		end := func() {
 			t.Helper()
 			start := time.Now()
-			if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked); err != nil || time.Since(start) != 0 {
+			if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked, ""); err != nil || time.Since(start) != 0 {
 				t.Errorf("End took %v: %v", time.Since(start), err)
 			}
 		}
 		end()
 		start := time.Now()
-		if err := <-ended; err != context.DeadlineExceeded || time.Since(start) != time.Second {
+		if err := <-ended; err != context.DeadlineExceeded || time.Since(start) != 5*time.Second {
 			t.Errorf("ended after %v: %v", time.Since(start), err)
 		}
 		end()
@@ -136,13 +136,16 @@ func TestCommandsAreNotWaitedFor(t *testing.T) {
 // make room, and one kind does not take the room of the other.
 func TestManyCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
-		const most = 512
+		h := newHouse(t)
+		for _, id := range []string{"node-1", "node-2"} {
+			h.join(id, func(p *proto.Peer) { p.Capacity = 10_000 })
+		}
+		const most = 2048
 		h.cluster.answer = silence(make(chan error, 3*most))
 		end := func(n int) {
 			t.Helper()
 			for range n {
-				if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked); err != nil {
+				if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked, ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -153,7 +156,7 @@ func TestManyCommands(t *testing.T) {
 		}
 		a := h.assign(ada)
 		h.back(a, a.Node.ID)
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		end(most)
 		if end, moved := h.counts.of("commanded end crowded"), h.counts.of("commanded moved crowded"); end != 3 || moved != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -55,19 +56,35 @@ func (b *Broker) Report(r proto.Report) {
 // tick is how often the placement is told the time.
 const tick = 100 * time.Millisecond
 
-// Run keeps the placement up to date with the time until ctx ends, and returns
-// why it did.
+// Run keeps the placement up to date with the time, and the nodes even if that
+// is wanted, until ctx ends, and returns why it did.
 func (b *Broker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-ticker.C:
-			b.mu.Lock()
-			b.policy.Tick(b.cfg.Now())
-			b.mu.Unlock()
 		}
+		b.mu.Lock()
+		b.policy.Tick(b.cfg.Now())
+		b.mu.Unlock()
+		if b.cfg.Rebalance && n%shedTicks == 0 {
+			b.rebalance()
+		}
+	}
+}
+
+// shedTicks is how many ticks there are between two orders to shed.
+const shedTicks = int(time.Second / tick)
+
+// rebalance has the nodes that hold too many sessions ask some to leave.
+func (b *Broker) rebalance() {
+	b.mu.Lock()
+	list := b.policy.Overloaded(b.cfg.Now(), placement.Overload{})
+	b.mu.Unlock()
+	for _, shed := range list {
+		b.tell(shed.Node, proto.Command{Op: proto.OpShed, Target: shed.Target})
 	}
 }

@@ -38,6 +38,7 @@ const (
 	NoSigner         Result = "no_signer"         // this broker signs no tokens
 	NoCapacity       Result = "no_capacity"       // every node is full
 	NoNodes          Result = "no_nodes"          // no node is ready
+	Connected        Result = "connected"         // the user has a session already, and the policy refuses another
 	NotFound         Result = "not_found"         // no such session
 	SessionEnded     Result = "session_ended"     // the session is over
 	StoreUnavailable Result = "store_unavailable" // the store does not answer
@@ -45,24 +46,27 @@ const (
 )
 
 // Results lists the results above.
-var Results = []Result{OK, Invalid, NoSigner, NoCapacity, NoNodes, NotFound, SessionEnded, StoreUnavailable, Failed}
+var Results = []Result{OK, Invalid, NoSigner, NoCapacity, NoNodes, Connected, NotFound, SessionEnded, StoreUnavailable, Failed}
 
 // Reason is why a session that asked where to go is where it is.
 type Reason string
 
-// The reasons. All but the first three moved the session.
+// The reasons. All but the first five moved the session.
 const (
 	Stayed      Reason = "stayed"      // its node is there and may keep it
 	OnlyOne     Reason = "only_one"    // it should have moved, but no other node has room
 	Followed    Reason = "followed"    // another request moved it a moment before
+	Held        Reason = "held"        // it should have moved, but its application holds it back
+	Busy        Reason = "busy"        // it should have moved, but its node did not hand it over in time
 	Gone        Reason = "gone"        // its node has left the cluster
 	Draining    Reason = "draining"    // its node gives its sessions away
 	Unreachable Reason = "unreachable" // its client cannot reach its node
 	Full        Reason = "full"        // its node was full before the client came
+	Rebalance   Reason = "rebalance"   // its node has too many
 )
 
 // Reasons lists the reasons above.
-var Reasons = []Reason{Stayed, OnlyOne, Followed, Gone, Draining, Unreachable, Full}
+var Reasons = []Reason{Stayed, OnlyOne, Followed, Held, Busy, Gone, Draining, Unreachable, Full, Rebalance}
 
 // Fate is what became of a command.
 type Fate string
@@ -115,6 +119,8 @@ func resultOf(err error) Result {
 		return NoCapacity
 	case errors.Is(err, placement.ErrNoNodes):
 		return NoNodes
+	case errors.Is(err, session.ErrConnected):
+		return Connected
 	case errors.Is(err, session.ErrNotFound):
 		return NotFound
 	case errors.Is(err, session.ErrEnded):

@@ -28,6 +28,7 @@ type house struct {
 	cluster  *cluster
 	verifier token.Verifier
 	counts   counts
+	policies map[string]broker.Duplicates
 	probe    func(ctx context.Context, url string) error // nil: a node can be reached
 	seq      uint64
 }
@@ -39,13 +40,16 @@ func newHouse(t *testing.T, nodes ...string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{t: t, clock: &clock{at: time.Now()}, cluster: &cluster{}}
+	h := &house{
+		t: t, clock: &clock{at: time.Now()}, cluster: &cluster{},
+		policies: map[string]broker.Duplicates{"": {Sessions: broker.AnyNumber}},
+	}
 	h.store = &store{Store: memory.New(h.clock.now)}
 	h.verifier = token.Verifier{Keys: keys, Now: h.clock.now}
 	h.Broker, err = broker.New(broker.Config{
 		Issuer: issuer, Store: h.store, Signer: keys, Cluster: h.cluster,
 		Placement: placement.NewLeast(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), h.clock.now()),
-		Now:       h.clock.now, Hooks: h.counts.hooks(),
+		Now:       h.clock.now, Hooks: h.counts.hooks(), Duplicates: h.policies,
 		Probe: func(ctx context.Context, url string) error {
 			if h.probe == nil {
 				return nil
@@ -170,11 +174,11 @@ type store struct {
 	overtake func(id string) error // called before a Reassign
 }
 
-func (s *store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+func (s *store) Create(ctx context.Context, request string, r session.Record, rule session.Rule, ttl time.Duration) (session.Record, []session.Record, error) {
 	if s.down != nil {
-		return session.Record{}, s.down
+		return session.Record{}, nil, s.down
 	}
-	return s.Store.Create(ctx, request, r, ttl)
+	return s.Store.Create(ctx, request, r, rule, ttl)
 }
 
 func (s *store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
@@ -196,16 +200,17 @@ func (s *store) Group(ctx context.Context, group, want, replace string, ttl time
 	return s.Store.Group(ctx, group, want, replace, ttl)
 }
 
-func (s *store) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
+func (s *store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
 	if s.down != nil {
 		return session.Record{}, s.down
 	}
-	return s.Store.End(ctx, id, reason, ttl)
+	return s.Store.End(ctx, id, reason, word, ttl)
 }
 
 var errDown = fmt.Errorf("connection refused: %w", session.ErrUnavailable)
 
-// cluster notes the commands and answers them.
+// cluster notes the commands and answers them. Its nodes have nothing to hand
+// over, unless answer says otherwise.
 type cluster struct {
 	answer func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) // nil: carried out
 
@@ -219,6 +224,9 @@ type order struct {
 }
 
 func (c *cluster) Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
+	if c.answer == nil && cmd.Op == proto.OpMove {
+		return proto.CommandResult{}, nil
+	}
 	c.mu.Lock()
 	c.sent = append(c.sent, order{to, cmd})
 	c.mu.Unlock()

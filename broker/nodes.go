@@ -56,6 +56,14 @@ func (b *Broker) find(id string) (target, bool) {
 	return n.target(), true
 }
 
+// answers reports whether a node is a member and, as far as is known, alive.
+func (b *Broker) answers(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, now := b.nodes[id], b.cfg.Now()
+	return n != nil && now.Sub(n.heard) < reportAge && !n.suspended.After(now)
+}
+
 // takes returns a node if it may be given sessions.
 func (b *Broker) takes(id string) (target, bool) {
 	b.mu.Lock()
@@ -69,7 +77,7 @@ func (b *Broker) takes(id string) (target, bool) {
 }
 
 // judge says whether a session stays at its node, and otherwise why not. The
-// node comes back as long as the session could go there if it had to.
+// node comes back as long as it is there.
 func (b *Broker) judge(r session.Record, unreachable string) (target, Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,13 +85,15 @@ func (b *Broker) judge(r session.Record, unreachable string) (target, Reason) {
 	switch {
 	case n == nil:
 		return target{}, Gone
-	case n.state == proto.StateDraining:
-		return target{}, Draining
 	case r.Node == unreachable:
 		return n.target(), Unreachable
+	case n.state == proto.StateDraining:
+		return n.target(), Draining
 	case n.state == proto.StateFull && r.State == session.Assigned:
 		// One that has been there is let in again, and its stream is there.
 		return n.target(), Full
+	case r.Leaving:
+		return n.target(), Rebalance
 	}
 	return n.target(), Stayed
 }

@@ -11,12 +11,16 @@ import (
 
 const (
 	// orderTimeout bounds how long a command is tried. A node that it does not
-	// reach learns the same when it next renews its sessions.
+	// reach learns the same when it next renews its sessions. That a session is
+	// over is tried longer, and also at a node that is not a member yet: its user
+	// is to be out at once.
 	orderTimeout = time.Second
+	endTimeout   = 5 * time.Second
+	absentRetry  = 100 * time.Millisecond
 	// maxOrders bounds the commands of one kind under way. They are many when a
 	// node with many sessions no longer answers; then its sessions move, and
 	// those that are to end elsewhere do not wait behind them.
-	maxOrders = 512
+	maxOrders = 2048
 )
 
 // orders are the commands to nodes that are under way. Nobody who asks where
@@ -39,7 +43,10 @@ func newOrders(cfg Config) orders {
 	return orders{
 		cluster: cfg.Cluster, log: cfg.Logger, done: cfg.Hooks.Commanded,
 		ctx: ctx, cancel: cancel,
-		slots: map[string]chan struct{}{proto.OpEnd: make(chan struct{}, maxOrders), proto.OpMoved: make(chan struct{}, maxOrders)},
+		slots: map[string]chan struct{}{
+			proto.OpEnd: make(chan struct{}, maxOrders), proto.OpMoved: make(chan struct{}, maxOrders),
+			proto.OpShed: make(chan struct{}, maxOrders),
+		},
 	}
 }
 
@@ -47,8 +54,8 @@ func newOrders(cfg Config) orders {
 // until it has.
 func (b *Broker) tell(id string, cmd proto.Command) {
 	fate := Absent
-	if _, ok := b.find(id); ok {
-		if b.orders.start(id, cmd) {
+	if _, ok := b.find(id); ok || cmd.Op == proto.OpEnd {
+		if b.orders.start(id, cmd, b.await) {
 			return
 		}
 		fate = Crowded
@@ -56,8 +63,22 @@ func (b *Broker) tell(id string, cmd proto.Command) {
 	b.orders.note(id, cmd, fate, nil)
 }
 
+// await waits until the node is a member.
+func (b *Broker) await(ctx context.Context, id string) bool {
+	for {
+		if _, ok := b.find(id); ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(absentRetry):
+		}
+	}
+}
+
 // start reports whether there was room for the command.
-func (o *orders) start(id string, cmd proto.Command) bool {
+func (o *orders) start(id string, cmd proto.Command, await func(context.Context, string) bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -71,8 +92,16 @@ func (o *orders) start(id string, cmd proto.Command) bool {
 	}
 	o.wg.Go(func() {
 		defer func() { <-slots }()
-		ctx, cancel := context.WithTimeout(o.ctx, orderTimeout)
+		timeout := orderTimeout
+		if cmd.Op == proto.OpEnd {
+			timeout = endTimeout
+		}
+		ctx, cancel := context.WithTimeout(o.ctx, timeout)
 		defer cancel()
+		if !await(ctx, id) {
+			o.note(id, cmd, Absent, nil)
+			return
+		}
 		result, err := o.cluster.Call(ctx, id, cmd)
 		o.note(id, cmd, fateOf(result, err), err)
 	})

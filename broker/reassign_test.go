@@ -244,7 +244,7 @@ func TestReassignOfWhatIsOver(t *testing.T) {
 	if _, err := h.Reassign(t.Context(), stranger, ""); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("another user's: %v", err)
 	}
-	if err := h.End(t.Context(), a.Session, proto.CloseKicked); err != nil {
+	if err := h.End(t.Context(), a.Session, proto.CloseKicked, ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Reassign(t.Context(), c, ""); !errors.Is(err, session.ErrEnded) {

@@ -25,39 +25,47 @@ type suspects struct {
 
 	mu     sync.Mutex
 	closed bool
-	last   map[string]time.Time // of the latest probe, by node
+	last   map[string]probing // by node
 	wg     sync.WaitGroup
 }
 
+// probing is the latest probe of a node.
+type probing struct {
+	at     time.Time
+	failed chan struct{} // closed when it found the node gone
+}
+
 func newSuspects() *suspects {
-	s := &suspects{last: map[string]time.Time{}}
+	s := &suspects{last: map[string]probing{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
 // suspect has the node probed, unless it was a moment ago, and does not wait
-// for that.
-func (b *Broker) suspect(to target) {
+// for that. The channel is closed when the node is found to be gone.
+func (b *Broker) suspect(to target) <-chan struct{} {
 	if b.cfg.Probe == nil {
-		return
+		return nil
 	}
 	s := b.suspects
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || now.Sub(s.last[to.id]) < probeSpace {
-		return
+	if p := s.last[to.id]; s.closed || now.Sub(p.at) < probeSpace {
+		return p.failed
 	}
-	for id, at := range s.last { // few, and only of nodes lately suspected
-		if now.Sub(at) >= probeSpace {
+	for id, p := range s.last { // few, and only of nodes lately suspected
+		if now.Sub(p.at) >= probeSpace {
 			delete(s.last, id)
 		}
 	}
-	s.last[to.id] = now
-	s.wg.Go(func() { b.probe(to) })
+	p := probing{now, make(chan struct{})}
+	s.last[to.id] = p
+	s.wg.Go(func() { b.probe(to, p.failed) })
+	return p.failed
 }
 
-func (b *Broker) probe(to target) {
+func (b *Broker) probe(to target, failed chan<- struct{}) {
 	seq := b.heardOf(to.id)
 	ctx, cancel := context.WithTimeout(b.suspects.ctx, probeTimeout)
 	defer cancel()
@@ -69,6 +77,7 @@ func (b *Broker) probe(to target) {
 	if err == nil || !b.suspend(to.id, seq) {
 		return
 	}
+	close(failed)
 	b.log.Warn("node gets no sessions for now: a client could not reach it, nor can this process", "node", to.id, "url", to.url, "error", err)
 }
 

@@ -11,8 +11,9 @@ import (
 //
 //	Opened (Message | Detached Resumed | Reset)* Closed
 //
-// A session that moves here from a node that was stopped begins with Opened as
-// well, and then Resumed; an App that wants what the other one knew is a Mover.
+// A session that moves here from another node begins with Opened as well, and
+// then Resumed, or Reset if that node died; an App that wants what the other one
+// knew is a Mover.
 //
 // Calls for different sessions run concurrently. A call that takes long holds
 // up its own session alone. A call that panics is logged and counted, and the
@@ -69,6 +70,9 @@ var (
 	ErrOverflow = errors.New("node: stream overflowed while detached")
 	// ErrTooLarge: the message is over Limits.MessageBytes.
 	ErrTooLarge = errors.New("node: message too large")
+	// ErrMoving: the session is on its way to another node. In a moment Closed
+	// follows, or, if the move came to nothing, sending works again.
+	ErrMoving = errors.New("node: session is moving")
 	// ErrClosed: the session is over on this node.
 	ErrClosed = errors.New("node: session closed")
 	// ErrCode: not a code an application may close with.

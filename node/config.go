@@ -46,6 +46,21 @@ type Config struct {
 	// TombstoneTTL is how long the store remembers a session that ended here;
 	// it must outlive every token. Default 65 min.
 	TombstoneTTL time.Duration
+	// Checkpoint has every session saved in the store, with its stream and, if
+	// the App is a Mover, what the App knows, before what it received is
+	// acknowledged and what it sends goes out. Then a node that dies at any moment
+	// loses nothing; each message waits for the store, and while the store is away
+	// nothing moves.
+	Checkpoint bool
+	// SnapshotInterval is how often what a Mover knows of a session is saved, if
+	// messages came meanwhile, for the case that the node dies. Default 10 s;
+	// negative for never. With Checkpoint it has no meaning.
+	SnapshotInterval time.Duration
+	// Drain is how a drain goes that another member orders.
+	Drain DrainPlan
+	// ShedRate bounds the sessions that are asked to leave per second for the
+	// sake of balance. Default: 1 % of MaxSessions, at least 1.
+	ShedRate float64
 	// Limits bound what one session may hold.
 	Limits Limits
 	// Origins lists the exact origins (scheme://host[:port]) of web pages that
@@ -78,6 +93,8 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.StoreTimeout, 800*time.Millisecond)
 	setDefault(&c.RenewInterval, 20*time.Second)
 	setDefault(&c.TombstoneTTL, 65*time.Minute)
+	setDefault(&c.SnapshotInterval, 10*time.Second)
+	setDefault(&c.ShedRate, max(float64(c.MaxSessions)/100, 1))
 	setDefault(&c.Limits.MessageBytes, 64<<10)
 	setDefault(&c.Limits.UnackedBytes, 256<<10)
 	setDefault(&c.Limits.UnackedMessages, 1024)

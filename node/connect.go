@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -61,6 +62,7 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if code := c.attach(s, want); code != 0 {
+		want.word = s.word()
 		n.goes.Go(func() { n.refuse(c, want, code) })
 		return
 	}
@@ -97,7 +99,7 @@ func (c *conn) serve() {
 func (n *Node) refuse(c *conn, want want, code proto.CloseCode) {
 	n.refused(want, code.String(), nil)
 	_ = c.net.flush() // the 101
-	c.close(code, code.String())
+	c.close(code, cmp.Or(want.word, code.String()))
 }
 
 func (n *Node) refused(want want, why string, err error) {
@@ -179,6 +181,7 @@ type want struct {
 	attempt  *uint64 // nil when it does not say
 	fresh    string  // name of the stream that begins if that one does not continue
 	reset    string  // why a stream that this node does not have cannot continue
+	word     string  // why the client cannot be served, if it is not the code's word
 }
 
 func parseWant(r *http.Request) (want, error) {

@@ -1,7 +1,7 @@
 package node
 
 import (
-	"context"
+	"math"
 	"time"
 
 	"github.com/usher-broker/usher/proto"
@@ -26,6 +26,9 @@ func (c *conn) detach(code proto.CloseCode) {
 	if c.ackTimer != nil {
 		c.ackTimer.Stop()
 	}
+	if c.mute {
+		s.node.lingering.Delete(c)
+	}
 	ending := c.closing != nil
 	s.mu.Unlock()
 	if !ending {
@@ -45,9 +48,25 @@ func (c *conn) detach(code proto.CloseCode) {
 }
 
 // end ends the session on this node: the connection is closed with the code,
-// the App is told, the session is forgotten. It reports whether the session
-// was still there. The store is the caller's business.
-func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) bool {
+// the App is told, the session is forgotten. word is the reason, if it is not
+// the code's own. It reports whether the session was still there. The store is
+// the caller's business.
+func (n *Node) end(s *Session, code proto.CloseCode, word string, flush bool) bool {
+	how := &closing{code: code, reason: word, flush: flush}
+	if word == "" {
+		how.reason = code.String()
+	}
+	return n.forget(s, code, word, func(c *conn) {
+		if flush { // what was sent, saved or not: nothing comes after it
+			s.frozen, s.saves.released, c.awaits = false, math.MaxUint64, 0
+		}
+		c.end(how)
+	})
+}
+
+// forget is end, but for the connection, which it hands to part, with s.mu
+// held.
+func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*conn)) bool {
 	n.mu.Lock()
 	if n.sessions[s.ID] == s {
 		delete(n.sessions, s.ID)
@@ -59,22 +78,20 @@ func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) 
 		s.mu.Unlock()
 		return false
 	}
-	s.endCode = code
-	if c := s.conn; c != nil {
+	s.endCode, s.endWord = code, word
+	c := s.conn
+	if c != nil {
 		s.conn = nil
 		n.attached.Add(-1)
-		if reason == "" {
-			reason = code.String()
-		}
-		c.end(&closing{code: code, reason: reason, flush: flush})
+		part(c)
 	}
-	if !(flush && s.stream != nil) {
+	if c == nil || c.closing == nil || !c.closing.flush {
 		s.stream = nil
 	}
 	s.mu.Unlock()
 
 	n.metrics.ended.WithLabelValues(closeLabel(code)).Inc()
-	n.log.Info("ended", "session", s.ID, "user", s.User, "code", int(code), "reason", reason)
+	n.log.Info("ended", "session", s.ID, "user", s.User, "code", int(code), "reason", word)
 	n.goes.Go(func() {
 		s.app.Lock()
 		defer s.app.Unlock()
@@ -83,23 +100,4 @@ func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) 
 		}
 	})
 	return true
-}
-
-// Command carries out an order from a member that places. It can be given to
-// cluster.Config.Handle.
-func (n *Node) Command(_ context.Context, _ string, cmd proto.Command) proto.CommandResult {
-	s := n.session(cmd.Session)
-	switch cmd.Op {
-	case proto.OpEnd:
-		if s != nil {
-			n.end(s, cmpOr(cmd.Code, proto.CloseSessionEnded), "", false)
-		}
-	case proto.OpMoved:
-		if s != nil && cmd.Epoch > s.epoch {
-			n.end(s, proto.CloseMoved, "", false)
-		}
-	default:
-		return proto.CommandResult{Error: "unknown command " + cmd.Op}
-	}
-	return proto.CommandResult{Found: s != nil}
 }

@@ -115,8 +115,8 @@ func (l *lockedBuffer) String() string {
 // login makes a session as a broker does and returns its claims.
 func (r *rig) login(user string) proto.Claims {
 	r.t.Helper()
-	rec, err := r.store.Create(context.Background(), session.NewRequest(),
-		session.Record{ID: session.NewID(user), User: user, Node: "node-1", Pool: "default"}, time.Minute)
+	rec, _, err := r.store.Create(context.Background(), session.NewRequest(),
+		session.Record{ID: session.NewID(user), User: user, Node: "node-1", Pool: "default"}, session.Rule{}, time.Minute)
 	if err != nil {
 		r.t.Fatal(err)
 	}

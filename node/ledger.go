@@ -63,13 +63,13 @@ func (l *ledger) write(ctx context.Context, now time.Time) {
 	for len(due) > 0 {
 		batch := due[:min(renewBatch, len(due))]
 		due = due[len(batch):]
-		if !l.renew(ctx, batch, now) {
+		if len(l.renew(ctx, batch, now)) == len(batch) {
 			return
 		}
 	}
 	for id, code := range l.pending() {
 		ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
-		_, err := l.node.cfg.Store.End(ctx, id, code, l.node.cfg.TombstoneTTL)
+		_, err := l.node.cfg.Store.End(ctx, id, code, "", l.node.cfg.TombstoneTTL)
 		cancel()
 		if errors.Is(err, session.ErrUnavailable) {
 			return
@@ -157,8 +157,8 @@ func (l *ledger) due(now time.Time) []*Session {
 }
 
 // renew renews a batch and lets go of the sessions that the store says are
-// over or another's. It reports whether the store answered.
-func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) bool {
+// over or another's. It returns those of which the store said nothing.
+func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) (unanswered []*Session) {
 	n := l.node
 	records := make([]session.Record, len(batch))
 	ttls := make([]time.Duration, len(batch))
@@ -167,23 +167,35 @@ func (l *ledger) renew(ctx context.Context, batch []*Session, now time.Time) boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*n.cfg.StoreTimeout) // a batch, and nobody waits for it
 	defer cancel()
-	answered := false // a part of the store may be away
 	for i, err := range n.cfg.Store.Renew(ctx, records, ttls) {
 		s := batch[i]
-		answered = answered || !errors.Is(err, session.ErrUnavailable)
 		switch {
 		case err == nil:
-			s.renewed(records[i].State, now.Add(n.cfg.RenewInterval))
-		case errors.Is(err, session.ErrMoved):
-			n.end(s, proto.CloseMoved, "", false)
-		case errors.Is(err, session.ErrEnded):
-			rec, _ := n.cfg.Store.Get(ctx, s.ID)
-			n.end(s, cmpOr(rec.Reason, proto.CloseSessionEnded), "", false)
+			s.renewed(records[i], now.Add(n.cfg.RenewInterval))
+		case n.lost(ctx, s, err):
 		default:
 			n.metrics.renewFailed.Inc()
 		}
+		if errors.Is(err, session.ErrUnavailable) {
+			unanswered = append(unanswered, s)
+		}
 	}
-	return answered
+	return unanswered
+}
+
+// lost lets go of a session if the store's error says that it is over or
+// another node's.
+func (n *Node) lost(ctx context.Context, s *Session, err error) bool {
+	switch {
+	case errors.Is(err, session.ErrMoved):
+		n.end(s, proto.CloseMoved, "", false)
+		return true
+	case errors.Is(err, session.ErrEnded):
+		rec, _ := n.cfg.Store.Get(ctx, s.ID)
+		n.end(s, cmpOr(rec.Reason, proto.CloseSessionEnded), rec.Word, false)
+		return true
+	}
+	return false
 }
 
 // record returns what the store should know of the session, and for how long.
@@ -193,6 +205,7 @@ func (s *Session) record(now time.Time) (session.Record, time.Duration) {
 	r := session.Record{
 		ID: s.ID, User: s.User, Node: s.node.cfg.ID, Epoch: s.epoch, State: session.Attached, Stream: s.name,
 		Pool: s.pool, Region: s.region, Group: s.group, Ext: s.Ext, Created: s.created,
+		Leaving: !s.leaving.IsZero(),
 	}
 	if s.conn != nil {
 		return r, s.node.leaseTTL()
@@ -203,12 +216,19 @@ func (s *Session) record(now time.Time) (session.Record, time.Duration) {
 	return r, max(s.node.cfg.ResumeWindow-now.Sub(s.detached), 0) + s.node.cfg.RenewInterval
 }
 
-// renewed notes that the store knows the session in the state, unless the
-// state has changed since.
-func (s *Session) renewed(state session.State, next time.Time) {
+// renewed notes that the store knows the session as the record has it, unless
+// that has changed since.
+func (s *Session) renewed(r session.Record, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (s.conn != nil) == (state == session.Attached) {
+	if (s.conn != nil) == (r.State == session.Attached) && s.leaving.IsZero() != r.Leaving {
 		s.renewAt = next
 	}
+}
+
+// isDown reports whether the store did not answer when it was last asked.
+func (l *ledger) isDown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.down
 }

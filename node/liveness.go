@@ -27,6 +27,9 @@ func (n *Node) watch(ctx context.Context) {
 
 func (n *Node) look(s *Session, now time.Time) {
 	s.mu.Lock()
+	if s.saveDue(now) {
+		n.saver.add(s)
+	}
 	c := s.conn
 	if c == nil {
 		over := s.endCode == 0 && now.Sub(s.detached) >= n.cfg.ResumeWindow
@@ -37,6 +40,7 @@ func (n *Node) look(s *Session, now time.Time) {
 		return
 	}
 	silent := now.Sub(time.Unix(0, c.net.heard.Load()))
+	late := c.asked && !s.leaving.IsZero() && !now.Before(s.leaving) && !s.held
 	ping := silent >= n.cfg.PingInterval && !now.Before(c.pingAt)
 	if ping {
 		c.pingAt = now.Add(n.cfg.PingInterval)
@@ -46,6 +50,8 @@ func (n *Node) look(s *Session, now time.Time) {
 	case silent >= n.cfg.PingInterval*5/2:
 		n.metrics.timeouts.Inc()
 		c.detach(proto.CloseTimeout)
+	case late: // it does not do what it is asked: then so
+		c.detach(proto.CloseGoingAway)
 	case ping:
 		n.goes.Go(c.ping)
 	}

@@ -25,7 +25,13 @@ type metrics struct {
 	storeLost    prometheus.Counter
 
 	parked        *prometheus.CounterVec
+	moves         *prometheus.CounterVec
+	goaways       *prometheus.CounterVec
+	pushed        *prometheus.CounterVec
+	drainCut      prometheus.Counter
 	restoreFailed prometheus.Counter
+	saveFailed    prometheus.Counter
+	stalls        prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
@@ -49,6 +55,10 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 	gauge("sessions", "Sessions held, by state.", prometheus.Labels{"state": "detached"},
 		func() float64 { return max(held()-attached(), 0) })
 	gauge("capacity", "Sessions the node may hold.", nil, func() float64 { return float64(n.cfg.MaxSessions) })
+	gauge("drain_remaining", "Sessions that a drain has still to give away; 0 when there is no drain.", nil,
+		func() float64 { return drainOf(n).remaining })
+	gauge("drain_held", "Of those, sessions that the application holds back.", nil,
+		func() float64 { return drainOf(n).held })
 	m := &metrics{
 		attaches:      vector("attaches_total", "Connections that got a session, by result: new, resumed, taken_over (resumed while the old connection was open), moved (resumed with the stream of another node), reset.", "result"),
 		refused:       vector("refusals_total", "Connections that got no session, by reason.", "reason"),
@@ -63,6 +73,12 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		panics:        counter("app_panics_total", "Panics of the application."),
 		storeSkipped:  counter("store_skipped_total", "Resumes granted without the store, because it was away."),
 		parked:        vector("parked_total", "Sessions that left in an orderly way, by whether their stream was laid down for the next node.", "result"),
+		moves:         vector("moves_total", "Sessions that other members asked to be handed over, by result: done, held (by the application), busy (not decided in time), failed (the application gave no snapshot).", "result"),
+		goaways:       vector("goaways_total", "Clients asked to go elsewhere, by reason.", "reason"),
+		pushed:        vector("pushed_total", "Messages pushed by backends, by result.", "result"),
+		drainCut:      counter("drain_cut_total", "Connections closed because the deadline of a drain had passed."),
+		saveFailed:    counter("saves_failed_total", "Saves of sessions that the store did not take or the application gave no snapshot for."),
+		stalls:        counter("stalls_total", "Times the process stood still so long that the store had to be asked which sessions were still here."),
 		restoreFailed: counter("restores_failed_total", "Snapshots that the application did not take."),
 		storeLost:     counter("store_lost_total", "Times the store was found to have lost records of sessions held here."),
 		renewFailed:   counter("renewals_failed_total", "Renewals of sessions that the store did not take."),
@@ -73,12 +89,23 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		m.resets:   {proto.ResetExpired, proto.ResetOverflow, proto.ResetNodeLost, proto.ResetUnknown},
 		m.dropped:  {"detached", "slow"},
 		m.parked:   {"ok", "failed", "busy"},
+		m.moves:    {proto.MoveDone, proto.MoveHeld, proto.MoveBusy, "failed"},
+		m.goaways:  {"drain", "rebalance"},
+		m.pushed:   {proto.PushSent, proto.PushBuffered, proto.PushDropped, proto.PushFull, proto.PushUnavailable},
 	} {
 		for _, label := range labels {
 			v.WithLabelValues(label)
 		}
 	}
 	return m
+}
+
+// drainOf returns how far a drain of the node has come, for the gauges.
+func drainOf(n *Node) (d struct{ remaining, held float64 }) {
+	if p := n.Draining(); p != nil {
+		d.remaining, d.held = float64(p.Remaining), float64(p.Held)
+	}
+	return d
 }
 
 func closeLabel(code proto.CloseCode) string {

@@ -19,17 +19,25 @@ type Node struct {
 	log     *slog.Logger
 	metrics *metrics
 	ledger  *ledger
+	saver   *saver
+	fence   *fence
 	goes    sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
 	release sync.Once      // of that 1
 
-	draining atomic.Bool
-	attached atomic.Int64
+	draining  atomic.Bool
+	attached  atomic.Int64
+	lingering sync.Map      // *conn of sessions that have moved, still open
+	stopping  chan struct{} // closed by Shutdown, by stop
+	stop      sync.Once
+	drained   chan struct{} // closed when a drain has ended
 
 	mu       sync.RWMutex // protects the following
 	sessions map[string]*Session
 	landed   map[string]uint64 // sessions arrived, by the issuer of their token
 	arrived  uint64
 	closed   bool
+	drain    *drain // nil when there is none
+	shed     shed
 }
 
 // New returns a node that serves nobody yet.
@@ -42,7 +50,11 @@ func New(cfg Config) (*Node, error) {
 		log:      cfg.Logger.With("node", cfg.ID),
 		sessions: make(map[string]*Session),
 		landed:   make(map[string]uint64),
+		fence:    newFence(),
+		stopping: make(chan struct{}),
+		drained:  make(chan struct{}),
 	}
+	n.saver = newSaver(n)
 	n.goes.Add(1)
 	n.metrics = newMetrics(cfg.Registry, n)
 	n.ledger = newLedger(n)
@@ -64,10 +76,13 @@ func (n *Node) Handler() http.Handler {
 }
 
 // Run keeps connections alive, sessions within their windows and the store
-// informed, until ctx ends.
+// informed, until ctx ends. Without it no messages pass.
 func (n *Node) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
+	loops.Go(func() { n.guard(ctx) })
 	loops.Go(func() { n.ledger.run(ctx) })
+	loops.Go(func() { n.saver.run(ctx) })
+	loops.Go(func() { n.leaving(ctx) })
 	n.watch(ctx)
 	loops.Wait()
 	return nil

@@ -14,19 +14,23 @@ import (
 )
 
 // Mover is an App whose sessions take along what it knows of them when they
-// leave this node in an orderly way. Both methods are called as those of App
-// are, one at a time for each session.
+// leave this node, and which the next node is told when this one dies. Both
+// methods are called as those of App are, one at a time for each session.
 type Mover interface {
 	App
 
 	// Snapshot returns what the session's next node needs to know, at most
-	// MaxSnapshot bytes. It is followed by Closed. With an error, or more bytes,
-	// the session starts anew at its next node, and is told of a reset.
+	// MaxSnapshot bytes. The session may stay all the same: Closed says when it
+	// does not. With an error, or more bytes, it stays where it is as long as it
+	// can, and if its node ends it starts anew at the next one, which is told of a
+	// reset.
 	Snapshot(s *Session) ([]byte, error)
 
-	// Restore hands over, at the next node, what Snapshot returned. It comes
-	// after Opened and before Resumed. An error is logged and counted, and the
-	// session goes on without.
+	// Restore hands over, at the next node, what Snapshot returned last. It comes
+	// after Opened and before Resumed, or before Reset if the node died: then what
+	// happened after that snapshot is not in it, unless the node has
+	// Config.Checkpoint. An error is logged and counted, and the session goes on
+	// without.
 	Restore(s *Session, snapshot []byte) error
 }
 
@@ -37,24 +41,35 @@ const MaxSnapshot = 64 << 10
 // store: its stream, and what the application knows.
 type parked struct {
 	Version  int      `json:"v"`
-	Acked    uint64   `json:"acked"`
-	Received uint64   `json:"received"`
+	Whole    bool     `json:"whole"` // the stream is here and may go on; otherwise Snapshot is all there is
+	Acked    uint64   `json:"acked,omitempty"`
+	Received uint64   `json:"received,omitempty"`
 	Kept     [][]byte `json:"kept,omitempty"`
 	Client   string   `json:"client,omitempty"`
 	Attempt  *uint64  `json:"attempt,omitempty"`
+	Keys     []string `json:"keys,omitempty"` // of messages pushed
+	Lost     string   `json:"lost,omitempty"` // the stream that ended here, if none has begun since
+	Why      string   `json:"why,omitempty"`  // and why
 	Snapshot []byte   `json:"snapshot,omitempty"`
+
+	stream string
+	seq    uint64
 }
 
-const parkedVersion = 1
+const parkedVersion = 2
 
 // parkers is how many sessions are parked at a time.
 const parkers = 64
 
-// parkAll parks every session and closes its connection, until ctx ends.
-func (n *Node) parkAll(ctx context.Context) {
+// parkAll parks sessions and closes their connections, until ctx ends. It
+// returns how many of them had one.
+func (n *Node) parkAll(ctx context.Context, list []*Session) (cut int) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, parkers)
-	for _, s := range n.all() {
+	for _, s := range list {
+		if !s.owns(nil) {
+			cut++
+		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -62,28 +77,34 @@ func (n *Node) parkAll(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+	return cut
 }
 
 // park freezes the session for good, lays its stream down in the store for the
 // next node, and only then tells the client to go there. What could not be
 // parked is lost and told as that: the next node has never heard of the stream.
 func (n *Node) park(ctx context.Context, s *Session) {
-	if !lockUntil(ctx, &s.app) { // the application holds it; its session cannot be frozen
-		n.metrics.parked.WithLabelValues("busy").Inc()
-		n.end(s, proto.CloseGoingAway, "", true)
-		return
-	}
-	defer s.app.Unlock()
-	if st, name, ok := s.freeze(); ok {
-		err := n.layDown(ctx, s, name, st)
-		result := "ok"
+	result := "busy" // the application holds it; its session cannot be frozen
+	if lockUntil(ctx, &s.app) {
+		defer s.app.Unlock()
+		if !s.freeze() {
+			return // it is over
+		}
+		result = "ok"
+		v, err := s.state()
+		if err == nil {
+			v.Leave = true
+			ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
+			err = n.cfg.Store.Save(ctx, []session.Saved{v})[0]
+			cancel()
+		}
 		if err != nil {
 			result = "failed"
 			n.log.Warn("session leaves without its stream", "session", s.ID, "user", s.User, "error", err)
 		}
-		n.metrics.parked.WithLabelValues(result).Inc()
 	}
-	n.end(s, proto.CloseGoingAway, "", true)
+	n.metrics.parked.WithLabelValues(result).Inc()
+	n.end(s, proto.CloseGoingAway, "", !n.cfg.Checkpoint || result == "ok")
 }
 
 // lockUntil locks the mutex unless ctx ends before.
@@ -98,74 +119,81 @@ func lockUntil(ctx context.Context, mu *sync.Mutex) bool {
 	return true
 }
 
-// awaitParked waits until park, which holds s.app, is done with the session.
+// awaitParked waits until whoever froze the session, and holds s.app, is done
+// with it.
 func (s *Session) awaitParked() {
 	s.app.Lock()
 	defer s.app.Unlock()
 }
 
-// freeze ends sending and receiving and returns what there is to park. s.app is
-// held, so that every message that was taken in has been handled.
-func (s *Session) freeze() (st parked, name string, ok bool) {
+// freeze ends sending and receiving until thaw. It reports whether the session
+// is still there. s.app is held, so that every message that was taken in has
+// been handled.
+func (s *Session) freeze() bool {
+	s.tellOwed() // or nobody would be told
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.endCode != 0 || s.frozen || s.stream == nil || s.owed != nil {
-		return parked{}, "", false
+	if s.endCode != 0 || s.frozen {
+		return false
 	}
 	s.frozen = true
-	half := s.stream.State()
-	return parked{
-		Version: parkedVersion, Acked: half.Acked, Received: half.Received, Kept: half.Kept,
-		Client: s.client, Attempt: s.attempt,
-	}, s.name, true
+	return true
 }
 
-func (n *Node) layDown(ctx context.Context, s *Session, name string, st parked) (err error) {
-	if m, ok := n.cfg.App.(Mover); ok {
-		if st.Snapshot, err = s.askSnapshot(m); err != nil {
-			return err
-		}
+// thaw lets a session go on that was to leave and did not.
+func (s *Session) thaw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = false
+	if s.conn != nil {
+		s.conn.kick()
 	}
-	b, err := json.Marshal(st)
-	if err != nil {
+}
+
+// state returns the whole session as the store keeps it. s.app is held.
+func (s *Session) state() (session.Saved, error) {
+	s.mu.Lock()
+	st := parked{Version: parkedVersion, Client: s.client, Attempt: s.attempt, Keys: s.keys.list()}
+	if s.stream != nil {
+		half := s.stream.State()
+		st.Whole, st.Acked, st.Received, st.Kept = true, half.Acked, half.Received, half.Kept
+	} else {
+		st.Lost, st.Why = s.prevName, s.prevWhy
+	}
+	v := s.save()
+	s.mu.Unlock()
+	return v, s.pack(&v, st)
+}
+
+// save returns what to save, but for the state. s.mu is held.
+func (s *Session) save() session.Saved {
+	s.saves.seq++
+	return session.Saved{
+		Lease:  session.Lease{ID: s.ID, Node: s.node.cfg.ID, Epoch: s.epoch},
+		Stream: s.name, Seq: s.saves.seq, TTL: s.node.leaseTTL(),
+	}
+}
+
+// pack adds what the application knows, and encodes. s.app is held.
+func (s *Session) pack(v *session.Saved, st parked) error {
+	var err error
+	if st.Snapshot, err = s.askSnapshot(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
-	defer cancel()
-	lease := session.Lease{ID: s.ID, Node: n.cfg.ID, Epoch: s.epoch}
-	return n.cfg.Store.Park(ctx, lease, name, b, n.leaseTTL())
+	v.State, err = json.Marshal(st)
+	return err
 }
 
-// pickUp returns what another node, or an earlier start of this one, has parked
-// of the stream, or nil.
-func (n *Node) pickUp(ctx context.Context, l session.Lease, name string) (*parked, error) {
-	b, err := n.cfg.Store.Unpark(ctx, l, name)
+// askSnapshot returns what the application knows, or, if it does not know of
+// the session yet, what it will be told. s.app is held.
+func (s *Session) askSnapshot() (b []byte, err error) {
+	m, ok := s.node.cfg.App.(Mover)
 	switch {
-	case errors.Is(err, session.ErrUnavailable):
-		return nil, err
-	case err != nil, b == nil: // the attach that follows says what is wrong
+	case !ok:
 		return nil, nil
+	case !s.opened:
+		return s.snapshot, nil
 	}
-	var st parked
-	if err := json.Unmarshal(b, &st); err != nil || st.Version != parkedVersion {
-		n.log.Error("parked session cannot be read", "session", l.ID, "version", st.Version, "error", err)
-		return nil, nil
-	}
-	return &st, nil
-}
-
-// unpark continues the stream in a session that was just made.
-func (s *Session) unpark(name string, st *parked) {
-	s.name = name
-	s.stream = stream.Restore(stream.Limits{
-		Messages: s.node.cfg.Limits.UnackedMessages,
-		Bytes:    s.node.cfg.Limits.UnackedBytes,
-	}, stream.State{Acked: st.Acked, Kept: st.Kept, Received: st.Received})
-	s.client, s.attempt = st.Client, st.Attempt
-	s.snapshot, s.moved = st.Snapshot, true
-}
-
-func (s *Session) askSnapshot(m Mover) (b []byte, err error) {
 	err = errors.New("node: the application panicked")
 	func() {
 		defer s.recovered()
@@ -175,6 +203,48 @@ func (s *Session) askSnapshot(m Mover) (b []byte, err error) {
 		err = fmt.Errorf("node: a snapshot of %d bytes, more than %d", len(b), MaxSnapshot)
 	}
 	return b, err
+}
+
+// pickUp returns what another node, or an earlier start of this one, has laid
+// down of the session, or nil.
+func (n *Node) pickUp(ctx context.Context, l session.Lease) (*parked, error) {
+	found, err := n.cfg.Store.Unpark(ctx, l, !n.cfg.Checkpoint)
+	switch {
+	case errors.Is(err, session.ErrUnavailable):
+		return nil, err
+	case err != nil, found.State == nil: // the attach that follows says what is wrong
+		return nil, nil
+	}
+	st := parked{stream: found.Stream, seq: found.Seq}
+	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != parkedVersion {
+		n.log.Error("parked session cannot be read", "session", l.ID, "version", st.Version, "error", err)
+		return nil, nil
+	}
+	st.Whole = st.Whole && found.Stream != "" && found.Stream == found.Current
+	return &st, nil
+}
+
+// unpark takes into a session that was just made what was laid down of it, and
+// the stream if it is the one named.
+func (s *Session) unpark(name string, st *parked) {
+	s.saves.seq, s.saves.done = st.seq, st.seq
+	s.keys = newPushKeys(st.Keys)
+	s.snapshot = st.Snapshot
+	s.saves.stale = st.Snapshot != nil // nobody else has it now
+	s.prevName, s.prevWhy = st.Lost, st.Why
+	if !st.continues(name) {
+		return
+	}
+	s.name = name
+	s.stream = stream.Restore(s.node.streamLimits(), stream.State{Acked: st.Acked, Kept: st.Kept, Received: st.Received})
+	s.saves.released = s.stream.Sent() // the store has it
+	s.client, s.attempt = st.Client, st.Attempt
+	s.moved = true
+}
+
+// continues reports whether the stream of that name can go on from here.
+func (st *parked) continues(name string) bool {
+	return st != nil && st.Whole && name != "" && st.stream == name
 }
 
 // tellRestore hands the snapshot to the application. s.app is held.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -105,17 +106,19 @@ func (c *conn) message(b []byte) proto.CloseCode {
 		return proto.CloseProtocolError
 	}
 	s := c.session
+	s.node.fence.pass()
 	s.app.Lock()
 	defer s.app.Unlock()
 	s.mu.Lock()
 	if s.conn != c {
-		s.mu.Unlock()
-		return proto.CloseReplaced // the session has left; it is closed already
+		defer s.mu.Unlock()
+		return c.stray()
 	}
 	in := s.stream
 	if !m.Volatile {
 		in.Receive()
 	}
+	s.used = time.Now().Unix()
 	s.mu.Unlock()
 	s.node.metrics.received.Inc()
 
@@ -127,10 +130,31 @@ func (c *conn) message(b []byte) proto.CloseCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stream == in { // or the client has begun a new one meanwhile
-		in.Handled(len(m.Data))
-		s.acknowledge()
+		s.handled(len(m.Data))
 	}
 	return 0
+}
+
+// handled notes that the application is done with a message. s.mu is held.
+func (s *Session) handled(size int) {
+	if s.node.cfg.Checkpoint {
+		s.saves.handled += size // the stream learns of it when it is saved
+		s.node.saver.add(s)
+		return
+	}
+	s.saves.stale = true
+	s.stream.Handled(size)
+	s.acknowledge()
+}
+
+// stray is what becomes of a message on a connection that does not carry the
+// session: it is closed, or, when the session has moved, not listened to.
+// session.mu is held.
+func (c *conn) stray() proto.CloseCode {
+	if c.mute {
+		return 0
+	}
+	return proto.CloseReplaced // it is closed already
 }
 
 // control acts on one control.
@@ -143,7 +167,7 @@ func (c *conn) control(b []byte) proto.CloseCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return proto.CloseReplaced
+		return c.stray()
 	}
 	switch ctl.Type {
 	case proto.TypeAck:

@@ -26,7 +26,7 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	switch {
 	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.epoch:
 		return nil, proto.CloseMoved
-	case n.draining.Load():
+	case n.draining.Load() && (s == nil || n.isStopping()):
 		if s != nil { // before its client goes elsewhere
 			ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.StoreTimeout)
 			defer cancel()
@@ -48,15 +48,19 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	var from *parked
 	if s == nil && want.stream != "" {
 		var err error
-		if from, err = n.pickUp(ctx, lease, want.stream); err != nil {
+		if from, err = n.pickUp(ctx, lease); err != nil {
 			n.log.Warn("store is away; a session that is not held cannot be served", "session", claims.Session, "error", err)
 			return nil, proto.CloseInternal
 		}
-		if from != nil {
+		if from.continues(want.stream) {
 			name = want.stream
 		}
 	}
 	rec, err := n.cfg.Store.Attach(ctx, lease, name, n.leaseTTL())
+	if err == nil && s == nil && want.stream == "" && rec.Stream != "" {
+		// Its client has lost the stream, but there may be a snapshot.
+		from, err = n.pickUp(ctx, lease)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, session.ErrUnavailable) && s != nil:
@@ -66,8 +70,9 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		return s, 0
 	case errors.Is(err, session.ErrEnded):
 		code := cmpOr(rec.Reason, proto.CloseSessionEnded)
+		want.word = rec.Word
 		if s != nil {
-			n.end(s, code, "", false)
+			n.end(s, code, rec.Word, false)
 		}
 		return nil, code
 	case errors.Is(err, session.ErrMoved):
@@ -84,15 +89,27 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		return nil, proto.CloseInternal
 	}
 	if s == nil {
-		if want.stream != "" && from == nil {
-			want.reset = proto.ResetUnknown
-		}
-		if from == nil && rec.Stream != "" && (rec.Stream == want.stream || want.stream == "") {
-			want.reset = proto.ResetNodeLost
-		}
+		want.reset = resetOf(rec, want.stream, from)
 		return n.adopt(rec, claims, want.stream, from)
 	}
 	return s, 0
+}
+
+// resetOf returns why the stream that a client names, if it names one, does not
+// continue in a session that this node did not hold. The record is as it was
+// before.
+func resetOf(rec session.Record, stream string, from *parked) string {
+	switch {
+	case from.continues(stream):
+		return ""
+	case rec.Stream != "" && (rec.Stream == stream || stream == "") && (from == nil || !from.Whole):
+		return proto.ResetNodeLost
+	case stream != "" && from != nil && from.Lost == stream:
+		return from.Why
+	case stream != "":
+		return proto.ResetUnknown
+	}
+	return ""
 }
 
 func cmpOr(a, b proto.CloseCode) proto.CloseCode {
@@ -118,6 +135,7 @@ func (n *Node) adopt(rec session.Record, claims proto.Claims, name string, from 
 	if from != nil {
 		s.unpark(name, from)
 	}
+	s.used = time.Now().Unix()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if old := n.sessions[s.ID]; old != nil {
@@ -157,7 +175,7 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 		s.mu.Lock()
 	}
 	if s.endCode != 0 {
-		s.mu.Unlock()
+		defer s.mu.Unlock()
 		return cmpOr(s.endCode, proto.CloseSessionEnded)
 	}
 	old := s.conn
@@ -183,6 +201,13 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	moved := s.moved
 	s.moved = false
 	s.renewAt = time.Time{}
+	if time.Now().After(s.leaving) {
+		s.leaving = time.Time{} // it has been away, and was told to come here
+	}
+	if n.cfg.Checkpoint {
+		n.saver.add(s)
+		c.awaits = s.saves.pending()
+	}
 	if old != nil {
 		old.shut(proto.CloseReplaced)
 	} else {
@@ -244,11 +269,22 @@ func (s *Session) beginStream(want want, resumed bool) (reset string) {
 		s.owe(reset, s.endStream(proto.ResetUnknown))
 	}
 	s.name = want.fresh
-	s.stream = &stream.Stream{Limits: stream.Limits{
-		Messages: s.node.cfg.Limits.UnackedMessages,
-		Bytes:    s.node.cfg.Limits.UnackedBytes,
-	}}
+	s.stream = &stream.Stream{Limits: s.node.streamLimits()}
+	s.saves.released, s.saves.handled = 0, 0
 	return reset
+}
+
+func (n *Node) streamLimits() stream.Limits {
+	return stream.Limits{Messages: n.cfg.Limits.UnackedMessages, Bytes: n.cfg.Limits.UnackedBytes}
+}
+
+func (n *Node) isStopping() bool {
+	select {
+	case <-n.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // welcome returns the first message of a connection. s.mu is held.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -44,11 +45,18 @@ type Session struct {
 	prevName string
 	prevWhy  string    // why the stream prevName ended
 	endCode  closeCode // not 0 once the session is over here
-	frozen   bool      // nothing is sent or received any more: the session is being parked
+	endWord  string    // the reason in one word, if it is not the code's
+	frozen   bool      // nothing is sent or received: the session is on its way to another node, or may be
 	moved    bool      // came with its stream, and has not been attached here yet
-	snapshot []byte    // likewise: for the App
+	held     bool      // the application wants it to stay
+	snapshot []byte    // came along and is not restored yet: for the App
 	detached time.Time // since when, if it is
 	renewAt  time.Time // when the store must hear of the session again
+	leaving  time.Time // by when it is to leave, for balance; zero if it may stay
+	askedAt  time.Time // when its client was last asked to leave
+	used     int64     // Unix time in seconds when a message last passed
+	saves    saves
+	keys     *pushKeys // of messages pushed lately; nil before the first
 }
 
 type closeCode = proto.CloseCode
@@ -57,23 +65,46 @@ type closeCode = proto.CloseCode
 // confirms it, also while the session is detached. A volatile one is dropped,
 // and counted, when the session is detached or the client is slow.
 //
-// The node copies m.Data. Errors: ErrSlow, ErrOverflow, ErrTooLarge, ErrClosed,
-// and proto.ErrInvalidUTF8 for text that is none.
+// In a node with checkpoints the message goes out once the session is saved with
+// it. The node copies m.Data. Errors: ErrSlow, ErrOverflow, ErrTooLarge, ErrClosed,
+// ErrMoving, and proto.ErrInvalidUTF8 for text that is none.
 func (s *Session) Send(m Message) error {
-	if len(m.Data) > s.node.cfg.Limits.MessageBytes {
-		return ErrTooLarge
+	frame, err := s.node.frame(m)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err = s.send(m, frame)
+	if errors.Is(err, ErrSlow) && s.conn == nil {
+		s.overflow()
+		return ErrOverflow
+	}
+	return err
+}
+
+// frame returns the message as it travels, or why it cannot.
+func (n *Node) frame(m Message) ([]byte, error) {
+	if len(m.Data) > n.cfg.Limits.MessageBytes {
+		return nil, ErrTooLarge
 	}
 	frame := proto.AppendMessage(make([]byte, 0, 1+len(m.Data)), m)
 	if m.Text {
 		if _, err := proto.ParseMessage(frame); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	return frame, nil
+}
+
+// send is Send for a frame that is well formed. When there is too much
+// unconfirmed it is ErrSlow, also while the session is detached. s.mu is held.
+func (s *Session) send(m Message, frame []byte) error {
 	switch {
-	case s.endCode != 0 || s.frozen:
+	case s.endCode != 0:
 		return ErrClosed
+	case s.frozen:
+		return ErrMoving
 	case m.Volatile && s.conn == nil:
 		s.node.metrics.dropped.WithLabelValues("detached").Inc()
 		return nil
@@ -84,14 +115,14 @@ func (s *Session) Send(m Message) error {
 		return ErrOverflow
 	}
 	if _, err := s.stream.Send(frame); err != nil {
-		if s.conn != nil {
-			s.node.metrics.slow.Inc()
-			return ErrSlow
-		}
-		s.overflow()
-		return ErrOverflow
+		s.node.metrics.slow.Inc()
+		return ErrSlow
 	}
-	if s.conn != nil {
+	s.used = time.Now().Unix()
+	switch {
+	case s.node.cfg.Checkpoint:
+		s.node.saver.add(s)
+	case s.conn != nil:
 		s.conn.kick()
 	}
 	return nil
@@ -162,6 +193,27 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	}
 	s.node.ledger.end(s.ID, code)
 	return nil
+}
+
+// word returns why the session is over, if it is not the word of the code.
+func (s *Session) word() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endWord
+}
+
+// Hold keeps the session from being asked to leave the node, by a drain or a
+// rebalance, until Release is called: in the middle of a match, say. It does not
+// outlast the deadline of a drain, nor anything that ends the session.
+func (s *Session) Hold() { s.hold(true) }
+
+// Release takes back Hold.
+func (s *Session) Release() { s.hold(false) }
+
+func (s *Session) hold(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = held
 }
 
 // cut closes the connection, if there is one, and leaves the session detached.

@@ -285,7 +285,7 @@ func TestLearnsFromTheStore(t *testing.T) {
 	}
 	ended := r.login("ended")
 	c = r.attach(ended, "")
-	if _, err := r.store.End(t.Context(), ended.Session, proto.CloseKicked, time.Minute); err != nil {
+	if _, err := r.store.End(t.Context(), ended.Session, proto.CloseKicked, "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.closed(); got != int(proto.CloseKicked) {

@@ -96,11 +96,15 @@ type crashStore struct {
 	crashed atomic.Bool
 }
 
-func (s *crashStore) Park(ctx context.Context, l session.Lease, stream string, state []byte, ttl time.Duration) error {
-	if s.crashed.Load() {
-		return session.ErrUnavailable
+func (s *crashStore) Save(ctx context.Context, list []session.Saved) []error {
+	if !s.crashed.Load() {
+		return s.Store.Save(ctx, list)
 	}
-	return s.Store.Park(ctx, l, stream, state, ttl)
+	errs := make([]error, len(list))
+	for i := range errs {
+		errs[i] = session.ErrUnavailable
+	}
+	return errs
 }
 
 func (s *story) fatalf(format string, args ...any) {

@@ -29,6 +29,9 @@ type conn struct {
 	// Protected by session.mu.
 	writing   bool   // a goroutine is in write
 	urgent    []byte // to write before anything else: the welcome, later a goaway
+	asked     bool   // to leave
+	mute      bool   // the session has moved; the client will close
+	awaits    uint64 // nothing is written before the save of that number is done
 	pongs     []uint64
 	ackOwed   bool // an acknowledgement goes with the next write
 	ackTimer  *time.Timer
@@ -67,6 +70,7 @@ func (c *conn) kick() {
 func (c *conn) write() {
 	defer c.session.node.goes.Done()
 	for {
+		c.session.node.fence.pass()
 		end, err := c.writeAll()
 		switch {
 		case err != nil:
@@ -103,18 +107,40 @@ func (c *conn) rest() bool {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil || c.urgent != nil || len(c.pongs) > 0 || c.ackOwed && s.stream != nil || c.messageWaits() {
+	if c.closing != nil || c.speaks() && (c.urgent != nil || len(c.pongs) > 0 || c.ackOwed && s.stream != nil || c.messageWaits()) {
 		return false
 	}
-	c.pongs, c.volatiles = nil, nil
+	if len(c.pongs) == 0 {
+		c.pongs = nil
+	}
+	if len(c.volatiles) == 0 {
+		c.volatiles = nil
+	}
 	c.writing = false
 	return true
 }
 
+// speaks reports whether anything but the end may be written now: not while
+// the session may be another node's, and not before it is saved.
+// session.mu is held.
+func (c *conn) speaks() bool {
+	s := c.session
+	return !s.frozen && !c.mute && c.awaits <= s.saves.done
+}
+
 // messageWaits reports whether nextMessage has one. session.mu is held.
 func (c *conn) messageWaits() bool {
-	return len(c.volatiles) > 0 && c.volatiles[0].after < c.next ||
-		c.session.stream != nil && c.session.stream.Frame(c.next) != nil
+	return len(c.volatiles) > 0 && c.volatiles[0].after < c.next || c.frame() != nil
+}
+
+// frame returns the next reliable frame, if there is one that may be written.
+// session.mu is held.
+func (c *conn) frame() []byte {
+	s := c.session
+	if s.stream == nil || s.node.cfg.Checkpoint && c.next > s.saves.released {
+		return nil
+	}
+	return s.stream.Frame(c.next)
 }
 
 // nextFrame takes the next frame to write, or the way the connection ends, or
@@ -123,7 +149,7 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil && !c.closing.flush {
+	if c.closing != nil && (!c.closing.flush || s.frozen) || !c.speaks() {
 		return 0, nil, c.closing
 	}
 	if c.urgent != nil {
@@ -156,10 +182,7 @@ func (c *conn) nextMessage() []byte {
 		c.volatile -= len(b)
 		return b
 	}
-	if c.session.stream == nil {
-		return nil
-	}
-	b := c.session.stream.Frame(c.next)
+	b := c.frame()
 	if b != nil {
 		c.next++
 	}

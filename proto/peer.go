@@ -92,6 +92,9 @@ type Report struct {
 	// started.
 	Landed    uint64
 	LandedAll uint64
+	// Drain is how far a node that gives its sessions away has come; nil when
+	// it does not.
+	Drain *Drain
 }
 
 // Tags of the fields of Peer and Report. A tag is never given another meaning.
@@ -110,6 +113,12 @@ const (
 	tagAttached
 	tagLanded
 	tagLandedAll
+	tagDrainEnds // milliseconds since the epoch; a report without it has no Drain
+	tagDrainTotal
+	tagDrainRemaining
+	tagDrainHeld
+	tagDrainCut
+	tagDrainKeep
 )
 
 // AppendPeer appends the encoded peer. It fails when the peer has no id or
@@ -184,12 +193,23 @@ func AppendReport(b []byte, r Report) ([]byte, error) {
 	w.number(tagAttached, uint64(r.Attached))
 	w.number(tagLanded, r.Landed)
 	w.number(tagLandedAll, r.LandedAll)
+	if d := r.Drain; d != nil {
+		w.number(tagDrainEnds, uint64(max(d.Deadline.UnixMilli(), 1)))
+		w.number(tagDrainTotal, uint64(d.Total))
+		w.number(tagDrainRemaining, uint64(d.Remaining))
+		w.number(tagDrainHeld, uint64(d.Held))
+		w.number(tagDrainCut, uint64(d.Cut))
+		if d.Keep {
+			w.number(tagDrainKeep, 1)
+		}
+	}
 	return w.finish()
 }
 
 // ParseReport decodes a report.
 func ParseReport(b []byte) (Report, error) {
 	var r Report
+	var drain Drain
 	err := readRecord(b, func(tag byte, f field) {
 		switch tag {
 		case tagID:
@@ -210,6 +230,8 @@ func ParseReport(b []byte) (Report, error) {
 			r.Landed = f.number(maxUint64)
 		case tagLandedAll:
 			r.LandedAll = f.number(maxUint64)
+		default:
+			drain.field(tag, f)
 		}
 	})
 	if err == nil && r.ID == "" {
@@ -217,6 +239,9 @@ func ParseReport(b []byte) (Report, error) {
 	}
 	if err != nil {
 		return Report{}, err
+	}
+	if !drain.Deadline.IsZero() {
+		r.Drain = &drain
 	}
 	return r, nil
 }

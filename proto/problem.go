@@ -29,6 +29,9 @@ const (
 	ProblemNoCapacity         = "no_capacity"
 	ProblemStoreUnavailable   = "store_unavailable"
 	ProblemInternal           = "internal"
+	ProblemFull               = "full"         // the client of a session has too much unconfirmed
+	ProblemNotAttached        = "not_attached" // the client of a session has not come to its node yet
+	ProblemNodeUnavailable    = "node_unavailable"
 )
 
 // Problem is the body of every HTTP error, as RFC 9457 has it. Type is

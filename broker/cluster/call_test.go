@@ -33,7 +33,7 @@ func TestCall(t *testing.T) {
 	if _, err := a.Call(t.Context(), "ghost", endCommand); !errors.Is(err, ErrUnknownMember) {
 		t.Errorf("unknown member: %v", err)
 	}
-	if _, err := a.Call(t.Context(), "n", proto.Command{Op: strings.Repeat("x", 600)}); err == nil || errors.Is(err, ErrNoAnswer) {
+	if _, err := a.Call(t.Context(), "n", proto.Command{Op: strings.Repeat("x", maxCallBytes)}); err == nil || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("too long a command: %v", err)
 	}
 	if _, err := n.Call(t.Context(), "a", endCommand); err == nil || !strings.Contains(err.Error(), "a node gives no commands") {

@@ -20,8 +20,12 @@ const (
 	kindAnswer
 )
 
-// maxMessageBytes bounds a message of any kind, before anything of it is read.
-const maxMessageBytes = 1 + proto.MaxPeerBytes
+// Bounds of messages, before anything of them is read. A call may carry a message
+// for a client.
+const (
+	maxMessageBytes = 1 + proto.MaxPeerBytes
+	maxCallBytes    = 32 << 10
+)
 
 // callID tells calls apart: a random number of the caller's process, and one
 // that counts its calls.
@@ -52,7 +56,7 @@ type message struct {
 }
 
 func parseMessage(b []byte) (m message, err error) {
-	if len(b) == 0 || len(b) > maxMessageBytes {
+	if len(b) == 0 || len(b) > maxCallBytes || b[0] != kindCall && len(b) > maxMessageBytes {
 		return m, fmt.Errorf("%w: %d bytes", errMessage, len(b))
 	}
 	m.kind, b = b[0], b[1:]
@@ -92,8 +96,8 @@ func appendCall(id callID, from string, cmd proto.Command) ([]byte, error) {
 	}
 	b := append([]byte{kindCall}, id[:]...)
 	b = append(append(b, byte(len(from))), from...) // ids fit: a record carries no longer ones
-	if b = append(b, body...); len(b) > maxMessageBytes {
-		return nil, fmt.Errorf("cluster: command has %d bytes, more than %d", len(b), maxMessageBytes)
+	if b = append(b, body...); len(b) > maxCallBytes {
+		return nil, fmt.Errorf("cluster: command has %d bytes, more than %d", len(b), maxCallBytes)
 	}
 	return b, nil
 }

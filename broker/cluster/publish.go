@@ -48,8 +48,8 @@ func (p *publisher) due(now time.Time, s standing, observers uint64) (report, me
 		p.reported, p.reportedAt, p.observers = s, now, observers
 	}
 	changed := s.state != p.published.state
-	// What happens once in a node's life need not wait: nobody is hurt by it.
-	once := changed && (p.published.state == proto.StateStarting || s.state == proto.StateDraining)
+	// What happens seldom in a node's life need not wait: nobody is hurt by it.
+	once := changed && (p.published.state == proto.StateStarting || s.state == proto.StateDraining || p.published.state == proto.StateDraining)
 	changed = changed || s.moved(p.published, p.capacity, metaMove)
 	if meta = once || changed && now.Sub(p.metaAt) >= metaInterval; meta {
 		p.published, p.metaAt = s, now

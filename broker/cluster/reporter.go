@@ -15,6 +15,9 @@ type Load interface {
 	// Landed returns how many sessions arrived with a token of the issuer, and
 	// with anybody's, since the node started.
 	Landed(issuer string) (mine, all uint64)
+	// Draining returns how far the node has come that gives its sessions away, or
+	// nil.
+	Draining() *proto.Drain
 }
 
 // RunReporter publishes a node's load until ctx ends or the cluster is left.
@@ -22,7 +25,7 @@ type Load interface {
 // it has moved by 1 % of capacity, the state has changed or the member is new,
 // at most 20 times a second. Everybody gets the state, and the load when it has
 // moved by 10 % of capacity, as metadata, at most every 10 s; but that the node
-// is ready for the first time, or draining, at once.
+// is ready for the first time, or draining, or no longer, at once.
 func (c *Cluster) RunReporter(ctx context.Context, l Load) {
 	c.mu.Lock()
 	r := reporter{c: c, load: l, p: publisher{
@@ -69,6 +72,7 @@ func (r *reporter) step(now time.Time) {
 
 func (r *reporter) report(state proto.NodeState, live, attached uint32) {
 	r.seq++
+	drain := r.load.Draining()
 	for _, m := range r.c.Members() {
 		if !m.Role.Places() || m.ID == r.c.cfg.Self.ID {
 			continue
@@ -78,6 +82,7 @@ func (r *reporter) report(state proto.NodeState, live, attached uint32) {
 		_ = r.c.SendReport(m.ID, proto.Report{
 			ID: r.c.cfg.Self.ID, Generation: r.c.cfg.Self.Generation, Seq: r.seq, State: state,
 			Capacity: r.p.capacity, Live: live, Attached: attached, Landed: mine, LandedAll: all,
+			Drain: drain,
 		})
 	}
 }

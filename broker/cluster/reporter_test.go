@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -89,6 +90,10 @@ func (l *fakeLoad) Load() (proto.NodeState, uint32, uint32) {
 	return l.state, l.live, l.live / 2
 }
 
+func (l *fakeLoad) Draining() *proto.Drain {
+	return &proto.Drain{Total: 7, Remaining: 3, Deadline: time.UnixMilli(1_700_000_000_000)}
+}
+
 func (l *fakeLoad) Landed(issuer string) (uint64, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,8 +122,9 @@ func TestRunReporter(t *testing.T) {
 	got := last(&a)
 	want := proto.Report{
 		ID: "n", Generation: 1, Seq: got.Seq, State: proto.StateReady, Capacity: 1000, Live: 40, Attached: 20, Landed: 3, LandedAll: 99,
+		Drain: &proto.Drain{Total: 7, Remaining: 3, Deadline: time.UnixMilli(1_700_000_000_000)},
 	}
-	if got != want || got.Seq == 0 {
+	if !reflect.DeepEqual(got, want) || got.Seq == 0 {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	other.Join = []string{ca.Addr()}

@@ -18,8 +18,8 @@ type Role string
 // a backend does not see the machines.
 const (
 	Viewer   Role = "viewer"   // reads nodes and sessions
-	Operator Role = "operator" // reads nodes and sessions, ends sessions
-	Backend  Role = "backend"  // opens, reads and ends sessions
+	Operator Role = "operator" // reads nodes and sessions, drains nodes, ends sessions
+	Backend  Role = "backend"  // opens, reads and ends sessions, and sends to them
 	anybody  Role = "local"    // in open mode: everything
 )
 

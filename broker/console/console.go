@@ -26,7 +26,12 @@ import (
 // their errors.
 type Broker interface {
 	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
-	End(ctx context.Context, sid string, code proto.CloseCode) error
+	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
+	EndUser(ctx context.Context, user string, code proto.CloseCode, reason string) ([]string, error)
+	Push(ctx context.Context, sid, key string, m proto.Push) (proto.PushResult, error)
+	PushUser(ctx context.Context, user, key string, m proto.Push) ([]proto.PushResult, error)
+	Drain(ctx context.Context, node string, req proto.DrainRequest) error
+	Undrain(ctx context.Context, node string) error
 	Session(ctx context.Context, sid string) (session.Record, error)
 	Sessions(ctx context.Context, user string, limit int) ([]session.Record, error)
 	Nodes() []placement.NodeView
@@ -98,9 +103,14 @@ func (s *Server) routes() *chi.Mux {
 	r.Post("/v1/assignments", s.change("assign", s.assign, Backend))
 	r.Get("/v1/nodes", s.read(s.nodes, Viewer, Operator))
 	r.Get("/v1/nodes/{id}", s.read(s.node, Viewer, Operator))
+	r.Put("/v1/nodes/{id}/drain", s.change("drain", s.drainNode, Operator))
+	r.Delete("/v1/nodes/{id}/drain", s.change("undrain", s.undrainNode, Operator))
 	r.Get("/v1/users/{user}/sessions", s.read(s.userSessions, Viewer, Operator, Backend))
+	r.Delete("/v1/users/{user}/sessions", s.change("end user", s.endUser, Operator, Backend))
+	r.Post("/v1/users/{user}/messages", s.change("push", s.pushUser, Backend))
 	r.Get("/v1/sessions/{sid}", s.read(s.session, Viewer, Operator, Backend))
 	r.Delete("/v1/sessions/{sid}", s.change("end", s.endSession, Operator, Backend))
+	r.Post("/v1/sessions/{sid}/messages", s.change("push", s.pushSession, Backend))
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed)
 	return r

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,11 @@ func TestRoles(t *testing.T) {
 		{"GET", "/v1/users/ada/sessions", "", "viewer operator backend"},
 		{"GET", "/v1/sessions/" + sid, "", "viewer operator backend"},
 		{"DELETE", "/v1/sessions/" + sid, "", "operator backend"},
+		{"DELETE", "/v1/users/bob/sessions", "", "operator backend"},
+		{"PUT", "/v1/nodes/node-1/drain", "", "operator"},
+		{"DELETE", "/v1/nodes/node-1/drain", "", "operator"},
+		{"POST", "/v1/sessions/" + sid + "/messages", `{"text":"x"}`, "backend"},
+		{"POST", "/v1/users/ada/messages", `{"text":"x"}`, "backend"},
 		{"POST", "/v1/assignments", `{"user":"ada"}`, "backend"},
 	} {
 		for _, role := range console.Roles {
@@ -180,6 +186,91 @@ func TestEndSession(t *testing.T) {
 	}
 }
 
+func TestEndReasons(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	h.do(h.request(console.Operator, "DELETE", "/v1/sessions/"+sid+"?reason=cheating", ""))
+	if h.broker.reason != "cheating" {
+		t.Errorf("reason %q", h.broker.reason)
+	}
+	var got struct{ Ended []string }
+	w := h.do(h.request(console.Operator, "DELETE", "/v1/users/ada/sessions?reason=afk", ""))
+	decode(t, w, &got)
+	if len(got.Ended) != 2 || h.broker.reason != "afk" {
+		t.Errorf("%+v, reason %q", got, h.broker.reason)
+	}
+	if w := h.do(h.request(console.Operator, "DELETE", "/v1/users/nobody/sessions", "")); w.Body.String() != `{"ended":[]}`+"\n" {
+		t.Errorf("nobody: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	h := newHouse(t)
+	drain := &proto.Drain{Total: 9, Remaining: 4, Held: 1, Cut: 2, Deadline: born.UTC()}
+	h.broker.views[0].Report.Drain = drain
+	var got struct {
+		State string
+		Drain *proto.Drain
+	}
+	h.get(console.Viewer, "/v1/nodes/node-1", &got)
+	if got.Drain != nil {
+		t.Errorf("a node that does not drain: %+v", got)
+	}
+	decode(t, h.do(h.request(console.Operator, "PUT", "/v1/nodes/node-1/drain", "")), &got)
+	if got.State != "draining" || h.broker.drained["node-1"] != (proto.DrainRequest{}) {
+		t.Errorf("%+v, %+v", got, h.broker.drained)
+	}
+	h.broker.views[0].Report.State = proto.StateDraining
+	h.do(h.request(console.Operator, "PUT", "/v1/nodes/node-1/drain", `{"window_ms":5,"timeout_ms":6,"keep":true}`))
+	if h.broker.drained["node-1"] != (proto.DrainRequest{WindowMS: 5, TimeoutMS: 6, Keep: true}) {
+		t.Errorf("%+v", h.broker.drained)
+	}
+	h.get(console.Viewer, "/v1/nodes/node-1", &got)
+	if got.Drain == nil || *got.Drain != *drain {
+		t.Errorf("%+v", got)
+	}
+	got.Drain = nil
+	decode(t, h.do(h.request(console.Operator, "DELETE", "/v1/nodes/node-1/drain", "")), &got)
+	if got.State != "ready" || got.Drain != nil || len(h.broker.drained) != 0 {
+		t.Errorf("%+v, %+v", got, h.broker.drained)
+	}
+}
+
+func TestPush(t *testing.T) {
+	h := newHouse(t)
+	sid := h.broker.sessions[0].ID
+	r := h.request(console.Backend, "POST", "/v1/sessions/"+sid+"/messages", `{"text":"hi","volatile":true}`)
+	r.Header.Set("Idempotency-Key", "k-1")
+	if w := h.do(r); w.Body.String() != `{"session":"`+sid+`","node":"node-1","result":"sent"}`+"\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if m := h.broker.pushed[0]; *m.Text != "hi" || !m.Volatile || h.broker.key != "k-1" {
+		t.Errorf("%+v, key %q", m, h.broker.key)
+	}
+	for result, want := range map[string]string{
+		proto.PushSent: "200 ", proto.PushBuffered: "200 ", proto.PushDropped: "200 ", proto.PushFull: "409 full",
+		proto.PushNotAttached: "409 not_attached", proto.PushEnded: "410 session_ended", proto.PushUnavailable: "503 node_unavailable",
+	} {
+		h.broker.result = result
+		for _, path := range []string{"/v1/sessions/" + sid + "/messages", "/v1/users/ada/messages"} {
+			w := h.do(h.request(console.Backend, "POST", path, `{"data":"eA=="}`))
+			if got := fmt.Sprint(w.Code, " ", problemOf(t, w).Code); got != want {
+				t.Errorf("%s, %s: %s", result, path, got)
+			}
+		}
+	}
+	for _, key := range []string{strings.Repeat("k", 65), "a b", "ä"} {
+		r := h.request(console.Backend, "POST", "/v1/sessions/"+sid+"/messages", `{"text":"hi"}`)
+		r.Header["Idempotency-Key"] = []string{key}
+		h.spec = nil
+		w := httptest.NewRecorder()
+		h.handler.ServeHTTP(w, r) // the specification refuses the request already
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("key %q: %d", key, w.Code)
+		}
+	}
+}
+
 // Who changed what is written down, also when it came to nothing; who read
 // what is not.
 func TestAudit(t *testing.T) {
@@ -227,9 +318,10 @@ func TestAudit(t *testing.T) {
 func TestMethods(t *testing.T) {
 	h := newHouse(t)
 	for path, want := range map[string]string{
-		"/v1/assignments": "POST", "/v1/nodes": "GET", "/v1/sessions/x": "GET, DELETE", "/v1/users/a%2Fb/sessions": "GET",
+		"/v1/assignments": "POST", "/v1/nodes": "GET", "/v1/sessions/x": "GET, DELETE", "/v1/users/a%2Fb/sessions": "GET, DELETE",
+		"/v1/nodes/x/drain": "PUT, DELETE", "/v1/sessions/x/messages": "POST", "/v1/users/x/messages": "POST",
 	} {
-		w := h.do(h.request(console.Backend, "PUT", path, ""))
+		w := h.do(h.request(console.Backend, "PATCH", path, ""))
 		if got := w.Header().Get("Allow"); w.Code != http.StatusMethodNotAllowed || got != want {
 			t.Errorf("%s: %d, %q, want %q", path, w.Code, got, want)
 		}

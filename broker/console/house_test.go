@@ -140,6 +140,11 @@ type fakeBroker struct {
 	sessions []session.Record
 	assigned proto.AssignmentRequest
 	ended    map[string]proto.CloseCode
+	reason   string // of the last end
+	drained  map[string]proto.DrainRequest
+	pushed   []proto.Push
+	key      string // of the last push
+	result   string // of pushes
 	deadline time.Duration
 }
 
@@ -151,7 +156,7 @@ func newFakeBroker() *fakeBroker {
 		Region: "eu", Pool: "default", Capacity: 1000, Live: 10, Generation: 1, Version: "v1",
 	}
 	return &fakeBroker{
-		ended: map[string]proto.CloseCode{},
+		ended: map[string]proto.CloseCode{}, drained: map[string]proto.DrainRequest{}, result: proto.PushSent,
 		views: []placement.NodeView{
 			{
 				Peer:   peer,
@@ -186,13 +191,56 @@ func (b *fakeBroker) Assign(ctx context.Context, req proto.AssignmentRequest) (p
 	}, nil
 }
 
-func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode) error {
+func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode, reason string) error {
 	b.note(ctx)
 	if _, err := b.Session(ctx, sid); err != nil {
 		return err
 	}
-	b.ended[sid] = code
+	b.ended[sid], b.reason = code, reason
 	return nil
+}
+
+func (b *fakeBroker) EndUser(ctx context.Context, user string, code proto.CloseCode, reason string) (ids []string, err error) {
+	b.note(ctx)
+	for _, r := range b.sessions {
+		if r.User == user && b.err == nil {
+			b.ended[r.ID], b.reason = code, reason
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, b.err
+}
+
+func (b *fakeBroker) Drain(ctx context.Context, id string, req proto.DrainRequest) error {
+	b.note(ctx)
+	if b.err == nil {
+		b.drained[id] = req
+	}
+	return b.err
+}
+
+func (b *fakeBroker) Undrain(ctx context.Context, id string) error {
+	b.note(ctx)
+	if b.err == nil {
+		delete(b.drained, id)
+	}
+	return b.err
+}
+
+func (b *fakeBroker) Push(ctx context.Context, sid, key string, m proto.Push) (proto.PushResult, error) {
+	b.note(ctx)
+	b.pushed, b.key = append(b.pushed, m), key
+	return proto.PushResult{Session: sid, Node: "node-1", Result: b.result}, b.err
+}
+
+func (b *fakeBroker) PushUser(ctx context.Context, user, key string, m proto.Push) (list []proto.PushResult, err error) {
+	for _, r := range b.sessions {
+		if r.User == user {
+			result, _ := b.Push(ctx, r.ID, key, m)
+			list = append(list, result)
+		}
+	}
+	return list, b.err
 }
 
 func (b *fakeBroker) Session(ctx context.Context, sid string) (session.Record, error) {

@@ -25,6 +25,8 @@ type nodeJSON struct {
 	Eligible    bool    `json:"eligible"`
 	Why         string  `json:"why,omitempty"`
 	Version     string  `json:"version,omitempty"`
+
+	Drain *proto.Drain `json:"drain,omitempty"`
 }
 
 // showNode prefers the node's own report to gossip, which is coarser and
@@ -38,8 +40,13 @@ func showNode(v placement.NodeView) nodeJSON {
 			state = v.Report.State
 		}
 	}
+	drain := v.Report.Drain
+	if state != proto.StateDraining {
+		drain = nil
+	}
 	return nodeJSON{
-		ID: p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
+		Drain: drain,
+		ID:    p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
 		Capacity: capacity, Live: live, Attached: v.Report.Attached, Pending: v.Pending,
 		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
 		Eligible: v.Eligible, Why: v.Why, Version: p.Version,

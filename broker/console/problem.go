@@ -24,6 +24,19 @@ func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 		return forbidden("This door has no signing key and opens no sessions. Start the broker with --signing-key, or ask another.")
 	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
 		return door.NoCapacity()
+	case errors.Is(err, broker.ErrNoNode):
+		return notFound("There is no such node; it never was, or it has left.")
+	case errors.Is(err, broker.ErrNodeUnavailable):
+		s.log.Warn("node does not answer", "path", r.URL.Path, "error", err)
+		return &proto.Problem{
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemNodeUnavailable, RetryAfter: 1,
+			Detail: "The node does not answer. It may have done what it was told; that can be told again.",
+		}
+	case errors.Is(err, session.ErrConnected):
+		return &proto.Problem{
+			Status: http.StatusConflict, Code: proto.ProblemAlreadyConnected,
+			Detail: "This user is connected already, and the policy of the pool refuses another session.",
+		}
 	case errors.Is(err, session.ErrNotFound):
 		return notFound("There is no such session; it never was, or its time is over.")
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -48,7 +61,7 @@ func (s *Server) notFound(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		if s.router.Match(chi.NewRouteContext(), m, routed(r)) {
 			allowed = append(allowed, m)
 		}

@@ -28,14 +28,16 @@ type sessionJSON struct {
 	Group   string          `json:"group,omitempty"`
 	Created time.Time       `json:"created"`
 	Changed time.Time       `json:"changed"`
+	Leaving bool            `json:"leaving,omitempty"`
 	Reason  proto.CloseCode `json:"reason,omitempty"`
+	Word    string          `json:"reason_word,omitempty"`
 }
 
 func showSession(r session.Record) sessionJSON {
 	return sessionJSON{
 		ID: r.ID, User: r.User, Node: r.Node, Epoch: r.Epoch, State: r.State, Stream: r.Stream,
 		Pool: r.Pool, Region: r.Region, Group: r.Group,
-		Created: r.Created.UTC(), Changed: r.Changed.UTC(), Reason: r.Reason,
+		Created: r.Created.UTC(), Changed: r.Changed.UTC(), Leaving: r.Leaving, Reason: r.Reason, Word: r.Word,
 	}
 }
 
@@ -96,11 +98,27 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) *proto.Probl
 	}
 	ctx, cancel := s.limit(r)
 	defer cancel()
-	if err := s.cfg.Broker.End(ctx, sid, proto.CloseKicked); err != nil {
+	if err := s.cfg.Broker.End(ctx, sid, proto.CloseKicked, r.URL.Query().Get("reason")); err != nil {
 		return s.brokerProblem(r, err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) endUser(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	user := param(r, "user")
+	note(r, "user", user)
+	ctx, cancel := s.limit(r)
+	defer cancel()
+	ended, err := s.cfg.Broker.EndUser(ctx, user, proto.CloseKicked, r.URL.Query().Get("reason"))
+	if err != nil {
+		return s.brokerProblem(r, err)
+	}
+	if ended == nil {
+		ended = []string{}
+	}
+	door.WriteJSON(w, map[string]any{"ended": ended})
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/usher-broker/usher/broker/console"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
 )
 
 // spec is openapi.yaml, and which of its answers have been seen.
@@ -147,6 +148,11 @@ func TestEveryAnswer(t *testing.T) {
 		{"userSessions", "GET", "/v1/users/ada/sessions", "", console.Viewer, ""},
 		{"session", "GET", "/v1/sessions/" + sid, "", console.Backend, ""},
 		{"endSession", "DELETE", "/v1/sessions/" + sid, "", console.Operator, console.Viewer},
+		{"endUser", "DELETE", "/v1/users/ada/sessions?reason=cheating", "", console.Backend, console.Viewer},
+		{"drainNode", "PUT", "/v1/nodes/node-1/drain", `{"keep":true}`, console.Operator, console.Backend},
+		{"undrainNode", "DELETE", "/v1/nodes/node-1/drain", "", console.Operator, console.Viewer},
+		{"pushSession", "POST", "/v1/sessions/" + sid + "/messages", `{"text":"x"}`, console.Backend, console.Operator},
+		{"pushUser", "POST", "/v1/users/ada/messages", `{"data":"eA==","volatile":true}`, console.Backend, console.Viewer},
 	}
 	for _, o := range ops {
 		h.do(h.request(o.role, o.method, o.path, o.body))
@@ -156,7 +162,7 @@ func TestEveryAnswer(t *testing.T) {
 		}
 		for _, err := range []error{
 			broker.ErrInvalid, session.ErrNotFound, session.ErrUnavailable, placement.ErrNoCapacity, placement.ErrNoNodes,
-			context.DeadlineExceeded, errors.New("a bug"),
+			session.ErrConnected, broker.ErrNoNode, broker.ErrNodeUnavailable, context.DeadlineExceeded, errors.New("a bug"),
 		} {
 			if !fits(o.id, err) {
 				continue
@@ -165,19 +171,19 @@ func TestEveryAnswer(t *testing.T) {
 			h.do(h.request(o.role, o.method, o.path, o.body))
 			h.broker.err = nil
 		}
-		h.do(h.request(o.role, "PUT", o.path, ""))
+		h.do(h.request(o.role, "PATCH", o.path, ""))
+		if strings.HasPrefix(o.id, "push") {
+			for _, h.broker.result = range []string{proto.PushFull, proto.PushNotAttached, proto.PushEnded, proto.PushUnavailable, proto.PushDropped} {
+				h.do(h.request(o.role, o.method, o.path, o.body))
+			}
+		}
+		if o.body != "" {
+			h.badBodies(o.role, o.method, o.path)
+		}
 	}
 	h.do(h.request(console.Viewer, "GET", "/v1/nodes/none", ""))
 	h.do(h.request(console.Viewer, "GET", "/v1/nowhere", ""))
 
-	large := h.request(console.Backend, "POST", "/v1/assignments", strings.Repeat(" ", 16<<10)+"{}")
-	h.do(large)
-	form := h.request(console.Backend, "POST", "/v1/assignments", "{}")
-	form.Header.Set("Content-Type", "text/plain")
-	h.do(form)
-	slow := h.request(console.Backend, "POST", "/v1/assignments", "{}")
-	slow.Body = http.MaxBytesReader(nil, readCloser{iotest.ErrReader(os.ErrDeadlineExceeded)}, 10)
-	h.do(slow)
 	h.provokeInternal(ops[1].path, ops[2].path)
 	h.openLocal()
 	for _, o := range ops { // from elsewhere
@@ -209,13 +215,31 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
+// badBodies sends bodies that cannot be.
+func (h *house) badBodies(role console.Role, method, path string) {
+	large := h.request(role, method, path, strings.Repeat(" ", 16<<10)+"{}")
+	h.do(large)
+	form := h.request(role, method, path, "{}")
+	form.Header.Set("Content-Type", "text/plain")
+	h.do(form)
+	slow := h.request(role, method, path, "{}")
+	slow.Body = http.MaxBytesReader(nil, readCloser{iotest.ErrReader(os.ErrDeadlineExceeded)}, 10)
+	h.do(slow)
+}
+
 // fits reports whether the broker could return the error from there.
 func fits(op string, err error) bool {
 	switch err {
 	case broker.ErrInvalid:
-		return op == "assign" || op == "userSessions"
+		return !slices.Contains([]string{"nodes", "node", "session", "undrainNode"}, op)
 	case session.ErrNotFound:
-		return op == "session" || op == "endSession"
+		return op == "session" || op == "endSession" || op == "pushSession" || op == "pushUser"
+	case session.ErrConnected:
+		return op == "assign"
+	case broker.ErrNoNode, broker.ErrNodeUnavailable:
+		return op == "drainNode" || op == "undrainNode"
+	case session.ErrUnavailable, context.DeadlineExceeded:
+		return op != "nodes" && op != "node" && op != "drainNode" && op != "undrainNode"
 	case placement.ErrNoCapacity, placement.ErrNoNodes:
 		return op == "assign"
 	}

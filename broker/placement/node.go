@@ -25,6 +25,7 @@ type node struct {
 	pending   pending
 
 	tokens    float64 // boosted picks it may be given now
+	shedding  bool    // named by Overloaded, until it is down to its target
 	underfull [2]bool // whether it is underfull in its pool and in its region
 }
 

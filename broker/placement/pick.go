@@ -49,11 +49,11 @@ func (l *Least) Pick(now time.Time, h Hints) (string, error) {
 	var n *node
 	if h.Region != "" {
 		if region := l.regions[regionKey{h.Pool, h.Region}]; region != nil {
-			n = l.choose(region, at, h.Exclude)
+			n = l.choose(region, at, h)
 		}
 	}
 	if n == nil {
-		n = l.choose(pool, at, h.Exclude)
+		n = l.choose(pool, at, h)
 	}
 	if n == nil {
 		var err error
@@ -69,9 +69,13 @@ func (l *Least) Pick(now time.Time, h Hints) (string, error) {
 }
 
 // choose returns an eligible node, or nil when it finds none.
-func (l *Least) choose(g *group, at time.Duration, exclude string) *node {
+func (l *Least) choose(g *group, at time.Duration, h Hints) *node {
+	exclude := h.Exclude
 	if len(g.open) == 0 {
 		return nil
+	}
+	if h.Balance {
+		return l.emptiest(g, at, exclude)
 	}
 	if n := l.boost(g, at, exclude); n != nil {
 		return n
@@ -124,6 +128,20 @@ func (l *Least) leastOfAll(g *group, at time.Duration, exclude string) *node {
 			continue
 		}
 		if key := c.key(l.perOwn); best == nil || key < least {
+			best, least = c.n, key
+		}
+	}
+	return best
+}
+
+// emptiest returns the eligible node with the least load. How fast it is filled
+// is bounded by those who ask (Overloaded).
+func (l *Least) emptiest(g *group, at time.Duration, exclude string) *node {
+	var best *node
+	var least float64
+	for _, c := range g.open {
+		c.handicap = 0
+		if key := c.key(l.perOwn); l.may(c.n, at, exclude) && (best == nil || key < least) {
 			best, least = c.n, key
 		}
 	}

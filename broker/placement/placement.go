@@ -31,6 +31,7 @@ type Hints struct {
 	Region  string // preferred; another region serves when it has no room
 	Pool    string // strict; empty means proto.DefaultPool
 	Exclude string // id of a node that must not be picked
+	Balance bool   // it leaves its node for the sake of balance: it goes to the emptiest
 	Key     string // user or group, for policies that keep a key's sessions together; Least does not look at it
 }
 

@@ -17,7 +17,7 @@ import (
 // chooser is what the simulation asks for a node: one policy a broker, or the
 // oracle.
 type chooser interface {
-	pick(s *sim, exclude int) int // -1 when refused
+	pick(s *sim, h Hints) int // -1 when refused
 }
 
 type simNode struct {
@@ -57,6 +57,7 @@ type sim struct {
 	connect func() int           // ms from pick to landing
 	lag     func(broker int) int // ms a report takes
 	at      map[int]func(s *sim) // what happens when
+	also    func(s *sim)         // what happens every millisecond; may be nil
 
 	ms       int
 	landings map[int][]landing
@@ -136,12 +137,8 @@ func (p policies) start(s *sim) {
 	}
 }
 
-func (p policies) pick(s *sim, exclude int) int {
+func (p policies) pick(s *sim, h Hints) int {
 	b := s.broker()
-	h := Hints{}
-	if exclude >= 0 {
-		h.Exclude = s.nodes[exclude].id
-	}
 	id, err := s.brokers[b].Pick(s.now, h)
 	if err != nil {
 		return -1
@@ -157,11 +154,11 @@ func (p policies) pick(s *sim, exclude int) int {
 // oracle knows every node exactly, and what is under way from everybody.
 type oracle struct{}
 
-func (oracle) pick(s *sim, exclude int) int {
+func (oracle) pick(s *sim, h Hints) int {
 	best, least := -1, math.MaxFloat64
 	for i, n := range s.nodes {
 		key := float64(n.live+n.flying+1) / float64(n.capacity)
-		if i != exclude && !n.dead && n.live+n.flying < n.capacity && key < least {
+		if n.id != h.Exclude && !n.dead && n.live+n.flying < n.capacity && key < least {
 			best, least = i, key
 		}
 	}
@@ -195,8 +192,8 @@ func (s *sim) send(node, broker int) {
 	s.landings[at] = append(s.landings[at], landing{node, broker})
 }
 
-func (s *sim) place(exclude int) {
-	if s.by.pick(s, exclude) < 0 {
+func (s *sim) place(h Hints) {
+	if s.by.pick(s, h) < 0 {
 		s.refused++
 	}
 }
@@ -218,8 +215,11 @@ func (s *sim) step() {
 	if f := s.at[s.ms]; f != nil {
 		f(s)
 	}
+	if s.also != nil {
+		s.also(s)
+	}
 	for range s.poisson(s.rate(s.ms) / 1000) {
-		s.place(-1)
+		s.place(Hints{})
 	}
 	for _, l := range s.landings[s.ms] {
 		s.land(l)
@@ -250,7 +250,7 @@ func (s *sim) land(l landing) {
 	switch {
 	case n.dead:
 		s.misplaced++
-		s.place(l.node)
+		s.place(Hints{Exclude: n.id})
 	case n.live >= n.capacity:
 		s.refused++
 	default:

@@ -34,5 +34,7 @@ type Record struct {
 	Ext     json.RawMessage
 	Created time.Time
 	Changed time.Time       // of the last transition
+	Leaving bool            // its node has asked the client to go elsewhere
 	Reason  proto.CloseCode // why it ended; 0 unless State is Ended
+	Word    string          // the same in one word, if it is not the code's
 }

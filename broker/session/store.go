@@ -19,6 +19,9 @@ var (
 	ErrMoved = errors.New("session: moved")
 	// ErrExists: a session with that id exists and was made by another request.
 	ErrExists = errors.New("session: exists")
+	// ErrConnected: the user has as many sessions as the rule of the new one
+	// allows, and they are in use.
+	ErrConnected = errors.New("session: user is connected")
 	// ErrUnavailable: the store did not answer in time, or not sensibly.
 	// Whether the transition was made is not known; repeating it with the same
 	// request id is safe.
@@ -44,10 +47,13 @@ type Lease struct {
 //
 // Every record is kept for the ttl of its last transition and then forgotten.
 type Store interface {
-	// Create adds a record with epoch 1 and state Assigned. The record's ID,
-	// User and Node must be set; Epoch, State, Created and Changed are set by
-	// the store and returned. ErrExists when the id is taken by another request.
-	Create(ctx context.Context, request string, r Record, ttl time.Duration) (Record, error)
+	// Create adds a record with epoch 1 and state Assigned, and in the same step
+	// sees to the rule: it ends the sessions of the user that there is no room
+	// for any more, oldest first, and returns them, also when it is repeated;
+	// or it refuses with ErrConnected. The record's ID, User and Node must be
+	// set; Epoch, State, Created and Changed are set by the store and returned.
+	// ErrExists when the id is taken by another request.
+	Create(ctx context.Context, request string, r Record, rule Rule, ttl time.Duration) (made Record, ended []Record, err error)
 
 	// Get returns the record. For a session that is over it returns the record
 	// and ErrEnded.
@@ -56,8 +62,14 @@ type Store interface {
 	// Reassign gives the session at the epoch to another node: the epoch rises
 	// by one, the state becomes Assigned, the stream stays as it was. ErrMoved
 	// when the epoch has passed already (another request was faster), with the
-	// record as it stands.
+	// record as it stands. It takes the session from a node that was not asked.
 	Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (Record, error)
+
+	// Move is Reassign by the owner itself, which hands over what it knows: state
+	// of the stream is laid down for the next owner in the same step. From the
+	// moment of the call until its outcome is known the node must not serve the
+	// session, and not after that if it moved.
+	Move(ctx context.Context, request string, s Saved, to string) (Record, error)
 
 	// Attach notes that the owner serves the session over a connection, with
 	// the stream. It returns the record as it was before (whose Stream tells
@@ -67,27 +79,35 @@ type Store interface {
 
 	// Renew keeps alive the sessions a node serves, and restores those that a
 	// store which lost its data no longer knows. Of each record, ID, User, Node,
-	// Epoch, State, Stream, Pool, Region, Group, Ext and Created must be set. The
-	// result has one error for each, nil or one of the above: ErrEnded and ErrMoved tell
-	// the node that it must let go of the session. The ttl of each record is
-	// set to that of its place in ttls.
+	// Epoch, State, Stream, Leaving, Pool, Region, Group, Ext and Created must be
+	// set. The result has one error for each, nil or one of the above: ErrEnded
+	// and ErrMoved tell the node that it must let go of the session. The ttl of
+	// each record is set to that of its place in ttls.
 	Renew(ctx context.Context, records []Record, ttls []time.Duration) []error
 
-	// Park lays down what a node knows of the stream it served, for whoever owns
-	// the session next, and marks the session as detached; ttl is for both. The
-	// node is done with the session when it calls this, whatever comes of it.
-	// ErrMoved when the lease is not the owner's, or the stream not the record's.
-	Park(ctx context.Context, l Lease, stream string, state []byte, ttl time.Duration) error
+	// Save lays down what a node knows of sessions that it serves, each for
+	// whoever owns it next: for the case that the node dies, or, with Leave,
+	// because it is done with the session. What was saved before is replaced,
+	// unless it has a higher Seq of the same lease: a save that was held up on
+	// its way does nothing. The result has one error for each, nil, ErrMoved when
+	// the lease is not the owner's, or one of the above.
+	Save(ctx context.Context, list []Saved) []error
 
-	// Unpark returns what was parked of the stream, to one owner alone: again to
-	// the same lease, and nil to everybody else and when there is nothing.
-	// ErrMoved when the lease is not the owner's, or the stream not the record's.
-	Unpark(ctx context.Context, l Lease, stream string) (state []byte, err error)
+	// Unpark returns what was laid down for the session, to its owner: nothing if
+	// there is nothing. With take it is the caller's alone, who goes on from
+	// there: again for the same lease, and nothing for later ones. ErrMoved when
+	// the lease is not the owner's.
+	Unpark(ctx context.Context, l Lease, take bool) (Parked, error)
 
 	// End ends the session whatever its epoch and keeps a tombstone for ttl,
-	// which must outlive every token of the session. Ending an ended session
+	// which must outlive every token of the session. word is the reason in one
+	// word, if it is not the one that goes with the code. Ending an ended session
 	// returns its record, with the first reason, and no error.
-	End(ctx context.Context, id string, reason Reason, ttl time.Duration) (Record, error)
+	End(ctx context.Context, id string, reason Reason, word string, ttl time.Duration) (Record, error)
+
+	// EndUser ends all sessions of the user as End does, and returns those that
+	// were not over.
+	EndUser(ctx context.Context, user string, reason Reason, word string, ttl time.Duration) ([]Record, error)
 
 	// Sessions returns the user's sessions that are not over, oldest first, at
 	// most limit.
@@ -107,3 +127,37 @@ type Store interface {
 
 // Reason is why a session ended.
 type Reason = proto.CloseCode
+
+// Rule says how many sessions of one user there may be in the pool of a new
+// one. The zero Rule allows any number.
+type Rule struct {
+	// Sessions is the number, with the new one; 0 for any.
+	Sessions int
+	// Refuse has the new one refused when there are as many that have a
+	// connection, or were sent to a node and wait for one. Without it the oldest
+	// end. One that has lost its connection always gives way: it is most likely
+	// the same person, coming back.
+	Refuse bool
+	// Reason, Word and TTL are for the sessions that end, as in End.
+	Reason Reason
+	Word   string
+	TTL    time.Duration
+}
+
+// Saved is what a node knows of a session that it serves.
+type Saved struct {
+	Lease
+	Stream string        // that the node serves; the record's from now on
+	State  []byte        // of no meaning to the store
+	Seq    uint64        // rises with every Save and Move of a lease
+	Leave  bool          // the node is done with the session, which becomes Detached
+	TTL    time.Duration // of the record and of what is saved
+}
+
+// Parked is what was laid down for the next owner of a session.
+type Parked struct {
+	Current string // the stream of the record
+	Stream  string // the stream that State belongs to
+	State   []byte // nil if there is nothing
+	Seq     uint64 // for the owner, if it saves under the same lease, to go on from
+}

@@ -58,14 +58,18 @@ func (m *move) stop() {
 	}
 }
 
-// ask is the node's wish: leave at a moment between after and by. The first
-// half of that is drawn from, so that there is time for a second attempt.
+// leaveSpread is the time over which clients that were asked to leave at once
+// spread. A node asks them one after another, so it need not be long.
+const leaveSpread = 2 * time.Second
+
+// ask is the node's wish: leave at a moment between after and by. It is near to
+// after, and in the first half, so that there is time for a second attempt.
 func (m *move) ask(g proto.GoAway) {
 	if m.asked {
 		return
 	}
 	m.asked = true
-	span := float64(g.ByMS-g.AfterMS) / 2 * m.session.cfg.Rand()
+	span := min(float64(g.ByMS-g.AfterMS)/2, float64(leaveSpread.Milliseconds())) * m.session.cfg.Rand()
 	m.timer.Reset(time.Duration((float64(g.AfterMS) + span) * float64(time.Millisecond)))
 	m.session.cfg.Logger.Info("asked to leave", "reason", g.Reason, "after_ms", g.AfterMS, "by_ms", g.ByMS)
 }

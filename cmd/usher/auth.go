@@ -15,6 +15,7 @@ type authCmd struct {
 	gossipFlags  `embed:""`
 	storeFlags   `embed:""`
 	signingFlags `embed:""`
+	placingFlags `embed:""`
 
 	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
 	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
@@ -62,7 +63,8 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	b, err := startBroker(brokerOptions{
-		role: proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+		placingFlags: c.placingFlags,
+		role:         proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
 	})
 	if err != nil {
 		return err
@@ -88,7 +90,11 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provider, error) {
 	list := make(map[string]credential.Provider)
 	if c.Guest {
-		list["guest"] = credential.Guest{}
+		guests := credential.Guest{}
+		if c.Users != "" { // or a guest could pass as one of them
+			guests.Prefix = "guest:"
+		}
+		list["guest"] = guests
 	}
 	if c.Users != "" {
 		p, err := credential.OpenPassword(c.Users, e.log)

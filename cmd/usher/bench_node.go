@@ -64,7 +64,7 @@ func (s benchStore) Attach(ctx context.Context, l session.Lease, stream string, 
 	if !errors.Is(err, session.ErrNotFound) {
 		return r, err
 	}
-	if _, err := s.Create(ctx, session.NewRequest(), session.Record{ID: l.ID, User: benchUser, Node: l.Node}, ttl); err != nil {
+	if _, _, err := s.Create(ctx, session.NewRequest(), session.Record{ID: l.ID, User: benchUser, Node: l.Node}, session.Rule{}, ttl); err != nil {
 		return r, err
 	}
 	return s.Store.Attach(ctx, l, stream, ttl)

@@ -25,6 +25,7 @@ type brokerCmd struct {
 	gossipFlags  `embed:""`
 	storeFlags   `embed:""`
 	signingFlags `embed:""`
+	placingFlags `embed:""`
 
 	SigningKey string `help:"File of the keys that sign tokens, the same as auth's. Without it this door opens no sessions, and does all the rest." type:"path" placeholder:"FILE"`
 	Listen     string `help:"Address of the private API." default:"127.0.0.1:8081" placeholder:"ADDR"`
@@ -48,7 +49,8 @@ func (c *brokerCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	b, err := startBroker(brokerOptions{
-		role: proto.RoleBroker, gossip: m.gossip, store: m.store, signer: signer, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+		placingFlags: c.placingFlags,
+		role:         proto.RoleBroker, gossip: m.gossip, store: m.store, signer: signer, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
 	})
 	if err != nil {
 		return err
@@ -113,6 +115,7 @@ func startConsole(ln net.Listener, b *brokerRole, keys *console.Keys, log *slog.
 
 // brokerOptions are what a member that places needs of the process it runs in.
 type brokerOptions struct {
+	placingFlags
 	role     proto.Role // auth or broker
 	gossip   cluster.Config
 	store    session.Store
@@ -120,6 +123,12 @@ type brokerOptions struct {
 	tokenTTL time.Duration
 	registry prometheus.Registerer
 	log      *slog.Logger
+}
+
+// placingFlags are the flags of every process that places sessions.
+type placingFlags struct {
+	DuplicateLogins []string `help:"What becomes of a login of a user who has a session: replace ends the old one, reject refuses the new one, allow:N ends the oldest beyond N, allow none. POOL=POLICY is for one pool. The same on every auth and broker." default:"replace" placeholder:"POLICY"`
+	Rebalance       bool     `help:"Have nodes that hold more than the others ask idle sessions to go there. The same on every auth and broker."`
 }
 
 // brokerRole is a member of the cluster that decides where sessions go: the
@@ -142,12 +151,17 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	if o.tokenTTL < time.Second || o.tokenTTL > broker.MaxTokenTTL {
 		return nil, usageError{"--token-ttl", fmt.Errorf("%v: must be 1s to %v", o.tokenTTL, broker.MaxTokenTTL)}
 	}
+	duplicates, err := broker.ParseDuplicatesByPool(o.DuplicateLogins)
+	if err != nil {
+		return nil, usageError{"--duplicate-logins", err}
+	}
 	via := &lateCluster{}
 	now := time.Now()
 	r.broker, err = broker.New(broker.Config{
 		Issuer: r.issuer, Store: o.store, Signer: o.signer, Cluster: via,
-		Placement: placement.NewLeast(placement.Config{Issuer: r.issuer}, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), now),
-		TokenTTL:  o.tokenTTL, Logger: o.log, Probe: probe, Hooks: brokerHooks(o.registry),
+		Placement:  placement.NewLeast(placement.Config{Issuer: r.issuer}, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), now),
+		Duplicates: duplicates, Rebalance: o.Rebalance,
+		TokenTTL: o.tokenTTL, Logger: o.log, Probe: probe, Hooks: brokerHooks(o.registry),
 	})
 	if err != nil {
 		return nil, err

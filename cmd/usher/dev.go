@@ -20,7 +20,8 @@ import (
 // devCmd runs the same roles that run in production, over real gossip on
 // loopback, in one process and with the sessions in memory.
 type devCmd struct {
-	nodeFlags `embed:""`
+	nodeFlags    `embed:""`
+	placingFlags `embed:""`
 
 	Nodes    int           `help:"How many nodes." default:"3" placeholder:"N"`
 	Auth     string        `help:"Address of the login door." default:"127.0.0.1:8080" placeholder:"ADDR"`
@@ -72,7 +73,8 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 	}
 	gossip := cluster.Config{Bind: "127.0.0.1:0", Label: "usher-dev"}
 	opts := brokerOptions{
-		role: proto.RoleAuth, gossip: gossip, store: store, signer: keys, tokenTTL: c.TokenTTL,
+		placingFlags: c.placingFlags,
+		role:         proto.RoleAuth, gossip: gossip, store: store, signer: keys, tokenTTL: c.TokenTTL,
 		registry: labelled(reg, "auth"), log: e.log,
 	}
 	door, err := startBroker(opts)
@@ -110,7 +112,7 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 		}
 		n, err := startNode(nodeOptions{
 			nodeFlags: c.nodeFlags, id: id, listener: ln, gossip: gossip, store: store, keys: keys,
-			registry: labelled(reg, id), log: e.log,
+			registry: labelled(reg, id), keep: true, log: e.log,
 		})
 		if err != nil {
 			return nil, err

@@ -36,6 +36,9 @@ type cli struct {
 	Auth        authCmd        `cmd:"" help:"Run the login door: who are you, where do you go?"`
 	Node        nodeCmd        `cmd:"" help:"Run a node: clients attach to it and it keeps their sessions."`
 	Broker      brokerCmd      `cmd:"" help:"Run the private API, for operators and backends."`
+	Drain       drainCmd       `cmd:"" help:"Have a node give its sessions away, or take that back."`
+	Kick        kickCmd        `cmd:"" help:"Throw a session, or a user, out."`
+	Push        pushCmd        `cmd:"" help:"Send a message to a session, or a user."`
 	Keys        keysCmd        `cmd:"" help:"Make keys and credentials."`
 	Bench       benchCmd       `cmd:"" help:"Measure."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process on this machine whether it is ready; for containers without a shell."`

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +45,15 @@ type nodeFlags struct {
 	ResumeWindow time.Duration `help:"How long a session is kept after its connection was cut." default:"60s" placeholder:"TIME"`
 	PingInterval time.Duration `help:"Silence after which a client is pinged; after 2.5 of it the connection is given up." default:"15s" placeholder:"TIME"`
 	Origins      []string      `help:"Origins (scheme://host:port) of web pages that may attach. Default: any." placeholder:"ORIGIN"`
+	Checkpoint   bool          `help:"Save every session in the store before anything it received is acknowledged and anything it sends goes out: a node that is killed loses nothing, and every message waits for the store."`
+	DrainWindow  time.Duration `help:"Time over which a node that drains asks its clients to leave, evenly." default:"5s" placeholder:"TIME"`
+	DrainRate    float64       `help:"Clients it asks per second at most." default:"500" placeholder:"N"`
+	DrainTimeout time.Duration `help:"Time after which those that have not left are cut; they resume elsewhere." default:"25s" placeholder:"TIME"`
+}
+
+// plan is how a node drains.
+func (f nodeFlags) plan() node.DrainPlan {
+	return node.DrainPlan{Window: f.DrainWindow, Rate: f.DrainRate, Timeout: f.DrainTimeout}
 }
 
 // check refuses what node.New would, by the names of the flags.
@@ -53,6 +64,12 @@ func (f nodeFlags) check() error {
 		return usageError{"--max-sessions", fmt.Errorf("%d: must be 1 to %d", f.MaxSessions, uint32(math.MaxUint32))}
 	case f.ResumeWindow <= 0 || f.ResumeWindow > longest:
 		return usageError{"--resume-window", fmt.Errorf("%v: must be over 0 and at most %v", f.ResumeWindow, longest)}
+	case f.DrainWindow <= 0 || f.DrainWindow > time.Hour:
+		return usageError{"--drain-window", fmt.Errorf("%v: must be over 0 and at most 1h", f.DrainWindow)}
+	case f.DrainTimeout <= 0 || f.DrainTimeout > 24*time.Hour:
+		return usageError{"--drain-timeout", fmt.Errorf("%v: must be over 0 and at most 24h", f.DrainTimeout)}
+	case !(f.DrainRate > 0 && f.DrainRate <= 1e6):
+		return usageError{"--drain-rate", fmt.Errorf("%v: must be over 0 and at most 1000000", f.DrainRate)}
 	case f.PingInterval < time.Millisecond || f.PingInterval > longest:
 		return usageError{"--ping-interval", fmt.Errorf("%v: must be 1ms to %v", f.PingInterval, longest)}
 	}
@@ -94,9 +111,38 @@ func (c *nodeCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	e.log.Info("node runs", "node", n.id, "url", n.url, "listen", n.http.addr(), "gossip", n.cluster.Addr(), "ops", ops.addr(), "app", c.App)
-	waitDone(ctx)
-	e.log.Info("node leaves; its clients go elsewhere", "node", n.id)
+	n.untilDrained(ctx, c.plan(), e)
 	return nil
+}
+
+// drainedNotice is how long a node that was drained by order stays, empty, for
+// whoever watches to see it.
+const drainedNotice = 2 * time.Second
+
+// untilDrained returns when the process is told to stop and the node has given
+// its sessions away, or has done so by order. Told a second time, it is at once.
+func (r *nodeRole) untilDrained(ctx context.Context, plan node.DrainPlan, e *env) {
+	select {
+	case <-r.node.Drained():
+		time.Sleep(drainedNotice)
+		return
+	case <-ctx.Done():
+	}
+	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e.log.Info("node leaves; its clients go elsewhere. A second signal cuts them at once", "node", r.id)
+	r.node.Drain(plan)
+	// Nobody is sent here any more once the others have heard of it, from the
+	// reporter, which is still running. The door stays open until the end.
+	time.Sleep(drainNotice)
+	select {
+	case <-r.node.Drained():
+	case <-again.Done():
+		e.log.Warn("cut short", "node", r.id)
+	}
+	if d := r.node.Draining(); d != nil {
+		e.log.Info("node has drained", "node", r.id, "sessions", d.Total, "cut", d.Cut, "left", d.Remaining)
+	}
 }
 
 // collectOften has the garbage of a process with nodes collected at half the
@@ -120,6 +166,7 @@ type nodeOptions struct {
 	store     session.Store
 	keys      token.Keys
 	registry  prometheus.Registerer
+	keep      bool // a drain by order leaves the node there
 	log       *slog.Logger
 }
 
@@ -168,7 +215,7 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 		ID: o.id, App: app, Store: o.store,
 		Verifier:    &token.Verifier{Keys: o.keys},
 		MaxSessions: o.MaxSessions, ResumeWindow: o.ResumeWindow, PingInterval: o.PingInterval,
-		Origins: o.Origins, Logger: o.log, Registry: o.registry,
+		Checkpoint: o.Checkpoint, Drain: o.plan(), Origins: o.Origins, Logger: o.log, Registry: o.registry,
 	})
 	if err != nil {
 		ln.Close()
@@ -186,6 +233,9 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 	cfg := o.gossip
 	cfg.Logger = o.log
 	cfg.Handle = r.node.Command
+	if o.keep {
+		cfg.Handle = keepDrained(cfg.Handle)
+	}
 	cfg.Self = proto.Peer{
 		ID: o.id, Role: proto.RoleNode, State: r.node.State(), URL: r.url, Region: o.Region, Pool: o.Pool,
 		Capacity: uint32(o.MaxSessions), Generation: newGeneration(), Version: versionString(),
@@ -201,11 +251,12 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 	})
 	r.stop.add(runUntilStop(func(ctx context.Context) { r.cluster.RunReporter(ctx, r.node) }))
 	r.stop.add(func() {
-		// First nobody is sent here any more: the others hear of it from the
-		// reporter, which is still running. Then those who are here are sent away,
-		// and so is whoever still comes: the door stays open until then.
-		r.node.Drain()
-		time.Sleep(drainNotice)
+		// What is still here is sent away, and so is whoever still comes: the door
+		// stays open until then.
+		if r.node.Draining() == nil {
+			r.node.Drain(node.DrainPlan{})
+			time.Sleep(drainNotice)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := r.node.Shutdown(ctx); err != nil {
@@ -220,6 +271,19 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 const drainNotice = 300 * time.Millisecond
 
 func (r *nodeRole) close() { r.stop.close() }
+
+// keepDrained has drains by order leave the node there, empty: its process has
+// others.
+func keepDrained(handle func(context.Context, string, proto.Command) proto.CommandResult) func(context.Context, string, proto.Command) proto.CommandResult {
+	return func(ctx context.Context, from string, cmd proto.Command) proto.CommandResult {
+		if cmd.Drain != nil {
+			drain := *cmd.Drain
+			drain.Keep = true
+			cmd.Drain = &drain
+		}
+		return handle(ctx, from, cmd)
+	}
+}
 
 func (r *nodeRole) checks() []check {
 	return []check{

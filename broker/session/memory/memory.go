@@ -26,11 +26,12 @@ type Store struct {
 
 type entry struct {
 	session.Record
-	request string // of the last transition that had one
-	expires time.Time
-	parked  *parked // or nil
-	older   *entry  // the user's session before this one
-	newer   *entry  // and after it
+	request  string    // of the last transition that had one
+	replaced *[]string // the sessions that its creation ended, if there were any
+	expires  time.Time
+	parked   *parked // or nil
+	older    *entry  // the user's session before this one
+	newer    *entry  // and after it
 }
 
 var _ session.Store = (*Store)(nil)

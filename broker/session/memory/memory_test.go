@@ -61,7 +61,7 @@ func TestExpiredRecordsMakeRoom(t *testing.T) {
 }
 
 func TestBytesPerRecord(t *testing.T) {
-	const n, bound = 100_000, 500
+	const n, bound = 100_000, 520
 	before := heap()
 	s := memory.New(time.Now)
 	fill(t, s, n, time.Hour)
@@ -82,7 +82,7 @@ func fill(t *testing.T, s session.Store, n int, ttl time.Duration) {
 			ID: session.NewID(user), User: user, Node: "node-1", Pool: "default", Region: "eu",
 			Ext: json.RawMessage(`{"rank":3}`),
 		}
-		if _, err := s.Create(t.Context(), session.NewRequest(), r, ttl); err != nil {
+		if _, _, err := s.Create(t.Context(), session.NewRequest(), r, session.Rule{}, ttl); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,30 +4,87 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
 )
 
 // Create implements session.Store.
-func (s *Store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+func (s *Store) Create(ctx context.Context, request string, r session.Record, rule session.Rule, ttl time.Duration) (session.Record, []session.Record, error) {
 	if err := session.CheckNew(r); err != nil {
-		return session.Record{}, err
+		return session.Record{}, nil, err
 	}
 	if err := s.lock(ctx); err != nil {
-		return session.Record{}, err
+		return session.Record{}, nil, err
 	}
 	defer s.mu.Unlock()
 	now := s.now()
 	if e, _ := s.find(r.ID, now); e != nil {
 		if e.request != request || request == "" {
-			return session.Record{}, session.ErrExists
+			return session.Record{}, nil, session.ErrExists
 		}
-		return e.Record, nil
+		return e.Record, s.records(e.replaced, now), nil
+	}
+	over, err := s.displaced(r, rule, now)
+	if err != nil {
+		return session.Record{}, nil, err
+	}
+	e := &entry{request: request, expires: now.Add(ttl)}
+	var ended []session.Record
+	if len(over) > 0 {
+		e.replaced = new([]string)
+	}
+	for _, old := range over {
+		old.end(rule.Reason, rule.Word, now, rule.TTL)
+		*e.replaced = append(*e.replaced, old.ID)
+		ended = append(ended, old.Record)
 	}
 	r.Epoch, r.State, r.Reason, r.Created, r.Changed = 1, session.Assigned, 0, now, now
-	s.add(&entry{Record: r, request: request, expires: now.Add(ttl)}, now)
-	return r, nil
+	r.Word, r.Leaving = "", false
+	e.Record = r
+	s.add(e, now)
+	return r, ended, nil
+}
+
+// records returns the records of the ids that are known. s.mu is held.
+func (s *Store) records(ids *[]string, now time.Time) []session.Record {
+	if ids == nil {
+		return nil
+	}
+	var list []session.Record
+	for _, id := range *ids {
+		if e, _ := s.find(id, now); e != nil {
+			list = append(list, e.Record)
+		}
+	}
+	return list
+}
+
+// displaced returns the sessions of the user that end when the record is
+// added. s.mu is held.
+func (s *Store) displaced(r session.Record, rule session.Rule, now time.Time) ([]*entry, error) {
+	if rule.Sessions <= 0 {
+		return nil, nil
+	}
+	var all, may []*entry // those that are there, and those of them that may go
+	for e := s.users[r.User]; e != nil; e = e.older {
+		if e.Pool != r.Pool || e.State == session.Ended || !now.Before(e.expires) {
+			continue
+		}
+		all = append(all, e)
+		if !rule.Refuse || e.State == session.Detached {
+			may = append(may, e)
+		}
+	}
+	over := len(all) + 1 - rule.Sessions
+	if over > len(may) {
+		return nil, session.ErrConnected
+	}
+	oldest := func(a, b *entry) int { return a.Created.Compare(b.Created) }
+	slices.Reverse(may) // so that of the same instant the earlier comes first
+	slices.SortStableFunc(may, oldest)
+	return may[:max(over, 0)], nil
 }
 
 // Reassign implements session.Store.
@@ -52,9 +109,14 @@ func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 		return e.Record, session.ErrMoved
 	}
 	e.Epoch++
-	e.Node, e.State, e.Changed = node, session.Assigned, now
-	e.request, e.expires = request, now.Add(ttl)
+	e.give(request, node, now, ttl)
 	return e.Record, nil
+}
+
+// give makes the entry that of a new owner, at the epoch that it has.
+func (e *entry) give(request, node string, now time.Time, ttl time.Duration) {
+	e.Node, e.State, e.Leaving, e.Changed = node, session.Assigned, false, now
+	e.request, e.expires = request, now.Add(ttl)
 }
 
 // Attach implements session.Store.
@@ -103,7 +165,7 @@ func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error 
 	e, err := s.find(r.ID, now)
 	switch {
 	case e == nil:
-		r.Changed, r.Reason = now, 0
+		r.Changed, r.Reason, r.Word = now, 0, ""
 		s.add(&entry{Record: r, expires: now.Add(ttl)}, now)
 		return nil
 	case err != nil:
@@ -114,12 +176,12 @@ func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error 
 	if e.State != r.State {
 		e.Changed = now
 	}
-	e.State, e.Stream, e.expires = r.State, r.Stream, now.Add(ttl)
+	e.State, e.Stream, e.Leaving, e.expires = r.State, r.Stream, r.Leaving, now.Add(ttl)
 	return nil
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
+func (s *Store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -132,7 +194,31 @@ func (s *Store) End(ctx context.Context, id string, reason session.Reason, ttl t
 	case err != nil: // over already; the first reason stands
 		return e.Record, nil
 	}
-	e.State, e.Reason, e.Changed, e.expires = session.Ended, reason, now, now.Add(ttl)
-	e.parked = nil
+	e.end(reason, word, now, ttl)
 	return e.Record, nil
+}
+
+// EndUser implements session.Store.
+func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, word string, ttl time.Duration) ([]session.Record, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	now := s.now()
+	var ended []session.Record
+	for e := s.users[user]; e != nil; e = e.older {
+		if e.State != session.Ended && now.Before(e.expires) {
+			e.end(reason, word, now, ttl)
+			ended = append(ended, e.Record)
+		}
+	}
+	slices.Reverse(ended)
+	slices.SortStableFunc(ended, func(a, b session.Record) int { return a.Created.Compare(b.Created) })
+	return ended, nil
+}
+
+// end makes the entry a tombstone.
+func (e *entry) end(reason session.Reason, word string, now time.Time, ttl time.Duration) {
+	e.State, e.Reason, e.Word, e.Changed, e.expires = session.Ended, reason, word, now, now.Add(ttl)
+	e.Leaving, e.parked = false, nil
 }

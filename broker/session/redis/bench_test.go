@@ -22,7 +22,7 @@ func BenchmarkLogin(b *testing.B) {
 		for pb.Next() {
 			r := record(session.NewRequest())
 			l := session.Lease{ID: r.ID, Node: r.Node, Epoch: 1}
-			if _, err := s.Create(ctx, session.NewRequest(), r, time.Minute); err != nil {
+			if _, _, err := s.Create(ctx, session.NewRequest(), r, session.Rule{}, time.Minute); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := s.Attach(ctx, l, "stream", time.Minute); err != nil {

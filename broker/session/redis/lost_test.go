@@ -44,21 +44,21 @@ func lostReply(t *testing.T, p *proxy, server *redistest.Server, url string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	// So that the server has the scripts and each is sent once.
-	if _, err := s.Create(t.Context(), "r1", record("ada"), time.Hour); err != nil {
+	if _, _, err := s.Create(t.Context(), "r1", record("ada"), session.Rule{}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	r := record("ada")
 	before := scriptsRun(t, server)
 
 	p.lose.Store(true)
-	_, err := s.Create(t.Context(), "r2", r, time.Hour)
+	_, _, err := s.Create(t.Context(), "r2", r, session.Rule{}, time.Hour)
 	if !errors.Is(err, session.ErrUnavailable) {
 		t.Fatalf("the reply was lost: %v", err)
 	}
 	if n := scriptsRun(t, server) - before; n != 1 {
 		t.Errorf("the script was run %d times", n)
 	}
-	got, err := s.Create(t.Context(), "r2", r, time.Hour)
+	got, _, err := s.Create(t.Context(), "r2", r, session.Rule{}, time.Hour)
 	if err != nil || got.ID != r.ID || got.Epoch != 1 {
 		t.Errorf("repeated: %+v, %v", got, err)
 	}
@@ -144,7 +144,7 @@ func (p *proxy) replies(in io.Writer, out io.Reader) {
 func TestMovedSlot(t *testing.T) {
 	c := redistest.StartCluster(t)
 	s := open(t, c.URL(), redis.Options{Timeout: patience})
-	if _, err := s.Create(t.Context(), "r1", record("bob"), time.Hour); err != nil { // the map is known
+	if _, _, err := s.Create(t.Context(), "r1", record("bob"), session.Rule{}, time.Hour); err != nil { // the map is known
 		t.Fatal(err)
 	}
 	first := client(t, c.Servers[0].Addr())
@@ -164,7 +164,7 @@ func TestMovedSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := s.Create(t.Context(), "r2", record("ada"), time.Hour)
+	r, _, err := s.Create(t.Context(), "r2", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func TestKilledServer(t *testing.T) {
 	seen := new(calls)
 	log := new(lines)
 	s := open(t, server.URL(), redis.Options{Observe: seen.observe, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	r, err := s.Create(t.Context(), "r", record("ada"), time.Hour)
+	r, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,41 +2,56 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
+	"math"
+	"strconv"
 
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Park implements session.Store. The state lies beside the record, under
-// usher:{tag}:parked:<id>.
-func (s *Store) Park(ctx context.Context, l session.Lease, stream string, state []byte, ttl time.Duration) error {
-	_, err := s.transition(ctx, "park", parkScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, state)
-	return err
+// Save implements session.Store. Each is one atomic step. The state lies beside
+// the record, under usher:{tag}:parked:<id>.
+func (s *Store) Save(ctx context.Context, list []session.Saved) []error {
+	return s.each(ctx, "save", saveScript, len(list), func(i int) (string, []any, bool) {
+		v := list[i]
+		return v.ID, []any{
+			milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave),
+		}, true
+	})
+}
+
+func formatSeq(seq uint64) string { return strconv.FormatUint(seq, 10) }
+
+// Move implements session.Store.
+func (s *Store) Move(ctx context.Context, request string, v session.Saved, to string) (session.Record, error) {
+	if to == "" || v.Epoch == math.MaxUint64 {
+		return session.Record{}, fmt.Errorf("%w: a move to no node, or beyond the last epoch", session.ErrInvalid)
+	}
+	return s.transition(ctx, "move", moveScript, v.ID, v.TTL,
+		request, v.Node, formatEpoch(v.Epoch), formatEpoch(v.Epoch+1), to, v.Stream, v.State, formatSeq(v.Seq))
 }
 
 // Unpark implements session.Store.
-func (s *Store) Unpark(ctx context.Context, l session.Lease, stream string) ([]byte, error) {
-	tag, ok := session.TagOf(l.ID)
-	if !ok {
-		return nil, session.ErrNotFound
-	}
-	var state []byte
-	err := s.do(ctx, "unpark", func(ctx context.Context) error {
-		args := []any{l.ID, 0, l.Node, formatEpoch(l.Epoch), stream}
-		reply, err := s.run(ctx, unparkScript, sessionKey(tag, l.ID), args).Slice()
-		if err != nil {
-			return err
+func (s *Store) Unpark(ctx context.Context, l session.Lease, take bool) (session.Parked, error) {
+	var found session.Parked
+	args := []any{l.Node, formatEpoch(l.Epoch), flag(take)}
+	r, err := s.step(ctx, "unpark", unparkScript, l.ID, 0, args, func(extra any) error {
+		list, _ := extra.([]any)
+		if len(list) != 3 {
+			return errors.New("parked state: not three values")
 		}
-		if _, err := outcomeOf(l.ID, reply); err != nil || len(reply) < 3 {
-			return err
+		var text [3]string
+		for i := range list {
+			text[i], _ = list[i].(string)
 		}
-		text, ok := reply[2].(string)
-		if !ok {
-			return fmt.Errorf("%w: parked state of %s", errCorrupt, l.ID)
-		}
-		state = []byte(text)
-		return nil
+		seq, err := strconv.ParseUint(text[2], 10, 64)
+		found = session.Parked{Stream: text[0], State: []byte(text[1]), Seq: seq}
+		return err
 	})
-	return state, err
+	if err != nil {
+		return session.Parked{}, err
+	}
+	found.Current = r.Stream
+	return found, nil
 }

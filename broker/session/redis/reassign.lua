@@ -5,7 +5,7 @@ if stop then return stop end
 if request ~= '' and redis.call('HGET', record, 'request') == request then return reply('ok') end
 if redis.call('HGET', record, 'epoch') ~= epoch then return reply('moved') end
 redis.call('HSET', record, 'request', request, 'epoch', next_epoch, 'node', node,
-  'state', 'assigned', 'changed', now())
+  'state', 'assigned', 'leaving', '', 'changed', now())
 local made = reply('ok')
 keep()
 return made

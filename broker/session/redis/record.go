@@ -38,6 +38,14 @@ func milliseconds(ttl time.Duration) int64 {
 	return ms
 }
 
+// flag is a truth value as the scripts take it.
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return ""
+}
+
 func formatEpoch(e uint64) string { return strconv.FormatUint(e, 10) }
 
 // fields returns the fields and values that describe the session and that no
@@ -62,6 +70,7 @@ func record(id string, hash []any) (session.Record, error) {
 	r := session.Record{
 		ID: id, User: f["user"], Node: f["node"], State: session.State(f["state"]), Stream: f["stream"],
 		Pool: f["pool"], Region: f["region"], Group: f["group"],
+		Leaving: f["leaving"] == "1", Word: f["word"],
 	}
 	if ext := f["ext"]; ext != "" {
 		r.Ext = json.RawMessage(ext)

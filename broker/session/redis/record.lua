@@ -42,15 +42,23 @@ end
 
 local function gone(other) return type(state_of(prefix .. 'session:' .. other)) ~= 'string' end
 
--- Keeps the record for ttl, and its user's index at least as long. The record
+-- Keeps the record and what is parked of it for ttl, and its user's index at
+-- least as long. The record
 -- comes first: should the rest fail, it has its ttl.
 local function keep()
   local r = redis.call('HMGET', record, 'user', 'created')
   redis.call('PEXPIRE', record, ttl)
+  redis.call('PEXPIRE', parked, ttl)
   local index = prefix .. 'user:' .. r[1]
   redis.call('ZADD', index, r[2], id)
   if redis.call('PTTL', index) < tonumber(ttl) then redis.call('PEXPIRE', index, ttl) end
   return index
+end
+
+-- Lays down what a node knows, for the next owner.
+local function park(epoch, stream, state, seq)
+  redis.call('DEL', parked)
+  redis.call('HSET', parked, 'epoch', epoch, 'stream', stream, 'state', state, 'seq', seq)
 end
 
 -- As keep, for a new record: takes some that are gone out of the index, so

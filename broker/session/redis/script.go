@@ -23,12 +23,18 @@ var (
 	attachLua string
 	//go:embed renew.lua
 	renewLua string
-	//go:embed park.lua
-	parkLua string
+	//go:embed move.lua
+	moveLua string
+	//go:embed save.lua
+	saveLua string
 	//go:embed unpark.lua
 	unparkLua string
+	//go:embed finish.lua
+	finishLua string
 	//go:embed end.lua
 	endLua string
+	//go:embed enduser.lua
+	endUserLua string
 	//go:embed sessions.lua
 	sessionsLua string
 	//go:embed group.lua
@@ -36,13 +42,15 @@ var (
 )
 
 var (
-	createScript   = newScript(recordLua + createLua)
+	createScript   = newScript(recordLua + finishLua + createLua)
 	reassignScript = newScript(recordLua + reassignLua)
 	attachScript   = newScript(recordLua + attachLua)
 	renewScript    = newScript(recordLua + renewLua)
-	parkScript     = newScript(recordLua + parkLua)
+	moveScript     = newScript(recordLua + moveLua)
+	saveScript     = newScript(recordLua + saveLua)
 	unparkScript   = newScript(recordLua + unparkLua)
-	endScript      = newScript(recordLua + endLua)
+	endScript      = newScript(recordLua + finishLua + endLua)
+	endUserScript  = newScript(finishLua + endUserLua)
 	sessionsScript = newScript(sessionsLua)
 	groupScript    = newScript(groupLua)
 )

@@ -20,7 +20,10 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 	c := client(t, server.Addr())
 	r := record("ada")
 	steps := []func() (session.Record, error){
-		func() (session.Record, error) { return s.Create(t.Context(), "r1", r, time.Hour) },
+		func() (session.Record, error) {
+			r, _, err := s.Create(t.Context(), "r1", r, session.Rule{}, time.Hour)
+			return r, err
+		},
 		func() (session.Record, error) { return s.Reassign(t.Context(), "r2", r.ID, 1, "node-2", time.Hour) },
 		func() (session.Record, error) {
 			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", time.Hour)
@@ -40,7 +43,29 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			_, err := s.Group(t.Context(), "g", "node-1", "", time.Hour)
 			return session.Record{Epoch: 2}, err
 		},
-		func() (session.Record, error) { return s.End(t.Context(), r.ID, 4001, time.Hour) },
+		func() (session.Record, error) {
+			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 1, TTL: time.Hour}
+			return session.Record{Epoch: 2}, s.Save(t.Context(), []session.Saved{v})[0]
+		},
+		func() (session.Record, error) {
+			_, err := s.Unpark(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, true)
+			return session.Record{Epoch: 2}, err
+		},
+		func() (session.Record, error) {
+			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 2, TTL: time.Hour}
+			now, err := s.Move(t.Context(), "r3", v, "node-3")
+			now.Epoch--
+			return now, err
+		},
+		func() (session.Record, error) {
+			over, err := s.End(t.Context(), r.ID, 4001, "", time.Hour)
+			over.Epoch--
+			return over, err
+		},
+		func() (session.Record, error) {
+			_, err := s.EndUser(t.Context(), "ada", 4001, "", time.Hour)
+			return session.Record{Epoch: 2}, err
+		},
 	}
 	for i, step := range steps {
 		if err := c.ScriptFlush(t.Context()).Err(); err != nil {
@@ -59,7 +84,7 @@ func TestRetriedRequestActsOnce(t *testing.T) {
 	r := record("ada")
 	for i := range 5 { // each try from another process
 		s := open(t, server.URL(), redis.Options{Timeout: patience})
-		got, err := s.Create(t.Context(), "create", r, time.Hour)
+		got, _, err := s.Create(t.Context(), "create", r, session.Rule{}, time.Hour)
 		if err != nil || got.Epoch != 1 {
 			t.Fatalf("try %d: %+v, %v", i, got, err)
 		}
@@ -151,12 +176,12 @@ func TestIndexStaysSmall(t *testing.T) {
 	s := open(t, server.URL(), redis.Options{Timeout: patience})
 	c := client(t, server.Addr())
 	index := "usher:{" + session.Tag("ada") + "}:user:ada"
-	if _, err := s.Create(t.Context(), "r", record("ada"), 10*time.Hour); err != nil { // keeps the index
+	if _, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, 10*time.Hour); err != nil { // keeps the index
 		t.Fatal(err)
 	}
 	for range 10 {
 		for range 50 {
-			if _, err := s.Create(t.Context(), session.NewRequest(), record("ada"), time.Minute); err != nil {
+			if _, _, err := s.Create(t.Context(), session.NewRequest(), record("ada"), session.Rule{}, time.Minute); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -175,11 +200,11 @@ func TestIndexStaysSmall(t *testing.T) {
 func TestEndedSessionLeavesTheIndex(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, server.URL(), redis.Options{Timeout: patience})
-	r, err := s.Create(t.Context(), "r", record("ada"), time.Hour)
+	r, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.End(t.Context(), r.ID, 4001, time.Hour); err != nil {
+	if _, err := s.End(t.Context(), r.ID, 4001, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if keys, err := client(t, server.Addr()).Keys(t.Context(), "*").Result(); err != nil || len(keys) != 1 {
@@ -193,7 +218,7 @@ func TestExpiry(t *testing.T) {
 	s := open(t, server.URL(), redis.Options{Timeout: patience})
 	r := record("ada")
 	start := time.Now()
-	if _, err := s.Create(t.Context(), "r", r, 300*time.Millisecond); err != nil {
+	if _, _, err := s.Create(t.Context(), "r", r, session.Rule{}, 300*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	for {

@@ -46,21 +46,30 @@ func sessionList(reply []any) (complete bool, list []session.Record, err error) 
 	if len(reply) != 2 {
 		return false, nil, errors.New("a reply of another length")
 	}
-	whole, ok1 := reply[0].(int64)
-	items, ok2 := reply[1].([]any)
-	if !ok1 || !ok2 {
+	whole, ok := reply[0].(int64)
+	if !ok {
 		return false, nil, errors.New("a reply of other types")
+	}
+	list, err = recordList(reply[1])
+	return whole == 1, list, err
+}
+
+// recordList reads ids and hashes by turns.
+func recordList(reply any) (list []session.Record, err error) {
+	items, ok := reply.([]any)
+	if !ok {
+		return nil, errors.New("no list of records")
 	}
 	for i := 0; i+1 < len(items); i += 2 {
 		id, _ := items[i].(string)
 		hash, _ := items[i+1].([]any)
 		r, err := record(id, hash)
 		if err != nil {
-			return false, nil, err
+			return nil, err
 		}
 		list = append(list, r)
 	}
-	return whole == 1, list, nil
+	return list, nil
 }
 
 // Group implements session.Store.

@@ -26,7 +26,7 @@ type Options struct {
 	Observe func(op string, d time.Duration, err error)
 
 	// Timeout bounds every call, 1 s if 0, as does the deadline of its context;
-	// a cancellation in the middle of a call is not waited for. Renew is bounded by it for each
+	// a cancellation in the middle of a call is not waited for. Renew and Save are bounded by it for each
 	// batch of 256 records, twice if a server must be given the script, and
 	// stops at the first batch of which none is answered.
 	Timeout time.Duration
@@ -153,7 +153,7 @@ func judge(caller context.Context, err error) outcome {
 
 // sentinel reports whether the error is an answer of the store.
 func sentinel(err error) bool {
-	for _, s := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists} {
+	for _, s := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists, session.ErrConnected} {
 		if errors.Is(err, s) {
 			return true
 		}

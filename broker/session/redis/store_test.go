@@ -52,7 +52,7 @@ func TestClusterIsFilledEvenly(t *testing.T) {
 func TestStoreBehindSentinel(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	s := open(t, sentinel.URL(), redis.Options{})
-	r, err := s.Create(t.Context(), "r", record("ada"), time.Hour)
+	r, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

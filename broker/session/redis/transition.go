@@ -10,12 +10,20 @@ import (
 )
 
 // Create implements session.Store.
-func (s *Store) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+func (s *Store) Create(ctx context.Context, request string, r session.Record, rule session.Rule, ttl time.Duration) (session.Record, []session.Record, error) {
 	if err := session.CheckNew(r); err != nil {
-		return session.Record{}, err
+		return session.Record{}, nil, err
 	}
-	args := append([]any{request, "node", r.Node, "stream", r.Stream}, fields(r)...)
-	return s.transition(ctx, "create", createScript, r.ID, ttl, args...)
+	args := append([]any{
+		request, r.User, r.Pool, max(rule.Sessions, 0), flag(rule.Refuse), int(rule.Reason), rule.Word, milliseconds(rule.TTL),
+		"node", r.Node, "stream", r.Stream,
+	}, fields(r)...)
+	var ended []session.Record
+	made, err := s.step(ctx, "create", createScript, r.ID, ttl, args, func(extra any) (err error) {
+		ended, err = recordList(extra)
+		return err
+	})
+	return made, ended, err
 }
 
 // Get implements session.Store.
@@ -60,12 +68,45 @@ func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, ttl 
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "end", endScript, id, ttl, int(reason))
+func (s *Store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "end", endScript, id, ttl, int(reason), word)
+}
+
+// EndUser implements session.Store. A user with very many sessions takes
+// several steps; what is opened meanwhile ends as well.
+func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, word string, ttl time.Duration) ([]session.Record, error) {
+	if user == "" {
+		return nil, nil
+	}
+	var ended []session.Record
+	err := s.do(ctx, "enduser", func(ctx context.Context) error {
+		for {
+			args := []any{int(reason), word, milliseconds(ttl), clearAtOnce}
+			reply, err := s.run(ctx, endUserScript, userKey(user), args).Slice()
+			if err != nil {
+				return err
+			}
+			complete, records, err := sessionList(reply)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errCorrupt, err)
+			}
+			ended = append(ended, records...)
+			if complete {
+				return nil
+			}
+		}
+	})
+	return ended, err
 }
 
 // transition runs a script on the record with the id.
 func (s *Store) transition(ctx context.Context, op string, sc script, id string, ttl time.Duration, args ...any) (session.Record, error) {
+	return s.step(ctx, op, sc, id, ttl, args, func(any) error { return nil })
+}
+
+// step is transition for a script that replies with something more than a
+// record, which it hands to more.
+func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl time.Duration, args []any, more func(any) error) (session.Record, error) {
 	tag, ok := session.TagOf(id)
 	if !ok {
 		return session.Record{}, session.ErrNotFound
@@ -77,8 +118,13 @@ func (s *Store) transition(ctx context.Context, op string, sc script, id string,
 		if err != nil {
 			return err
 		}
-		r, err = outcomeOf(id, reply)
-		return err
+		if r, err = outcomeOf(id, reply); err != nil || len(reply) < 3 {
+			return err
+		}
+		if err := more(reply[2]); err != nil {
+			return fmt.Errorf("%w: record %s: %w", errCorrupt, id, err)
+		}
+		return nil
 	})
 	return r, err
 }
@@ -105,6 +151,8 @@ func outcomeOf(id string, reply []any) (session.Record, error) {
 		return session.Record{}, session.ErrNotFound
 	case "exists":
 		return session.Record{}, session.ErrExists
+	case "connected":
+		return session.Record{}, session.ErrConnected
 	case "ended":
 		answer = session.ErrEnded
 	case "moved":

@@ -66,6 +66,15 @@ var endTests = []test{
 		}
 		f.unchanged(got[0])
 	}},
+	{"End keeps the reason in one word", func(f *fixture) {
+		r := f.create()
+		over, err := f.Store.End(f.Context(), r.ID, code, "cheating", long)
+		f.must(err)
+		if over.Word != "cheating" {
+			f.Errorf("word %q", over.Word)
+		}
+		f.unchanged(over)
+	}},
 	{"End keeps other reasons of an application", func(f *fixture) {
 		r := f.create()
 		_, err := f.End(f.Context(), r.ID, 4999, long)

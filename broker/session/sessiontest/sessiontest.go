@@ -24,8 +24,8 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
-		createTests, getTests, reassignTests, attachTests, renewTests, parkTests, endTests,
-		sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
+		createTests, getTests, reassignTests, attachTests, renewTests, saveTests, moveTests, endTests,
+		endUserTests, ruleTests, sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
@@ -63,6 +63,20 @@ func (f *fixture) draft() session.Record {
 		ID: session.NewID(f.user), User: f.user, Node: "node-1",
 		Pool: "ranked", Region: "eu", Group: "match-1", Ext: []byte(`{"level": 3}`),
 	}
+}
+
+// Create is the store's, under the rule that allows everything.
+func (f *fixture) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
+	made, ended, err := f.Store.Create(ctx, request, r, session.Rule{}, ttl)
+	if len(ended) > 0 {
+		f.Errorf("%d sessions ended without a rule", len(ended))
+	}
+	return made, err
+}
+
+// End is the store's, with the word of the code.
+func (f *fixture) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
+	return f.Store.End(ctx, id, reason, "", ttl)
 }
 
 // create returns a new session of the fixture's user, at epoch 1 of node-1.

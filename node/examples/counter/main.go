@@ -112,9 +112,10 @@ func run(ctx context.Context, listen, join, jwks string) error {
 	go members.RunReporter(ctx, n)
 	<-ctx.Done()
 
-	// Nobody new, then everybody out with their streams, then the doors.
-	n.Drain()
-	time.Sleep(300 * time.Millisecond) // for the others to hear of it
+	// Nobody new, everybody asked to leave and out with their streams, then the
+	// doors.
+	n.Drain(node.DrainPlan{})
+	<-n.Drained() // at the latest after DrainPlan.Timeout
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err = n.Shutdown(end)

@@ -1,0 +1,100 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// idempotencyKey is the header by which a message that is pushed again, since
+// nobody knows whether it was, is not sent twice.
+const idempotencyKey = "Idempotency-Key"
+
+func (s *Server) pushSession(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	sid := param(r, "sid")
+	if _, ok := session.TagOf(sid); ok {
+		note(r, "session", sid)
+	}
+	m, key, problem := s.readPush(w, r)
+	if problem != nil {
+		return problem
+	}
+	ctx, cancel := s.limit(r)
+	defer cancel()
+	result, err := s.cfg.Broker.Push(ctx, sid, key, m)
+	if err != nil {
+		return s.brokerProblem(r, err)
+	}
+	note(r, "result", result.Result)
+	if problem := pushProblem(result.Result); problem != nil {
+		return problem
+	}
+	door.WriteJSON(w, result)
+	return nil
+}
+
+// pushUser answers for each session of the user by itself, and with a problem
+// when none of them took the message.
+func (s *Server) pushUser(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	user := param(r, "user")
+	note(r, "user", user)
+	m, key, problem := s.readPush(w, r)
+	if problem != nil {
+		return problem
+	}
+	ctx, cancel := s.limit(r)
+	defer cancel()
+	results, err := s.cfg.Broker.PushUser(ctx, user, key, m)
+	if err != nil {
+		return s.brokerProblem(r, err)
+	}
+	var worst *proto.Problem
+	for _, result := range results {
+		problem := pushProblem(result.Result)
+		if problem == nil {
+			door.WriteJSON(w, map[string]any{"messages": results})
+			return nil
+		}
+		if worst == nil || problem.Status > worst.Status { // what may still succeed comes first
+			worst = problem
+		}
+	}
+	return worst
+}
+
+func (s *Server) readPush(w http.ResponseWriter, r *http.Request) (m proto.Push, key string, problem *proto.Problem) {
+	key = r.Header.Get(idempotencyKey)
+	printable := func(c rune) bool { return c > ' ' && c < 0x7f }
+	if len(r.Header.Values(idempotencyKey)) > 1 || len(key) > proto.MaxKeyBytes ||
+		strings.ContainsFunc(key, func(c rune) bool { return !printable(c) }) {
+		return m, "", door.Invalid("The header Idempotency-Key has 1 to 64 printable ASCII characters, without spaces.")
+	}
+	return m, key, s.readBody(w, r, &m)
+}
+
+// pushProblem is how a result that is no success is told.
+func pushProblem(result string) *proto.Problem {
+	switch result {
+	case proto.PushFull:
+		return &proto.Problem{
+			Status: http.StatusConflict, Code: proto.ProblemFull,
+			Detail: "The client has as much unconfirmed as its limits allow. Nothing was kept of this message.",
+		}
+	case proto.PushNotAttached:
+		return &proto.Problem{
+			Status: http.StatusConflict, Code: proto.ProblemNotAttached,
+			Detail: "The client has not come to its node yet, so that there is no buffer for it.",
+		}
+	case proto.PushEnded:
+		return &proto.Problem{Status: http.StatusGone, Code: proto.ProblemSessionEnded, Detail: "This session is over."}
+	case proto.PushUnavailable:
+		return &proto.Problem{
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemNodeUnavailable, RetryAfter: 1,
+			Detail: "The node of the session did not answer. Try again with the same Idempotency-Key: the message may have been sent.",
+		}
+	}
+	return nil
+}

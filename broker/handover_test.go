@@ -1,0 +1,210 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// hands has the nodes hand sessions over, as node.Node does.
+func (h *house) hands() {
+	h.cluster.answer = func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+		if cmd.Op != proto.OpMove {
+			return proto.CommandResult{Found: true}, nil
+		}
+		saved := session.Saved{
+			Lease:  session.Lease{ID: cmd.Session, Node: from, Epoch: cmd.Epoch},
+			Stream: "stream-1", State: []byte("all of it"), Seq: 1, TTL: time.Minute,
+		}
+		if _, err := h.store.Move(ctx, session.NewRequest(), saved, cmd.To); err != nil {
+			return proto.CommandResult{Found: true, Result: proto.MoveBusy}, nil
+		}
+		return proto.CommandResult{Found: true, Result: proto.MoveDone}, nil
+	}
+}
+
+// A session that leaves a node that lives takes everything along, whatever the
+// reason.
+func TestHandOver(t *testing.T) {
+	for _, reason := range []string{"draining", "unreachable", "rebalance"} {
+		t.Run(reason, func(t *testing.T) {
+			h := newHouse(t, "node-1", "node-2")
+			h.hands()
+			a := h.assign(ada)
+			l := h.attach(a)
+			unreachable := ""
+			switch reason {
+			case "draining":
+				h.says(a.Node.ID, proto.StateDraining, 1)
+			case "unreachable":
+				unreachable = a.Node.ID
+			case "rebalance":
+				r, err := h.store.Get(t.Context(), l.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Leaving = true
+				if err := h.store.Renew(t.Context(), []session.Record{r}, []time.Duration{time.Hour})[0]; err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := h.back(a, unreachable)
+			if b.Node.ID != other(a.Node.ID) || h.claims(b).Epoch != 2 {
+				t.Fatalf("got %+v", b)
+			}
+			found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2}, true)
+			if err != nil || string(found.State) != "all of it" {
+				t.Errorf("the next node finds %+v, %v", found, err)
+			}
+			if h.counts.of("reassigned ok "+reason) != 1 || h.counts.of("commanded move carried_out") != 1 {
+				t.Errorf("counted %v", h.counts.n)
+			}
+			if sent := h.commands(); len(sent) != 1 {
+				t.Errorf("sent %+v", sent)
+			}
+			if h.pending(b.Node.ID) != 1 {
+				t.Errorf("%d pending", h.pending(b.Node.ID))
+			}
+		})
+	}
+}
+
+// A node that does not hand a session over keeps it, and the client is told to
+// stay; but one that the client cannot reach and that does not answer loses it.
+func TestHandOverRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		unreachable bool
+		result      proto.CommandResult
+		err         error
+		reason      string
+		moves       bool
+	}{
+		{"held", false, proto.CommandResult{Found: true, Result: proto.MoveHeld}, nil, "held", false},
+		{"busy", false, proto.CommandResult{Found: true, Result: proto.MoveBusy}, nil, "busy", false},
+		{"no snapshot", false, proto.CommandResult{Found: true, Error: "too large"}, nil, "busy", false},
+		{"no answer", false, proto.CommandResult{}, errors.New("no answer"), "busy", false},
+		{"not held", false, proto.CommandResult{}, nil, "draining", true},
+		{"unreachable and busy", true, proto.CommandResult{Found: true, Result: proto.MoveBusy}, nil, "busy", false},
+		{"unreachable and no answer", true, proto.CommandResult{}, errors.New("no answer"), "unreachable", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHouse(t, "node-1", "node-2")
+			h.cluster.answer = func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
+				if cmd.Op == proto.OpMove {
+					return tc.result, tc.err
+				}
+				return proto.CommandResult{Found: true}, nil
+			}
+			a := h.assign(ada)
+			h.attach(a)
+			unreachable := ""
+			if tc.unreachable {
+				unreachable = a.Node.ID
+			} else {
+				h.says(a.Node.ID, proto.StateDraining, 1)
+			}
+			b := h.back(a, unreachable)
+			if moved := b.Node.ID != a.Node.ID; moved != tc.moves {
+				t.Errorf("sent to %s", b.Node.ID)
+			}
+			if h.counts.of("reassigned ok "+tc.reason) != 1 {
+				t.Errorf("counted %v", h.counts.n)
+			}
+			if !tc.moves && h.pending(other(a.Node.ID)) != 0 {
+				t.Error("the pick was not taken back")
+			}
+		})
+	}
+}
+
+// A silent node is not waited for, and one that is found to be gone no longer.
+func TestHandOverOfTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, "node-1", "node-2")
+		h.cluster.answer = silence(make(chan error, 10))
+		h.probe = func(ctx context.Context, _ string) error {
+			select {
+			case <-time.After(20 * time.Millisecond):
+				return errors.New("connection refused")
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		var there []proto.Assignment // sessions of the node that dies
+		for len(there) < 2 {
+			if a := h.assign(ada); a.Node.ID == "node-1" {
+				h.attach(a)
+				there = append(there, a)
+			}
+		}
+		for i, want := range []time.Duration{20 * time.Millisecond, 0} {
+			start := time.Now()
+			if b := h.back(there[i], "node-1"); b.Node.ID != "node-2" {
+				t.Errorf("sent to %s", b.Node.ID)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("session %d: took %v, want %v", i, took, want)
+			}
+		}
+	})
+}
+
+// A node that stands still is waited for a moment, and then the session goes.
+func TestHandOverOfTheFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, "node-1", "node-2")
+		h.cluster.answer = silence(make(chan error, 10))
+		a := h.assign(ada)
+		h.attach(a)
+		start := time.Now()
+		if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID {
+			t.Errorf("sent back to %s", b.Node.ID)
+		}
+		// The node asks the store once it has stood still for 500 ms.
+		if took := time.Since(start); took <= 500*time.Millisecond || took > 700*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// The session is where the store says, whatever the node says.
+func TestHandOverOvertaken(t *testing.T) {
+	h := newHouse(t, "node-1", "node-2", "node-3")
+	h.cluster.answer = func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+		if cmd.Op == proto.OpMove {
+			_, err := h.store.Reassign(ctx, "other", cmd.Session, cmd.Epoch, "node-3", time.Minute)
+			return proto.CommandResult{Found: true, Result: proto.MoveDone}, err
+		}
+		return proto.CommandResult{Found: true}, nil
+	}
+	h.says("node-3", proto.StateFull, 1000)
+	a := h.assign(ada)
+	h.attach(a)
+	h.says(a.Node.ID, proto.StateDraining, 1)
+	if b := h.back(a, ""); b.Node.ID != "node-3" {
+		t.Errorf("sent to %s", b.Node.ID)
+	}
+	if h.pending(other(a.Node.ID)) != 0 {
+		t.Error("the pick was not taken back")
+	}
+}
+
+// A node that drains and is the only one serves on what it has.
+func TestDrainingAlone(t *testing.T) {
+	h := newHouse(t, "node-1")
+	a, never := h.assign(ada), h.assign(ada)
+	h.attach(a)
+	h.says("node-1", proto.StateDraining, 2)
+	if b := h.back(a, ""); b.Node.ID != "node-1" || h.counts.of("reassigned ok only_one") != 1 {
+		t.Errorf("got %+v, counted %v", b, h.counts.n)
+	}
+	if _, err := h.Reassign(t.Context(), h.claims(never), ""); err == nil {
+		t.Errorf("one that it does not have: %v", err)
+	}
+}

@@ -1,0 +1,18 @@
+-- KEYS[1]: the user's index. ARGV: reason, word, ttl, and how many sessions may be
+-- ended in one run. The reply is whether all are, and ids and records by turns,
+-- oldest first.
+local index, reason, word, ttl, atonce = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local prefix = string.match(index, '^usher:{%x+}:')
+local t = redis.call('TIME')
+local time = t[1] .. string.format('%06d', t[2])
+local list = {}
+for _, id in ipairs(redis.call('ZRANGE', index, 0, atonce - 1)) do
+  local state = redis.pcall('HGET', prefix .. 'session:' .. id, 'state')
+  if type(state) == 'string' and state ~= 'ended' then
+    list[#list + 1] = id
+    list[#list + 1] = finish(prefix, index, id, reason, word, ttl, time)
+  else
+    redis.call('ZREM', index, id)
+  end
+end
+return {redis.call('EXISTS', index) == 0 and 1 or 0, list}

@@ -1,0 +1,250 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// gateStore holds saves back until it is opened, and counts them.
+type gateStore struct {
+	session.Store
+	open chan struct{}
+	came chan struct{}
+}
+
+func (s *gateStore) Save(ctx context.Context, list []session.Saved) []error {
+	select {
+	case s.came <- struct{}{}:
+	default:
+	}
+	<-s.open
+	return s.Store.Save(ctx, list)
+}
+
+// checkpointed sets a node up with checkpoints.
+func checkpointed(c *Config) { c.Checkpoint = true }
+
+// Neither output nor acknowledgement leaves before the session is saved.
+func TestCheckpointComesFirst(t *testing.T) {
+	gate := &gateStore{open: make(chan struct{}), came: make(chan struct{}, 1)}
+	app := newTally()
+	r := newRig(t, app, func(c *Config) {
+		checkpointed(c)
+		gate.Store, c.Store = c.Store, gate
+	})
+	claims := r.login("ada")
+	c := r.dial(claims, "")
+	frames := make(chan string, 10)
+	go func() {
+		for {
+			_, b, err := c.read()
+			if err != nil {
+				return
+			}
+			frames <- string(b)
+		}
+	}()
+	<-gate.came // the first save, and the client must not see its welcome before
+	c.send(text("a"))
+	app.await(t, "ada", "opened")
+	eventually(t, func() error {
+		if s := r.node.session(claims.Session); !s.handledAll(1) {
+			return errors.New("not handled")
+		}
+		return nil
+	})
+	select {
+	case f := <-frames:
+		t.Fatalf("%q came before the session was saved", f)
+	case <-time.After(2 * ackDelay):
+	}
+	gate.open <- struct{}{} // the save that was begun before the message
+	if f := <-frames; f[0] != '{' {
+		t.Fatalf("%q, want the welcome", f)
+	}
+	select {
+	case f := <-frames:
+		t.Fatalf("%q came before the message was saved", f)
+	case <-time.After(2 * ackDelay):
+	}
+	close(gate.open)
+	got := map[string]bool{<-frames: true, <-frames: true}
+	if !got["\x01a 1"] || !got[`{"type":"ack","received":1}`] {
+		t.Errorf("got %v", got)
+	}
+}
+
+// handledAll reports whether the application has handled n messages.
+func (s *Session) handledAll(n int) bool {
+	s.app.Lock()
+	defer s.app.Unlock()
+	return *s.Data.(*int) == n
+}
+
+// A snapshot that cannot be had keeps everything back and closes the
+// connection; when it can, the client comes back and nothing is lost.
+func TestCheckpointFails(t *testing.T) {
+	app := newTally()
+	works := app.snapshot
+	r := newRig(t, app, checkpointed)
+	c := r.attach(r.login("ada"), "")
+	s := app.session("ada")
+	s.app.Lock()
+	app.snapshot = func(int) ([]byte, error) { return nil, errors.New("no") }
+	s.app.Unlock()
+	c.send(text("a"))
+	if code := c.closed(); code != int(proto.CloseInternal) {
+		t.Fatalf("closed with %d", code)
+	}
+	s.app.Lock()
+	app.snapshot = works
+	s.app.Unlock()
+	c2 := r.attach(r.claimsOf(s), resumeQuery(c.welcome.Stream, 0))
+	if m := c2.message(); string(m.Data) != "a 1" {
+		t.Errorf("got %q", m.Data)
+	}
+}
+
+// claimsOf returns a token of a session that is held.
+func (r *rig) claimsOf(s *Session) proto.Claims {
+	now := time.Now().Unix()
+	return proto.Claims{
+		Issuer: "auth-1", Audience: proto.TokenAudience, User: s.User, Session: s.ID, Node: r.node.cfg.ID,
+		Epoch: s.epoch, IssuedAt: now, NotBefore: now, Expires: now + 600, ID: "1",
+	}
+}
+
+// A session is cut, moved and its node killed, at any moment: with checkpoints
+// nothing is lost or doubled, neither messages nor what the application knows.
+func TestCheckpointProperty(t *testing.T) {
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		store := new(crashStore)
+		start := func(c *Config) {
+			checkpointed(c)
+			store = &crashStore{Store: c.Store}
+			c.Store = store
+		}
+		r := newRig(t, newTally(), start)
+		claims := r.login(fmt.Sprint("checkpoints-", n))
+		c := r.attach(claims, "")
+		stream, sent, got := c.welcome.Stream, 0, 0
+		read := func() {
+			m := c.message()
+			if got++; string(m.Data) != fmt.Sprintf("%d %d", got, got) {
+				rt.Fatalf("got %q, want %d", m.Data, got)
+			}
+		}
+		for i := range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 4).Draw(rt, "step") {
+			case 0, 1:
+				for range rapid.IntRange(1, 5).Draw(rt, "messages") {
+					sent++
+					c.send(text("%d", sent))
+				}
+				for range rapid.IntRange(0, sent-got).Draw(rt, "read") {
+					read()
+				}
+				continue
+			case 2:
+				c.ws.CloseNow()
+			case 3:
+				c.ws.CloseNow()
+				store.crashed.Store(true)
+				_ = r.node.Shutdown(context.Background())
+				inner := store.Store
+				id := "node-" + strconv.Itoa(2+i)
+				rec, err := inner.Reassign(context.Background(), session.NewRequest(), claims.Session, claims.Epoch, id, time.Minute)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				claims.Node, claims.Epoch = id, rec.Epoch
+				r = newRig(t, newTally(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
+			case 4:
+				id := "node-" + strconv.Itoa(2+i)
+				inner := store.Store
+				claims = r.passed(claims, id)
+				r = newRig(t, newTally(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
+			}
+			c = r.attach(claims, resumeQuery(stream, uint64(got)))
+			if !c.welcome.Resumed {
+				rt.Fatalf("%+v", c.welcome)
+			}
+			for k := int(c.welcome.Received) + 1; k <= sent; k++ {
+				c.send(text("%d", k))
+			}
+		}
+		for got < sent {
+			read()
+		}
+	})
+}
+
+// Without checkpoints a node that dies takes the stream along, and the last
+// snapshot survives it.
+func TestLastSnapshot(t *testing.T) {
+	store := new(crashStore)
+	r := newRig(t, newTally(), func(c *Config) {
+		c.SnapshotInterval = time.Nanosecond
+		store = &crashStore{Store: c.Store}
+		c.Store = store
+	})
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	c.send(text("a"))
+	c.message()
+	eventually(t, func() error {
+		found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1}, false)
+		if err != nil || found.State == nil {
+			return fmt.Errorf("%+v, %v", found, err)
+		}
+		return nil
+	})
+	store.crashed.Store(true)
+	c.ws.CloseNow()
+	_ = r.node.Shutdown(t.Context())
+	for i, stream := range []string{c.welcome.Stream, ""} { // the client kept its stream, or only its token
+		next := newTally()
+		id := fmt.Sprint("node-", 2+i)
+		rec, err := store.Store.Reassign(t.Context(), session.NewRequest(), claims.Session, claims.Epoch, id, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims.Node, claims.Epoch = id, rec.Epoch
+		inner := store.Store
+		r := newRig(t, next, func(c *Config) {
+			c.ID, c.SnapshotInterval = id, time.Nanosecond
+			store = &crashStore{Store: inner}
+			c.Store = store
+		})
+		query := ""
+		if stream != "" {
+			query = resumeQuery(stream, 1)
+		}
+		c := r.attach(claims, query)
+		if w := c.welcome; w.Resumed || (stream != "" && w.Reason != proto.ResetNodeLost) {
+			t.Errorf("%+v", w)
+		}
+		next.await(t, "ada", "opened", "restore 1", "reset node_lost 0")
+		eventually(t, func() error { // it is saved here too, before a message has come
+			found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch}, false)
+			if err != nil || found.Seq == 0 {
+				return fmt.Errorf("%+v, %v", found, err)
+			}
+			return nil
+		})
+		store.crashed.Store(true)
+		c.ws.CloseNow()
+		_ = r.node.Shutdown(t.Context())
+	}
+}

@@ -1,0 +1,230 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/proto"
+)
+
+// pass has the node hand the session over, and returns the token for the next.
+func (r *rig) pass(claims proto.Claims, to string) (proto.Claims, proto.CommandResult) {
+	r.t.Helper()
+	result := r.node.Command(context.Background(), "auth-1", proto.Command{
+		Op: proto.OpMove, Session: claims.Session, Epoch: claims.Epoch, To: to,
+	})
+	if result.Result == proto.MoveDone {
+		claims.Node, claims.Epoch = to, claims.Epoch+1
+	}
+	return claims, result
+}
+
+// passed is pass that must succeed.
+func (r *rig) passed(claims proto.Claims, to string) proto.Claims {
+	r.t.Helper()
+	next, result := r.pass(claims, to)
+	if result.Result != proto.MoveDone || !result.Found {
+		r.t.Fatalf("%+v", result)
+	}
+	return next
+}
+
+// A session that is handed over leaves with everything, and the old node is
+// silent: it takes nothing in, answers nothing, and does not close.
+func TestHandOver(t *testing.T) {
+	app, next := newTally(), newTally()
+	r := newRig(t, app, nil)
+	r2 := r.moveTo("node-2", next, nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	c.send(text("a"))
+	if m := c.message(); string(m.Data) != "a 1" {
+		t.Fatalf("got %q", m.Data)
+	}
+	claims2 := r.passed(claims, "node-2")
+	app.await(t, "ada", "opened", "closed moved")
+	c.send(text("b")) // not counted: it is sent again there
+	c.sendControl(proto.Control{Type: proto.TypePing, ID: 1})
+	if _, live, attached := r.node.Load(); live != 0 || attached != 0 {
+		t.Errorf("%d sessions, %d attached", live, attached)
+	}
+	c2 := r2.attach(claims2, resumeQuery(c.welcome.Stream, 0))
+	if w := c2.welcome; !w.Resumed || w.Received != 1 || w.Node != "node-2" {
+		t.Fatalf("welcome %+v", w)
+	}
+	if m := c2.message(); string(m.Data) != "a 1" {
+		t.Errorf("sent again: %q", m.Data)
+	}
+	c2.send(text("b"))
+	if m := c2.message(); string(m.Data) != "b 2" {
+		t.Errorf("got %q", m.Data)
+	}
+	next.await(t, "ada", "opened", "restore 1", "resumed")
+	app.await(t, "ada", "opened", "closed moved")
+	c.ws.CloseNow()
+	if code := r.dial(claims, resumeQuery(c.welcome.Stream, 0)).closed(); code != int(proto.CloseMoved) {
+		t.Errorf("the old token: closed with %d", code)
+	}
+}
+
+// A connection that its client does not close is closed by the node that is
+// shut down.
+func TestHandOverThenShutdown(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	r.passed(claims, "node-2")
+	if code := r.stop(c); code != int(proto.CloseMoved) {
+		t.Errorf("closed with %d", code)
+	}
+}
+
+func TestMoveRefused(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	j := newJournal()
+	busy := newRig(t, j, func(c *Config) { c.Store = r.store })
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+
+	wrong := claims
+	wrong.Epoch = 7
+	if _, got := r.pass(wrong, "node-2"); got.Error == "" || !got.Found {
+		t.Errorf("another epoch: %+v", got)
+	}
+	wrong.Session = session.NewID("nobody")
+	if _, got := r.pass(wrong, "node-2"); got.Found || got.Error != "" {
+		t.Errorf("not held: %+v", got)
+	}
+	r.node.session(claims.Session).Hold()
+	if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveHeld {
+		t.Errorf("held: %+v", got)
+	}
+	r.node.session(claims.Session).Release()
+
+	release := make(chan struct{})
+	j.on = func(*Session, Message) { <-release }
+	slow := r.login("bob")
+	slow.Node = "node-1"
+	c2 := busy.attach(slow, "")
+	c2.send(text("x"))
+	eventually(t, func() error {
+		if len(j.of("bob")) < 2 {
+			return errors.New("not in the application yet")
+		}
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if got := busy.node.move(ctx, busy.node.session(slow.Session), slow.Epoch, "node-2"); got.Result != proto.MoveBusy {
+		t.Errorf("busy: %+v", got)
+	}
+	close(release)
+	for _, c := range []*client{c, c2} { // both go on
+		c.send(text("y"))
+	}
+	if m := c.message(); string(m.Data) != "y" {
+		t.Errorf("got %q", m.Data)
+	}
+}
+
+// A snapshot that is too large, or that fails, keeps the session where it is.
+func TestMoveWithoutSnapshot(t *testing.T) {
+	for name, snapshot := range map[string]func(int) ([]byte, error){
+		"error":     func(int) ([]byte, error) { return nil, errors.New("no") },
+		"too large": func(int) ([]byte, error) { return make([]byte, MaxSnapshot+1), nil },
+		"panic":     func(int) ([]byte, error) { panic("snapshot") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := newTally()
+			app.snapshot = snapshot
+			r := newRig(t, app, nil)
+			claims := r.login("ada")
+			c := r.attach(claims, "")
+			if _, got := r.pass(claims, "node-2"); got.Error == "" {
+				t.Fatalf("%+v", got)
+			}
+			if name == "panic" { // its connection is closed
+				c.closed()
+				c = r.attach(claims, resumeQuery(c.welcome.Stream, 0))
+			}
+			c.send(text("a"))
+			if m := c.message(); string(m.Data) != "a 1" {
+				t.Errorf("got %q", m.Data)
+			}
+		})
+	}
+}
+
+// lossyStore carries moves out, or not, and does not say so.
+type lossyStore struct {
+	session.Store
+	lose  chan struct{} // one for each answer to lose
+	carry bool          // whether the move is carried out
+}
+
+func (s *lossyStore) Move(ctx context.Context, request string, v session.Saved, to string) (session.Record, error) {
+	select {
+	case <-s.lose:
+		if s.carry {
+			_, _ = s.Store.Move(ctx, request, v, to)
+		}
+		return session.Record{}, fmt.Errorf("%w: lost", session.ErrUnavailable)
+	default:
+		return s.Store.Move(ctx, request, v, to)
+	}
+}
+
+// When the store does not answer, the session is silent until it has said what
+// became of the move.
+func TestMoveUndecided(t *testing.T) {
+	for _, carry := range []bool{true, false} {
+		t.Run(fmt.Sprint("carried out ", carry), func(t *testing.T) {
+			lossy := &lossyStore{lose: make(chan struct{}, 2), carry: carry}
+			lossy.lose <- struct{}{}
+			lossy.lose <- struct{}{}
+			app := newTally()
+			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
+			claims := r.login("ada")
+			c := r.attach(claims, "")
+			s := r.node.session(claims.Session)
+			if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveBusy {
+				t.Fatalf("%+v", got)
+			}
+			if err := s.Send(text("late")); !errors.Is(err, ErrMoving) {
+				t.Errorf("send: %v", err)
+			}
+			c.send(text("a"))
+			if got := app.of("ada"); len(got) != 1 { // the tally notes no messages, but would answer
+				t.Errorf("the application saw %q", got)
+			}
+			// The third answer comes through: it has moved.
+			app.await(t, "ada", "opened", "closed moved")
+			if rec, err := r.store.Get(t.Context(), claims.Session); err != nil || rec.Node != "node-2" || rec.Epoch != 2 {
+				t.Errorf("%+v, %v", rec, err)
+			}
+		})
+	}
+}
+
+// Of a move and a takeover one wins; a node that lost lets go.
+func TestMoveTooLate(t *testing.T) {
+	app := newTally()
+	r := newRig(t, app, nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	if _, err := r.store.Reassign(t.Context(), "r", claims.Session, 1, "node-3", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(claims, "node-2")
+	if code := c.closed(); code != int(proto.CloseMoved) {
+		t.Errorf("closed with %d", code)
+	}
+	rec, err := r.store.Get(t.Context(), claims.Session)
+	if err != nil || rec.Node != "node-3" || rec.Epoch != 2 {
+		t.Errorf("%+v, %v", rec, err)
+	}
+}
