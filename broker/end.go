@@ -36,7 +36,7 @@ func (b *Broker) end(ctx context.Context, sid string, code proto.CloseCode, reas
 	if _, ok := session.TagOf(sid); !ok {
 		return fmt.Errorf("ending the session: %w", session.ErrNotFound)
 	}
-	r, err := b.store.End(ctx, sid, code, reason, b.cfg.tombstoneTTL())
+	r, err := b.store.End(ctx, sid, 0, code, reason, b.cfg.tombstoneTTL())
 	if err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}

@@ -57,7 +57,7 @@ func TestHandOver(t *testing.T) {
 			if b.Node.ID != other(a.Node.ID) || h.claims(b).Epoch != 2 {
 				t.Fatalf("got %+v", b)
 			}
-			found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2}, true)
+			_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
 			if err != nil || string(found.State) != "all of it" {
 				t.Errorf("the next node finds %+v, %v", found, err)
 			}

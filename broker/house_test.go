@@ -121,7 +121,7 @@ func (h *house) attach(a proto.Assignment) session.Lease {
 	h.t.Helper()
 	c := h.claims(a)
 	l := session.Lease{ID: c.Session, Node: c.Node, Epoch: c.Epoch}
-	if _, err := h.store.Attach(h.t.Context(), l, "stream-1", time.Hour); err != nil {
+	if _, err := h.store.Attach(h.t.Context(), l, "stream-1", true, time.Hour); err != nil {
 		h.t.Fatal(err)
 	}
 	return l
@@ -200,11 +200,11 @@ func (s *store) Group(ctx context.Context, group, want, replace string, ttl time
 	return s.Store.Group(ctx, group, want, replace, ttl)
 }
 
-func (s *store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
+func (s *store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
 	if s.down != nil {
 		return session.Record{}, s.down
 	}
-	return s.Store.End(ctx, id, reason, word, ttl)
+	return s.Store.End(ctx, id, epoch, reason, word, ttl)
 }
 
 var errDown = fmt.Errorf("connection refused: %w", session.ErrUnavailable)

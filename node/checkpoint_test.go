@@ -204,7 +204,7 @@ func TestLastSnapshot(t *testing.T) {
 	c.send(text("a"))
 	c.message()
 	eventually(t, func() error {
-		found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1}, false)
+		_, found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1})
 		if err != nil || found.State == nil {
 			return fmt.Errorf("%+v, %v", found, err)
 		}
@@ -237,7 +237,7 @@ func TestLastSnapshot(t *testing.T) {
 		}
 		next.await(t, "ada", "opened", "restore 1", "reset node_lost 0")
 		eventually(t, func() error { // it is saved here too, before a message has come
-			found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch}, false)
+			_, found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch})
 			if err != nil || found.Seq == 0 {
 				return fmt.Errorf("%+v, %v", found, err)
 			}

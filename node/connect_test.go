@@ -124,7 +124,7 @@ func TestClosedAfterTheUpgrade(t *testing.T) {
 	full.attach(full.login("first"), "")
 	r := newRig(t, Echo{}, nil)
 	ended := r.login("ended")
-	if _, err := r.store.End(t.Context(), ended.Session, proto.CloseKicked, "", time.Minute); err != nil {
+	if _, err := r.store.End(t.Context(), ended.Session, 0, proto.CloseKicked, "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	moved := r.login("moved")

@@ -65,6 +65,9 @@ func (n *Node) Drain(plan DrainPlan) {
 	live := len(n.all())
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if old := n.drain; old != nil && old.over && !old.plan.Keep {
+		return // the process is about to end
+	}
 	d := &drain{plan: plan, began: now, deadline: now.Add(plan.Timeout), total: live}
 	if old := n.drain; old != nil { // those asked already have been asked
 		d.began, d.total = old.began, max(old.total, live)

@@ -78,6 +78,11 @@ func TestDrain(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("not drained")
 	}
+	r.node.Drain(DrainPlan{}) // once more, and too late to take back
+	r.node.Undrain()
+	if state := r.node.State(); state != proto.StateDraining {
+		t.Errorf("state %v", state)
+	}
 }
 
 // A session that the application holds is not asked, and stays until the
@@ -176,7 +181,7 @@ func TestShed(t *testing.T) {
 		c := r.attach(claims, "")
 		s := r.node.session(claims.Session)
 		s.mu.Lock()
-		s.used = int64(1000 - i)
+		s.used = instant(1000 - i)
 		s.mu.Unlock()
 		if i == many-1 {
 			s.Hold()

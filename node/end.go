@@ -58,7 +58,10 @@ func (n *Node) end(s *Session, code proto.CloseCode, word string, flush bool) bo
 	}
 	return n.forget(s, code, word, func(c *conn) {
 		if flush { // what was sent, saved or not: nothing comes after it
-			s.frozen, s.saves.released, c.awaits = false, math.MaxUint64, 0
+			s.frozen, c.awaits = false, 0
+			if s.saves != nil {
+				s.saves.released = math.MaxUint64
+			}
 		}
 		c.end(how)
 	})

@@ -99,7 +99,7 @@ func (x *handshakeRig) record(v vectors.Handshake, state session.State, stream s
 		x.t.Fatal(err)
 	}
 	if state == session.Ended {
-		if _, err := x.store.End(ctx, r.ID, v.Session.Code, "", time.Minute); err != nil {
+		if _, err := x.store.End(ctx, r.ID, 0, v.Session.Code, "", time.Minute); err != nil {
 			x.t.Fatal(err)
 		}
 	}

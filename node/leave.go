@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -47,10 +48,10 @@ func (s *Session) ask(g proto.GoAway, now time.Time) (asked, detached bool) {
 		return false, false
 	case c == nil:
 		return false, true
-	case c.asked || c.urgent != nil || now.Before(s.askedAt.Add(askAgain)):
+	case c.asked || c.urgent != nil || at(now) < s.askedAt+instant(askAgain):
 		return false, false
 	}
-	c.asked, s.askedAt = true, now
+	c.asked, s.askedAt = true, at(now)
 	c.urgent = proto.AppendControl(nil, proto.Control{Type: proto.TypeGoAway, GoAway: g})
 	c.kick()
 	return true, false
@@ -137,21 +138,21 @@ func (n *Node) shedTarget() uint32 {
 func (n *Node) idlest(now time.Time) (list []*Session, leaving int) {
 	type idle struct {
 		s    *Session
-		used int64
+		used instant
 	}
 	var all []idle
 	for _, s := range n.all() {
 		s.mu.Lock()
 		switch {
-		case !s.leaving.IsZero():
+		case s.leaving != 0:
 			leaving++
 		case s.group != "": // they share a node
-		case s.conn != nil && !s.held && !s.frozen && s.endCode == 0 && !now.Before(s.askedAt.Add(askAgain)):
+		case s.conn != nil && !s.held && !s.frozen && s.endCode == 0 && at(now) >= s.askedAt+instant(askAgain):
 			all = append(all, idle{s, s.used})
 		}
 		s.mu.Unlock()
 	}
-	slices.SortFunc(all, func(a, b idle) int { return int(a.used - b.used) })
+	slices.SortFunc(all, func(a, b idle) int { return cmp.Compare(a.used, b.used) })
 	for _, i := range all {
 		list = append(list, i.s)
 	}
@@ -161,5 +162,5 @@ func (n *Node) idlest(now time.Time) (list []*Session, leaving int) {
 func (s *Session) setLeaving(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaving = until
+	s.leaving = at(until)
 }

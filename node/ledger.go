@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,21 +19,27 @@ type ledger struct {
 	node *Node
 
 	mu   sync.Mutex
-	ends map[string]proto.CloseCode // sessions that are over, and the store does not know
+	ends map[string]ending // sessions that are over, and the store does not know
 	down bool
+}
+
+// ending is the end of a session, under the epoch that it had here.
+type ending struct {
+	epoch uint64
+	code  proto.CloseCode
 }
 
 const renewBatch = 512
 
 func newLedger(n *Node) *ledger {
-	return &ledger{node: n, ends: make(map[string]proto.CloseCode)}
+	return &ledger{node: n, ends: make(map[string]ending)}
 }
 
 // end sees to it that the store hears that the session is over.
-func (l *ledger) end(id string, code proto.CloseCode) {
+func (l *ledger) end(s *Session, code proto.CloseCode) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ends[id] = code
+	l.ends[s.ID] = ending{s.epoch, code}
 }
 
 func (l *ledger) run(ctx context.Context) {
@@ -67,9 +74,9 @@ func (l *ledger) write(ctx context.Context, now time.Time) {
 			return
 		}
 	}
-	for id, code := range l.pending() {
+	for id, e := range l.pending() {
 		ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
-		_, err := l.node.cfg.Store.End(ctx, id, code, "", l.node.cfg.TombstoneTTL)
+		_, err := l.node.cfg.Store.End(ctx, id, e.epoch, e.code, "", l.node.cfg.TombstoneTTL)
 		cancel()
 		if errors.Is(err, session.ErrUnavailable) {
 			return
@@ -125,14 +132,10 @@ func (n *Node) some(few int) []string {
 	return ids
 }
 
-func (l *ledger) pending() map[string]proto.CloseCode {
+func (l *ledger) pending() map[string]ending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := make(map[string]proto.CloseCode, len(l.ends))
-	for id, code := range l.ends {
-		list[id] = code
-	}
-	return list
+	return maps.Clone(l.ends)
 }
 
 // renewAll has every session renewed at the next occasion.
@@ -205,7 +208,7 @@ func (s *Session) record(now time.Time) (session.Record, time.Duration) {
 	r := session.Record{
 		ID: s.ID, User: s.User, Node: s.node.cfg.ID, Epoch: s.epoch, State: session.Attached, Stream: s.name,
 		Pool: s.pool, Region: s.region, Group: s.group, Ext: s.Ext, Created: s.created,
-		Leaving: !s.leaving.IsZero(),
+		Leaving: s.leaving != 0,
 	}
 	if s.conn != nil {
 		return r, s.node.leaseTTL()
@@ -221,7 +224,7 @@ func (s *Session) record(now time.Time) (session.Record, time.Duration) {
 func (s *Session) renewed(r session.Record, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (s.conn != nil) == (r.State == session.Attached) && s.leaving.IsZero() != r.Leaving {
+	if (s.conn != nil) == (r.State == session.Attached) && (s.leaving != 0) == r.Leaving {
 		s.renewAt = next
 	}
 }

@@ -35,12 +35,12 @@ func (n *Node) look(s *Session, now time.Time) {
 		over := s.endCode == 0 && now.Sub(s.detached) >= n.cfg.ResumeWindow
 		s.mu.Unlock()
 		if over && n.end(s, proto.CloseSessionEnded, "", false) {
-			n.ledger.end(s.ID, proto.CloseSessionEnded)
+			n.ledger.end(s, proto.CloseSessionEnded)
 		}
 		return
 	}
 	silent := now.Sub(time.Unix(0, c.net.heard.Load()))
-	late := c.asked && !s.leaving.IsZero() && !now.Before(s.leaving) && !s.held
+	late := c.asked && s.leaving != 0 && at(now) >= s.leaving && !s.held
 	ping := silent >= n.cfg.PingInterval && !now.Before(c.pingAt)
 	if ping {
 		c.pingAt = now.Add(n.cfg.PingInterval)

@@ -44,7 +44,7 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 	if s.isHeld() {
 		return proto.MoveHeld, nil
 	}
-	if n.ledger.isDown() || !lockUntil(ctx, &s.app) {
+	if n.ledger.isDown() || !s.app.LockUntil(ctx) {
 		return proto.MoveBusy, nil
 	}
 	unlock := s.app.Unlock

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -85,7 +84,7 @@ func (n *Node) parkAll(ctx context.Context, list []*Session) (cut int) {
 // parked is lost and told as that: the next node has never heard of the stream.
 func (n *Node) park(ctx context.Context, s *Session) {
 	result := "busy" // the application holds it; its session cannot be frozen
-	if lockUntil(ctx, &s.app) {
+	if s.app.LockUntil(ctx) {
 		defer s.app.Unlock()
 		if !s.freeze() {
 			return // it is over
@@ -105,18 +104,6 @@ func (n *Node) park(ctx context.Context, s *Session) {
 	}
 	n.metrics.parked.WithLabelValues(result).Inc()
 	n.end(s, proto.CloseGoingAway, "", !n.cfg.Checkpoint || result == "ok")
-}
-
-// lockUntil locks the mutex unless ctx ends before.
-func lockUntil(ctx context.Context, mu *sync.Mutex) bool {
-	for !mu.TryLock() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	return true
 }
 
 // awaitParked waits until whoever froze the session, and holds s.app, is done
@@ -167,7 +154,7 @@ func (s *Session) state() (session.Saved, error) {
 
 // save returns what to save, but for the state. s.mu is held.
 func (s *Session) save() session.Saved {
-	s.saves.seq++
+	s.saving().seq++
 	return session.Saved{
 		Lease:  session.Lease{ID: s.ID, Node: s.node.cfg.ID, Epoch: s.epoch},
 		Stream: s.name, Seq: s.saves.seq, TTL: s.node.leaseTTL(),
@@ -205,37 +192,32 @@ func (s *Session) askSnapshot() (b []byte, err error) {
 	return b, err
 }
 
-// pickUp returns what another node, or an earlier start of this one, has laid
-// down of the session, or nil.
-func (n *Node) pickUp(ctx context.Context, l session.Lease) (*parked, error) {
-	found, err := n.cfg.Store.Unpark(ctx, l, !n.cfg.Checkpoint)
-	switch {
-	case errors.Is(err, session.ErrUnavailable):
-		return nil, err
-	case err != nil, found.State == nil: // the attach that follows says what is wrong
-		return nil, nil
+// read makes sense of what the store has of a session, or returns nil.
+func (n *Node) read(rec session.Record, found session.Parked) *parked {
+	if found.State == nil {
+		return nil
 	}
 	st := parked{stream: found.Stream, seq: found.Seq}
 	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != parkedVersion {
-		n.log.Error("parked session cannot be read", "session", l.ID, "version", st.Version, "error", err)
-		return nil, nil
+		n.log.Error("parked session cannot be read", "session", rec.ID, "version", st.Version, "error", err)
+		return nil
 	}
-	st.Whole = st.Whole && found.Stream != "" && found.Stream == found.Current
-	return &st, nil
+	st.Whole = st.Whole && found.Stream != "" && found.Stream == rec.Stream
+	return &st
 }
 
-// unpark takes into a session that was just made what was laid down of it, and
-// the stream if it is the one named.
-func (s *Session) unpark(name string, st *parked) {
-	s.saves.seq, s.saves.done = st.seq, st.seq
+// unpark takes into a session that was just made what was laid down of it.
+// Whether the stream goes on is seen when the client attaches.
+func (s *Session) unpark(st *parked) {
+	s.saving().seq, s.saves.done = st.seq, st.seq
 	s.keys = newPushKeys(st.Keys)
 	s.snapshot = st.Snapshot
 	s.saves.stale = st.Snapshot != nil // nobody else has it now
 	s.prevName, s.prevWhy = st.Lost, st.Why
-	if !st.continues(name) {
+	if !st.Whole {
 		return
 	}
-	s.name = name
+	s.name = st.stream
 	s.stream = stream.Restore(s.node.streamLimits(), stream.State{Acked: st.Acked, Kept: st.Kept, Received: st.Received})
 	s.saves.released = s.stream.Sent() // the store has it
 	s.client, s.attempt = st.Client, st.Attempt

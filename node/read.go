@@ -118,7 +118,7 @@ func (c *conn) message(b []byte) proto.CloseCode {
 	if !m.Volatile {
 		in.Receive()
 	}
-	s.used = time.Now().Unix()
+	s.used = at(time.Now())
 	s.mu.Unlock()
 	s.node.metrics.received.Inc()
 
@@ -142,7 +142,9 @@ func (s *Session) handled(size int) {
 		s.node.saver.add(s)
 		return
 	}
-	s.saves.stale = true
+	if s.saves != nil {
+		s.saves.stale = true
+	}
 	s.stream.Handled(size)
 	s.acknowledge()
 }

@@ -40,59 +40,94 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
 	defer cancel()
 	want.fresh = rand.Text()[:16]
-	name := want.fresh
+	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch}
+	if s == nil && want.stream != "" {
+		var code proto.CloseCode
+		if s, code = n.pickUp(ctx, lease, want); code != 0 {
+			return nil, code
+		}
+	}
+	name, take := want.fresh, !n.cfg.Checkpoint
 	if s != nil && s.continues(want.stream) {
 		name = want.stream
 	}
-	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch}
-	var from *parked
-	if s == nil && want.stream != "" {
-		var err error
-		if from, err = n.pickUp(ctx, lease); err != nil {
-			n.log.Warn("store is away; a session that is not held cannot be served", "session", claims.Session, "error", err)
+	if s != nil && s.isClaimed() {
+		take = false // what is laid down there now was laid down here
+	} else if s != nil {
+		// Taking it and laying it down again must not overtake one another.
+		if !s.app.LockUntil(ctx) {
 			return nil, proto.CloseInternal
 		}
-		if from.continues(want.stream) {
-			name = want.stream
-		}
+		defer s.app.Unlock()
 	}
-	rec, err := n.cfg.Store.Attach(ctx, lease, name, n.leaseTTL())
-	if err == nil && s == nil && want.stream == "" && rec.Stream != "" {
-		// Its client has lost the stream, but there may be a snapshot.
-		from, err = n.pickUp(ctx, lease)
+	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, n.leaseTTL())
+	if err == nil && s == nil {
+		s, err = n.first(ctx, lease, rec, want)
 	}
 	switch {
+	case err == nil && s == nil:
+		return nil, proto.CloseFull
 	case err == nil:
-	case errors.Is(err, session.ErrUnavailable) && s != nil:
-		// Nobody can have moved or ended the session while the store is away.
-		// The ledger tells the store, and hears from it, when it is back.
+		s.setClaimed()
+		return s, 0
+	case s != nil && s.isClaimed() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
+		// Nobody can have moved or ended the session while the store is away, or
+		// if it has lost its data. The ledger tells the store, and hears from it,
+		// when it is back.
 		n.metrics.storeSkipped.Inc()
 		return s, 0
+	}
+	return nil, n.refusal(s, rec, err, want)
+}
+
+// refusal returns the code for a session that the store does not let this node
+// serve. If s is not nil, it is let go of where it is over or another's.
+func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) proto.CloseCode {
+	code := proto.CloseInternal
+	switch {
 	case errors.Is(err, session.ErrEnded):
-		code := cmpOr(rec.Reason, proto.CloseSessionEnded)
-		want.word = rec.Word
-		if s != nil {
-			n.end(s, code, rec.Word, false)
-		}
-		return nil, code
+		code, want.word = cmpOr(rec.Reason, proto.CloseSessionEnded), rec.Word
 	case errors.Is(err, session.ErrMoved):
-		if s != nil {
-			n.end(s, proto.CloseMoved, "", false)
-		}
-		return nil, proto.CloseMoved
-	case errors.Is(err, session.ErrNotFound) && s != nil:
-		return s, 0 // the store lost its data; the ledger restores the record
+		code = proto.CloseMoved
 	case errors.Is(err, session.ErrNotFound):
-		return nil, proto.CloseUnknownSession
+		code = proto.CloseUnknownSession
 	default:
-		n.log.Warn("store refused an attach", "session", claims.Session, "error", err)
-		return nil, proto.CloseInternal
+		n.log.Warn("session cannot be claimed", "session", want.claims.Session, "error", err)
+		return code
 	}
-	if s == nil {
-		want.reset = resetOf(rec, want.stream, from)
-		return n.adopt(rec, claims, want.stream, from)
+	if s != nil {
+		n.end(s, code, want.word, false)
 	}
-	return s, 0
+	return code
+}
+
+// pickUp holds the session from now on as another node, or an earlier start of
+// this one, has laid it down in the store. It is not to be served before it is
+// claimed: until then nothing has been taken from the store.
+func (n *Node) pickUp(ctx context.Context, l session.Lease, want *want) (*Session, proto.CloseCode) {
+	rec, found, err := n.cfg.Store.Unpark(ctx, l)
+	if err != nil {
+		return nil, n.refusal(nil, rec, err, want)
+	}
+	from := n.read(rec, found)
+	want.reset = resetOf(rec, want.stream, from)
+	return n.adopt(rec, want.claims, from)
+}
+
+// first holds a session that was just claimed, of a client that names no
+// stream. If it had one, there may be a snapshot.
+func (n *Node) first(ctx context.Context, l session.Lease, rec session.Record, want *want) (*Session, error) {
+	var from *parked
+	if rec.Stream != "" {
+		_, found, err := n.cfg.Store.Unpark(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		from = n.read(rec, found)
+		want.reset = resetOf(rec, "", from)
+	}
+	s, _ := n.adopt(rec, want.claims, from)
+	return s, nil
 }
 
 // resetOf returns why the stream that a client names, if it names one, does not
@@ -126,23 +161,26 @@ func (n *Node) leaseTTL() time.Duration { return n.cfg.ResumeWindow + 3*n.cfg.Re
 // adopt makes the session of the record, with the stream that was parked if
 // there is one, or returns the session that another attach made in the
 // meantime.
-func (n *Node) adopt(rec session.Record, claims proto.Claims, name string, from *parked) (*Session, proto.CloseCode) {
+func (n *Node) adopt(rec session.Record, claims proto.Claims, from *parked) (*Session, proto.CloseCode) {
 	s := &Session{
 		ID: rec.ID, User: rec.User, Ext: rec.Ext,
 		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
-		detached: time.Now(),
+		detached: time.Now(), app: newTurn(),
+	}
+	if _, mover := n.cfg.App.(Mover); mover || n.cfg.Checkpoint {
+		s.saves = &saves{}
 	}
 	if from != nil {
-		s.unpark(name, from)
+		s.unpark(from)
 	}
-	s.used = time.Now().Unix()
+	s.used = at(time.Now())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if old := n.sessions[s.ID]; old != nil {
 		return old, 0
 	}
 	switch {
-	case n.closed:
+	case n.closed, n.draining.Load():
 		return nil, proto.CloseGoingAway
 	case len(n.sessions) >= n.cfg.MaxSessions:
 		return nil, proto.CloseFull
@@ -201,8 +239,8 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	moved := s.moved
 	s.moved = false
 	s.renewAt = time.Time{}
-	if time.Now().After(s.leaving) {
-		s.leaving = time.Time{} // it has been away, and was told to come here
+	if at(time.Now()) > s.leaving {
+		s.leaving = 0 // it has been away, and was told to come here
 	}
 	if n.cfg.Checkpoint {
 		n.saver.add(s)
@@ -270,7 +308,9 @@ func (s *Session) beginStream(want want, resumed bool) (reset string) {
 	}
 	s.name = want.fresh
 	s.stream = &stream.Stream{Limits: s.node.streamLimits()}
-	s.saves.released, s.saves.handled = 0, 0
+	if s.saves != nil {
+		s.saves.released, s.saves.handled = 0, 0
+	}
 	return reset
 }
 

@@ -28,10 +28,21 @@ type saves struct {
 // pending returns the number of the save that has in it what has happened so
 // far.
 func (v *saves) pending() uint64 {
+	if v == nil {
+		return 0
+	}
 	if v.queued {
 		return v.seq + 1
 	}
 	return v.seq
+}
+
+// saving returns what the session knows of how it is saved. s.mu is held.
+func (s *Session) saving() *saves {
+	if s.saves == nil {
+		s.saves = &saves{}
+	}
+	return s.saves
 }
 
 // saver writes down sessions for the case that the node dies, many at a time:
@@ -57,7 +68,7 @@ func newSaver(n *Node) *saver { return &saver{node: n, wake: make(chan struct{},
 
 // add has the session saved. s.mu is held.
 func (v *saver) add(s *Session) {
-	if s.saves.queued || s.endCode != 0 {
+	if s.saving().queued || s.endCode != 0 {
 		return
 	}
 	s.saves.queued = true
@@ -225,7 +236,7 @@ func (b begunSave) end() {
 // came since it last was, and that is a while ago. s.mu is held.
 func (s *Session) saveDue(now time.Time) bool {
 	cfg := &s.node.cfg
-	if cfg.Checkpoint || cfg.SnapshotInterval < 0 || !s.saves.stale {
+	if cfg.Checkpoint || cfg.SnapshotInterval < 0 || s.saves == nil || !s.saves.stale {
 		return false
 	}
 	_, mover := cfg.App.(Mover)

@@ -31,7 +31,7 @@ type Session struct {
 	created time.Time // of the record
 
 	// app is held during every call of the App for this session.
-	app    sync.Mutex
+	app    turn
 	opened bool // the App knows of the session
 	told   bool // the App was told of a connection and not of its end
 
@@ -44,22 +44,28 @@ type Session struct {
 	owed     *Reset  // of which the App does not know yet
 	prevName string
 	prevWhy  string    // why the stream prevName ended
+	endWord  string    // the reason in one word, if it is not that of endCode
 	endCode  closeCode // not 0 once the session is over here
-	endWord  string    // the reason in one word, if it is not the code's
 	frozen   bool      // nothing is sent or received: the session is on its way to another node, or may be
+	claimed  bool      // the store has it as this node's to serve
 	moved    bool      // came with its stream, and has not been attached here yet
 	held     bool      // the application wants it to stay
 	snapshot []byte    // came along and is not restored yet: for the App
 	detached time.Time // since when, if it is
 	renewAt  time.Time // when the store must hear of the session again
-	leaving  time.Time // by when it is to leave, for balance; zero if it may stay
-	askedAt  time.Time // when its client was last asked to leave
-	used     int64     // Unix time in seconds when a message last passed
-	saves    saves
+	leaving  instant   // by when it is to leave, for balance; 0 if it may stay
+	askedAt  instant   // when its client was last asked to leave
+	used     instant   // when a message last passed
+	saves    *saves    // nil where it is not saved before it leaves
 	keys     *pushKeys // of messages pushed lately; nil before the first
 }
 
 type closeCode = proto.CloseCode
+
+// instant is a time in Unix nanoseconds, a third of the size of a time.Time.
+type instant int64
+
+func at(t time.Time) instant { return instant(t.UnixNano()) }
 
 // Send sends a message to the client. A reliable one is kept until the client
 // confirms it, also while the session is detached. A volatile one is dropped,
@@ -118,7 +124,7 @@ func (s *Session) send(m Message, frame []byte) error {
 		s.node.metrics.slow.Inc()
 		return ErrSlow
 	}
-	s.used = time.Now().Unix()
+	s.used = at(time.Now())
 	switch {
 	case s.node.cfg.Checkpoint:
 		s.node.saver.add(s)
@@ -191,8 +197,20 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	if !s.node.end(s, code, reason, true) {
 		return ErrClosed
 	}
-	s.node.ledger.end(s.ID, code)
+	s.node.ledger.end(s, code)
 	return nil
+}
+
+func (s *Session) setClaimed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claimed = true
+}
+
+func (s *Session) isClaimed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claimed
 }
 
 // word returns why the session is over, if it is not the word of the code.

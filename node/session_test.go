@@ -285,7 +285,7 @@ func TestLearnsFromTheStore(t *testing.T) {
 	}
 	ended := r.login("ended")
 	c = r.attach(ended, "")
-	if _, err := r.store.End(t.Context(), ended.Session, proto.CloseKicked, "", time.Minute); err != nil {
+	if _, err := r.store.End(t.Context(), ended.Session, 0, proto.CloseKicked, "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.closed(); got != int(proto.CloseKicked) {
@@ -310,11 +310,11 @@ func (s *awayStore) Ping(ctx context.Context) error {
 	return errors.Join(s.err(), s.Store.Ping(ctx))
 }
 
-func (s *awayStore) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
+func (s *awayStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
 	if err := s.err(); err != nil {
 		return session.Record{}, err
 	}
-	return s.Store.Attach(ctx, l, stream, ttl)
+	return s.Store.Attach(ctx, l, stream, take, ttl)
 }
 
 func TestStoreAway(t *testing.T) {

@@ -125,7 +125,7 @@ func (c *conn) rest() bool {
 // session.mu is held.
 func (c *conn) speaks() bool {
 	s := c.session
-	return !s.frozen && !c.mute && c.awaits <= s.saves.done
+	return !s.frozen && !c.mute && (c.awaits == 0 || c.awaits <= s.saves.done)
 }
 
 // messageWaits reports whether nextMessage has one. session.mu is held.

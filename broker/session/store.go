@@ -74,8 +74,10 @@ type Store interface {
 	// Attach notes that the owner serves the session over a connection, with
 	// the stream. It returns the record as it was before (whose Stream tells
 	// the owner whether there was another), and ErrMoved when the lease is not
-	// the owner's.
-	Attach(ctx context.Context, l Lease, stream string, ttl time.Duration) (Record, error)
+	// the owner's. With take, what was laid down for the session is the owner's
+	// alone from now on, who goes on from there: Unpark no longer returns it to
+	// later ones.
+	Attach(ctx context.Context, l Lease, stream string, take bool, ttl time.Duration) (Record, error)
 
 	// Renew keeps alive the sessions a node serves, and restores those that a
 	// store which lost its data no longer knows. Of each record, ID, User, Node,
@@ -93,17 +95,19 @@ type Store interface {
 	// the lease is not the owner's, or one of the above.
 	Save(ctx context.Context, list []Saved) []error
 
-	// Unpark returns what was laid down for the session, to its owner: nothing if
-	// there is nothing. With take it is the caller's alone, who goes on from
-	// there: again for the same lease, and nothing for later ones. ErrMoved when
+	// Unpark returns the record, and what was laid down for the session, to its
+	// owner: nothing if there is nothing, or an owner before has taken it. For a
+	// session that is over it returns the record and ErrEnded, and ErrMoved when
 	// the lease is not the owner's.
-	Unpark(ctx context.Context, l Lease, take bool) (Parked, error)
+	Unpark(ctx context.Context, l Lease) (Record, Parked, error)
 
-	// End ends the session whatever its epoch and keeps a tombstone for ttl,
-	// which must outlive every token of the session. word is the reason in one
-	// word, if it is not the one that goes with the code. Ending an ended session
-	// returns its record, with the first reason, and no error.
-	End(ctx context.Context, id string, reason Reason, word string, ttl time.Duration) (Record, error)
+	// End ends the session and keeps a tombstone for ttl, which must outlive every
+	// token of the session. A node gives the epoch under which it holds the
+	// session, and gets ErrMoved if that has passed; epoch 0 ends it whatever its
+	// epoch. word is the reason in one word, if it is not the one that goes with
+	// the code. Ending an ended session returns its record, with the first reason,
+	// and no error.
+	End(ctx context.Context, id string, epoch uint64, reason Reason, word string, ttl time.Duration) (Record, error)
 
 	// EndUser ends all sessions of the user as End does, and returns those that
 	// were not over.
@@ -156,8 +160,7 @@ type Saved struct {
 
 // Parked is what was laid down for the next owner of a session.
 type Parked struct {
-	Current string // the stream of the record
-	Stream  string // the stream that State belongs to
-	State   []byte // nil if there is nothing
-	Seq     uint64 // for the owner, if it saves under the same lease, to go on from
+	Stream string // the stream that State belongs to
+	State  []byte // nil if there is nothing
+	Seq    uint64 // for the owner, if it saves under the same lease, to go on from
 }

@@ -90,11 +90,7 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provider, error) {
 	list := make(map[string]credential.Provider)
 	if c.Guest {
-		guests := credential.Guest{}
-		if c.Users != "" { // or a guest could pass as one of them
-			guests.Prefix = "guest:"
-		}
-		list["guest"] = guests
+		list["guest"] = credential.Guest{}
 	}
 	if c.Users != "" {
 		p, err := credential.OpenPassword(c.Users, e.log)

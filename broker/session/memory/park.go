@@ -87,38 +87,35 @@ func (s *Store) Move(ctx context.Context, request string, saved session.Saved, t
 }
 
 // Unpark implements session.Store.
-func (s *Store) Unpark(ctx context.Context, l session.Lease, take bool) (session.Parked, error) {
+func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, session.Parked, error) {
 	if err := s.lock(ctx); err != nil {
-		return session.Parked{}, err
+		return session.Record{}, session.Parked{}, err
 	}
 	defer s.mu.Unlock()
 	e, err := s.owned(l, s.now())
-	if err != nil {
-		return session.Parked{}, err
+	if e == nil {
+		return session.Record{}, session.Parked{}, err
 	}
 	p := e.parked
-	if p == nil || p.taker != (session.Lease{}) && p.taker != l {
-		return session.Parked{Current: e.Stream}, nil
+	if err != nil || p == nil || p.taker != (session.Lease{}) && p.taker != l {
+		return e.Record, session.Parked{}, err
 	}
-	if take {
-		p.taker = l
-	}
-	found := session.Parked{Current: e.Stream, Stream: p.stream, State: bytes.Clone(p.state)}
+	found := session.Parked{Stream: p.stream, State: bytes.Clone(p.state)}
 	if p.epoch == l.Epoch {
 		found.Seq = p.seq
 	}
-	return found, nil
+	return e.Record, found, nil
 }
 
-// owned returns the entry of a session if the lease is its owner's. s.mu is
-// held.
+// owned returns the entry of a session, with ErrMoved if the lease is not its
+// owner's. s.mu is held.
 func (s *Store) owned(l session.Lease, now time.Time) (*entry, error) {
 	e, err := s.find(l.ID, now)
 	switch {
 	case err != nil:
-		return nil, err
+		return e, err
 	case e.Node != l.Node || e.Epoch != l.Epoch:
-		return nil, session.ErrMoved
+		return e, session.ErrMoved
 	}
 	return e, nil
 }

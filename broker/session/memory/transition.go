@@ -120,7 +120,7 @@ func (e *entry) give(request, node string, now time.Time, ttl time.Duration) {
 }
 
 // Attach implements session.Store.
-func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
+func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -137,6 +137,9 @@ func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, ttl 
 	}
 	before := e.Record
 	e.State, e.Stream, e.Changed, e.expires = session.Attached, stream, now, now.Add(ttl)
+	if p := e.parked; take && p != nil && p.taker == (session.Lease{}) {
+		p.taker = l
+	}
 	return before, nil
 }
 
@@ -181,7 +184,7 @@ func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error 
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
+func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -193,6 +196,8 @@ func (s *Store) End(ctx context.Context, id string, reason session.Reason, word 
 		return session.Record{}, err
 	case err != nil: // over already; the first reason stands
 		return e.Record, nil
+	case epoch != 0 && e.Epoch != epoch:
+		return e.Record, session.ErrMoved
 	}
 	e.end(reason, word, now, ttl)
 	return e.Record, nil

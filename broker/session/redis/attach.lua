@@ -1,8 +1,13 @@
--- ARGV: id, ttl, node, epoch, stream. The reply is the record as it was.
+-- ARGV: id, ttl, node, epoch, stream, whether to take what is parked. The reply is
+-- the record as it was.
+local node, epoch, stream, take = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stop = over()
 if stop then return stop end
-if not owned(ARGV[3], ARGV[4]) then return reply('moved') end
+if not owned(node, epoch) then return reply('moved') end
 local before = reply('ok')
-redis.call('HSET', record, 'state', 'attached', 'stream', ARGV[5], 'changed', now())
+redis.call('HSET', record, 'state', 'attached', 'stream', stream, 'changed', now())
+if take == '1' and redis.call('EXISTS', parked) == 1 then
+  redis.call('HSETNX', parked, 'taker', epoch .. ' ' .. node)
+end
 keep()
 return before

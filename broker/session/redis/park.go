@@ -33,9 +33,9 @@ func (s *Store) Move(ctx context.Context, request string, v session.Saved, to st
 }
 
 // Unpark implements session.Store.
-func (s *Store) Unpark(ctx context.Context, l session.Lease, take bool) (session.Parked, error) {
+func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, session.Parked, error) {
 	var found session.Parked
-	args := []any{l.Node, formatEpoch(l.Epoch), flag(take)}
+	args := []any{l.Node, formatEpoch(l.Epoch)}
 	r, err := s.step(ctx, "unpark", unparkScript, l.ID, 0, args, func(extra any) error {
 		list, _ := extra.([]any)
 		if len(list) != 3 {
@@ -49,9 +49,5 @@ func (s *Store) Unpark(ctx context.Context, l session.Lease, take bool) (session
 		found = session.Parked{Stream: text[0], State: []byte(text[1]), Seq: seq}
 		return err
 	})
-	if err != nil {
-		return session.Parked{}, err
-	}
-	found.Current = r.Stream
-	return found, nil
+	return r, found, err
 }

@@ -26,7 +26,7 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 		},
 		func() (session.Record, error) { return s.Reassign(t.Context(), "r2", r.ID, 1, "node-2", time.Hour) },
 		func() (session.Record, error) {
-			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", time.Hour)
+			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", true, time.Hour)
 		},
 		func() (session.Record, error) {
 			now, _ := s.Get(t.Context(), r.ID)
@@ -48,8 +48,8 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return session.Record{Epoch: 2}, s.Save(t.Context(), []session.Saved{v})[0]
 		},
 		func() (session.Record, error) {
-			_, err := s.Unpark(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, true)
-			return session.Record{Epoch: 2}, err
+			r, _, err := s.Unpark(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2})
+			return r, err
 		},
 		func() (session.Record, error) {
 			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 2, TTL: time.Hour}
@@ -58,7 +58,7 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return now, err
 		},
 		func() (session.Record, error) {
-			over, err := s.End(t.Context(), r.ID, 4001, "", time.Hour)
+			over, err := s.End(t.Context(), r.ID, 0, 4001, "", time.Hour)
 			over.Epoch--
 			return over, err
 		},
@@ -125,7 +125,7 @@ func TestCorruptRecords(t *testing.T) {
 				"get":      func() (session.Record, error) { return s.Get(t.Context(), r.ID) },
 				"reassign": func() (session.Record, error) { return s.Reassign(t.Context(), "r", r.ID, 7, "node-2", time.Hour) },
 				"attach": func() (session.Record, error) {
-					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", time.Hour)
+					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", true, time.Hour)
 				},
 			} {
 				if err := c.Del(t.Context(), key).Err(); err != nil {
@@ -204,7 +204,7 @@ func TestEndedSessionLeavesTheIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.End(t.Context(), r.ID, 4001, "", time.Hour); err != nil {
+	if _, err := s.End(t.Context(), r.ID, 0, 4001, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if keys, err := client(t, server.Addr()).Keys(t.Context(), "*").Result(); err != nil || len(keys) != 1 {

@@ -63,13 +63,13 @@ func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 }
 
 // Attach implements session.Store.
-func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream)
+func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, flag(take))
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "end", endScript, id, ttl, int(reason), word)
+func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "end", endScript, id, ttl, int(reason), word, formatEpoch(epoch))
 }
 
 // EndUser implements session.Store. A user with very many sessions takes

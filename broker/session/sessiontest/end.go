@@ -28,6 +28,22 @@ var endTests = []test{
 			f.Errorf("ended %+v", over)
 		}
 	}},
+	{"End by a node is under its epoch", func(f *fixture) {
+		r := f.create()
+		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
+		f.must(err)
+		for _, epoch := range []uint64{1, 3} {
+			got, err := f.Store.End(f.Context(), r.ID, epoch, code, "", long)
+			f.is(err, session.ErrMoved)
+			f.same(got, next)
+		}
+		f.unchanged(next)
+		over, err := f.Store.End(f.Context(), r.ID, 2, code, "", long)
+		f.must(err)
+		again, err := f.Store.End(f.Context(), r.ID, 1, code2, "", long)
+		f.must(err)
+		f.same(again, over)
+	}},
 	{"End again: the first reason stays, and no error", func(f *fixture) {
 		want := f.ended()
 		again, err := f.End(f.Context(), want.ID, code2, long)
@@ -68,7 +84,7 @@ var endTests = []test{
 	}},
 	{"End keeps the reason in one word", func(f *fixture) {
 		r := f.create()
-		over, err := f.Store.End(f.Context(), r.ID, code, "cheating", long)
+		over, err := f.Store.End(f.Context(), r.ID, 0, code, "cheating", long)
 		f.must(err)
 		if over.Word != "cheating" {
 			f.Errorf("word %q", over.Word)

@@ -7,11 +7,16 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// laid fails the test unless the lease's owner finds want, nil for nothing.
+// laid fails the test unless the lease's owner finds want, nil for nothing. Then
+// the owner may take it.
 func (f *fixture) laid(l session.Lease, take bool, want []byte) session.Parked {
 	f.Helper()
-	got, err := f.Unpark(f.Context(), l, take)
+	r, got, err := f.Store.Unpark(f.Context(), l)
 	f.must(err)
+	f.unchanged(r)
+	if take {
+		f.must(errOf(f.Attach(f.Context(), l, r.Stream, long)))
+	}
 	if !bytes.Equal(got.State, want) || (got.State == nil) != (want == nil) {
 		f.Fatalf("found %q, want %q", got.State, want)
 	}
@@ -60,7 +65,7 @@ var saveTests = []test{
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
 		got := f.laid(lease(next), true, state)
-		if got.Stream != "stream-1" || got.Current != "stream-1" || got.Seq != 0 {
+		if got.Stream != "stream-1" || got.Seq != 0 {
 			f.Errorf("found %+v", got)
 		}
 	}},
@@ -100,34 +105,36 @@ var saveTests = []test{
 		r := f.attached()
 		r.Stream = "stream-2"
 		f.must(f.save(saved(r, 1)))
-		if got := f.laid(lease(r), false, state); got.Current != "stream-2" || got.Stream != "stream-2" {
+		if got := f.laid(lease(r), false, state); got.Stream != "stream-2" {
 			f.Errorf("found %+v", got)
 		}
 		f.unchanged(r)
 		f.must(errOf(f.Attach(f.Context(), lease(r), "stream-3", long)))
-		if got := f.laid(lease(r), false, state); got.Current != "stream-3" || got.Stream != "stream-2" {
+		if got := f.laid(lease(r), false, state); got.Stream != "stream-2" {
 			f.Errorf("found %+v", got)
 		}
 	}},
-	{"Unpark with take is for one owner, again and again; without it is for all", func(f *fixture) {
+	{"Unpark is for all owners until one attaches and takes it; then for that one, again and again", func(f *fixture) {
 		r := f.attached()
 		f.must(f.save(saved(r, 1)))
 		f.laid(lease(r), false, state)
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
 		f.laid(lease(next), false, state)
-		f.laid(lease(next), true, state)
-		f.laid(lease(next), true, state)
-		f.laid(lease(next), false, state)
-		last, err := f.Reassign(f.Context(), "r2", r.ID, 2, "node-3", long)
+		_, err = f.Store.Attach(f.Context(), lease(next), "stream-1", false, long)
 		f.must(err)
-		f.laid(lease(last), false, nil) // node-2 may have gone on from it
+		after, err := f.Reassign(f.Context(), "r1", r.ID, 2, "node-4", long)
+		f.must(err)
+		f.laid(lease(after), true, state)
+		f.laid(lease(after), true, state)
+		f.laid(lease(after), false, state)
+		last, err := f.Reassign(f.Context(), "r2", r.ID, 3, "node-3", long)
+		f.must(err)
+		f.laid(lease(last), false, nil) // node-4 may have gone on from it
 		f.laid(lease(last), true, nil)
 	}},
 	{"Unpark of nothing is nothing", func(f *fixture) {
-		if got := f.laid(lease(f.attached()), true, nil); got.Current != "stream-1" {
-			f.Errorf("found %+v", got)
-		}
+		f.laid(lease(f.attached()), true, nil)
 	}},
 	{"Save and Unpark are the owner's alone", func(f *fixture) {
 		r := f.attached()
@@ -138,7 +145,7 @@ var saveTests = []test{
 		for _, stranger := range []session.Record{r, other} {
 			f.is(f.save(saved(stranger, 9)), session.ErrMoved)
 			f.is(f.save(leaving(stranger, 9)), session.ErrMoved)
-			f.is(errOf(f.Unpark(f.Context(), lease(stranger), true)), session.ErrMoved)
+			f.is(errOf(f.Unpark(f.Context(), lease(stranger))), session.ErrMoved)
 		}
 		f.unchanged(next)
 		f.laid(lease(next), true, nil)
@@ -148,11 +155,11 @@ var saveTests = []test{
 		f.must(f.save(saved(r, 1)))
 		_, err := f.End(f.Context(), r.ID, code, long)
 		f.must(err)
-		f.is(errOf(f.Unpark(f.Context(), lease(r), true)), session.ErrEnded)
+		f.is(errOf(f.Unpark(f.Context(), lease(r))), session.ErrEnded)
 		f.is(f.save(saved(r, 2)), session.ErrEnded)
 		never := f.restorable()
 		f.is(f.save(saved(never, 1)), session.ErrNotFound)
-		f.is(errOf(f.Unpark(f.Context(), lease(never), true)), session.ErrNotFound)
+		f.is(errOf(f.Unpark(f.Context(), lease(never))), session.ErrNotFound)
 		never.ID = "no id"
 		f.is(f.save(saved(never, 1)), session.ErrNotFound)
 	}},

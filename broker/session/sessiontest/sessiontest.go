@@ -74,9 +74,20 @@ func (f *fixture) Create(ctx context.Context, request string, r session.Record, 
 	return made, err
 }
 
+// Attach is the store's, by an owner that takes what is laid down.
+func (f *fixture) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
+	return f.Store.Attach(ctx, l, stream, true, ttl)
+}
+
+// Unpark is the store's, without the record.
+func (f *fixture) Unpark(ctx context.Context, l session.Lease) (session.Parked, error) {
+	_, p, err := f.Store.Unpark(ctx, l)
+	return p, err
+}
+
 // End is the store's, with the word of the code.
 func (f *fixture) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
-	return f.Store.End(ctx, id, reason, "", ttl)
+	return f.Store.End(ctx, id, 0, reason, "", ttl)
 }
 
 // create returns a new session of the fixture's user, at epoch 1 of node-1.
