@@ -2,14 +2,18 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/usher-broker/usher/broker/session/redis"
+	"github.com/usher-broker/usher/broker/session/redistest"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -41,6 +45,57 @@ func BenchmarkEcho(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(b.Elapsed())/float64(spent), "x-plain")
+}
+
+// BenchmarkCheckpoint is a message there and back with every session saved in
+// Redis before the answer goes out, beside one without in the same run: one
+// client that waits for each answer, and 64 that do so at the same time, whose
+// saves travel together. «x-without» is how many times as long it takes.
+func BenchmarkCheckpoint(b *testing.B) {
+	server := redistest.Start(b)
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprint("clients=", clients), func(b *testing.B) {
+			trips := func(checkpoint bool) func() {
+				r := newRig(b, Echo{}, func(c *Config) {
+					store, err := redis.Open(server.URL(), redis.Options{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					c.Store, c.Checkpoint = store, checkpoint
+				})
+				var all []*client
+				for i := range clients {
+					all = append(all, r.attach(r.login(fmt.Sprint("user-", i)), ""))
+				}
+				frame, n := proto.AppendMessage(nil, proto.Message{Data: make([]byte, 128)}), uint64(0)
+				return func() {
+					n++
+					var wg sync.WaitGroup
+					for _, c := range all {
+						wg.Go(func() {
+							roundTrip(b, c.ws, frame)
+							if n%32 == 0 {
+								c.sendControl(proto.Control{Type: proto.TypeAck, Received: n})
+							}
+						})
+					}
+					wg.Wait()
+				}
+			}
+			with, without := trips(true), trips(false)
+			var spent time.Duration
+			for b.Loop() {
+				with()
+				b.StopTimer()
+				start := time.Now()
+				without()
+				spent += time.Since(start)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.Elapsed())/float64(spent), "x-without")
+			b.ReportMetric(float64(clients)*float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
 }
 
 // roundTrip sends the frame and reads until it comes back.

@@ -50,8 +50,12 @@ func (c *cluster) makeKey(flags ...string) {
 
 func (c *cluster) startNode(id string, flags ...string) *process {
 	c.t.Helper()
+	gossip := "127.0.0.1:0"
+	if old := c.nodes[id]; old != nil { // one that died is found again at once where it was
+		gossip = old.gossip
+	}
 	p := startRole(c.t, id, append([]string{
-		"node", "--id=" + id, "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join=" + c.auth.gossip,
+		"node", "--id=" + id, "--listen=127.0.0.1:0", "--gossip=" + gossip, "--join=" + c.auth.gossip,
 		"--redis=" + c.redis.URL(), "--jwks=" + c.url("/.well-known/jwks.json"),
 	}, flags...)...)
 	c.nodes[id] = p

@@ -33,8 +33,14 @@ const starts = 30 * time.Second
 // nothing is known of the process before it says that it runs.
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
+	return startProgram(t, name, usherBin, args...)
+}
+
+// startProgram starts another program in the same way.
+func startProgram(t testing.TB, name, bin string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, said: &said{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(usherBin, args...)
+	p.cmd = exec.Command(bin, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	p.cmd.SysProcAttr = diesWithTest()
 	if err := p.cmd.Start(); err != nil {

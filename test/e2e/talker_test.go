@@ -28,6 +28,8 @@ type talker struct {
 	resets   []string
 	resetAt  int // numbers up to here may be missing
 	failures []error
+	sentAt   [ahead]time.Time // of the latest, by number
+	slowest  time.Duration    // from a message to its echo
 }
 
 // moment is a change of state.
@@ -86,6 +88,7 @@ func (tk *talker) send(ctx context.Context, every time.Duration) {
 		}
 		tk.sent++ // first: a reset must find it counted
 		n := tk.sent
+		tk.sentAt[n%ahead] = time.Now()
 		tk.mu.Unlock()
 		if err := tk.session.SendText(ctx, strconv.Itoa(n)); err != nil {
 			tk.fail(ctx, "send", err)
@@ -114,6 +117,9 @@ func (tk *talker) receive(ctx context.Context) {
 			tk.missing += max(0, n-1-max(tk.echoed, tk.resetAt))
 		}
 		tk.echoed = max(tk.echoed, n)
+		if n > tk.sent-ahead {
+			tk.slowest = max(tk.slowest, time.Since(tk.sentAt[n%ahead]))
+		}
 		tk.mu.Unlock()
 	}
 }

@@ -106,3 +106,36 @@ func (p *process) metrics() map[string]float64 {
 	}
 	return list
 }
+
+// get reads the JSON at the URL, if there is any, and returns the status.
+func get(t testing.TB, url string, v any) int {
+	t.Helper()
+	resp, err := web.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drain(resp)
+	if resp.StatusCode == http.StatusOK {
+		if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+			t.Fatalf("GET %s: %v", url, err)
+		}
+	}
+	return resp.StatusCode
+}
+
+// request makes a request without a body that must succeed.
+func request(t testing.TB, method, url string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := web.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drain(resp)
+	if resp.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s", method, url, resp.Status)
+	}
+}

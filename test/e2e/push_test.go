@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+)
+
+// TestPush sends messages to a session by the private API, each several times
+// under one key, while its node is drained and it moves: each arrives once, in
+// the order in which it was first taken.
+func TestPush(t *testing.T) {
+	c := startCluster(t, 2)
+	api := c.startBroker()
+	api.knows(2)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	s, err := usher.Connect(ctx, usher.Config{Auth: c.url(""), Credentials: usher.Guest("ada")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(ctx)
+	url := "http://" + api.listen + "/v1/sessions/" + s.SessionID() + "/messages"
+	const many = 100
+	before := s.Node()
+	for i := range many {
+		if i == many/3 {
+			c.nodes[before].terminate()
+		}
+		for range 2 { // as a backend does that has lost the answer
+			await(t, "a push", 20*time.Second, func() bool {
+				return pushed(t, url, fmt.Sprint("key-", i), fmt.Sprintf(`{"text":"%d"}`, i)) == http.StatusOK
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for i := range many {
+		m, err := s.Receive(ctx)
+		if err != nil || string(m.Data) != fmt.Sprint(i) {
+			t.Fatalf("got %q, %v, want %d", m.Data, err, i)
+		}
+	}
+	if s.Node() == before {
+		t.Errorf("the session is still at %s", before)
+	}
+	never := c.enter("bob")
+	for path, want := range map[string]int{
+		"sessions/" + never.Session:                    http.StatusConflict, // it has not come yet
+		"sessions/00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
+		"users/nobody":                                 http.StatusNotFound,
+		"users/ada":                                    http.StatusOK,
+	} {
+		if got := pushed(t, "http://"+api.listen+"/v1/"+path+"/messages", "", `{"text":"last"}`); got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
+		}
+	}
+	if m, err := s.Receive(ctx); err != nil || string(m.Data) != "last" {
+		t.Errorf("got %q, %v", m.Data, err)
+	}
+	request(t, http.MethodDelete, "http://"+api.listen+"/v1/sessions/"+never.Session)
+	if got := pushed(t, "http://"+api.listen+"/v1/sessions/"+never.Session+"/messages", "", `{"text":"x"}`); got != http.StatusGone {
+		t.Errorf("one that is over: %d", got)
+	}
+}
+
+// pushed posts a message and returns the status.
+func pushed(t testing.TB, url, key, body string) int {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := web.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drain(resp)
+	return resp.StatusCode
+}
