@@ -153,9 +153,24 @@ func (l *link) pump(to, from *net.TCPConn, up bool) {
 			}
 			return
 		case err != nil:
+			l.spare()
 			_ = to.CloseWrite() // and the other direction goes on
 			return
 		}
+	}
+}
+
+// spare gives the cut back of a link that ends without: its client has moved, or
+// its node has gone away. Another connection gets it.
+func (l *link) spare() {
+	l.mu.Lock()
+	spared := l.breaks && !l.broken
+	l.breaks = false
+	l.mu.Unlock()
+	if spared {
+		l.network.mu.Lock()
+		defer l.network.mu.Unlock()
+		l.network.plan = append(l.network.plan, l.cut)
 	}
 }
 
