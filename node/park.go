@@ -106,11 +106,17 @@ func (n *Node) park(ctx context.Context, s *Session) {
 	n.end(s, proto.CloseGoingAway, "", !n.cfg.Checkpoint || result == "ok")
 }
 
-// awaitParked waits until whoever froze the session, and holds s.app, is done
-// with it.
-func (s *Session) awaitParked() {
-	s.app.Lock()
-	defer s.app.Unlock()
+// awaitMove waits until whoever froze the session, and holds s.app, is done with
+// it. While the store does not say what became of a move that may take long:
+// then it reports false.
+func (s *Session) awaitMove() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), moveTimeout)
+	defer cancel()
+	if !s.app.LockUntil(ctx) {
+		return false
+	}
+	s.app.Unlock()
+	return true
 }
 
 // freeze ends sending and receiving until thaw. It reports whether the session

@@ -34,7 +34,7 @@ func (n *Node) push(ctx context.Context, s *Session, cmd proto.Command) proto.Co
 		return proto.CommandResult{} // the store knows by now, or will soon, where it is
 	case err != nil:
 		result = proto.PushFull
-	case !s.saved(ctx, number):
+	case !s.saved(ctx, number): // it is sent all the same, once it is
 		result = proto.PushUnavailable
 	}
 	n.metrics.pushed.WithLabelValues(result).Inc()
@@ -75,6 +75,8 @@ func (s *Session) saved(ctx context.Context, number uint64) bool {
 	if !s.node.cfg.Checkpoint {
 		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.node.cfg.StoreTimeout)
+	defer cancel()
 	for {
 		s.mu.Lock()
 		done, over := s.saves.done >= number, s.endCode != 0

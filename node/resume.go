@@ -209,7 +209,9 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	s.mu.Lock()
 	if s.frozen { // the client must not come to the next node before its stream
 		s.mu.Unlock()
-		s.awaitParked()
+		if !s.awaitMove() {
+			return proto.CloseInternal
+		}
 		s.mu.Lock()
 	}
 	if s.endCode != 0 {

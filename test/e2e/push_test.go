@@ -52,8 +52,8 @@ func TestPush(t *testing.T) {
 	for path, want := range map[string]int{
 		"sessions/" + never.Session:                    http.StatusConflict, // it has not come yet
 		"sessions/00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
-		"users/nobody": http.StatusNotFound,
-		"users/ada":    http.StatusOK,
+		"users/nobody":                                 http.StatusNotFound,
+		"users/ada":                                    http.StatusOK,
 	} {
 		if got := pushed(t, "http://"+api.listen+"/v1/"+path+"/messages", "", `{"text":"last"}`); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
