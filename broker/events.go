@@ -70,6 +70,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.mu.Lock()
 		b.policy.Tick(b.cfg.Now())
 		b.mu.Unlock()
+		b.fence()
 		if b.cfg.Rebalance && n%shedTicks == 0 {
 			b.rebalance()
 		}

@@ -36,6 +36,8 @@ type orders struct {
 	mu     sync.Mutex // guards closed, and that none starts once it is set
 	closed bool
 	wg     sync.WaitGroup
+
+	missed missed
 }
 
 func newOrders(cfg Config) orders {
@@ -54,7 +56,11 @@ func newOrders(cfg Config) orders {
 // until it has.
 func (b *Broker) tell(id string, cmd proto.Command) {
 	fate := Absent
-	if _, ok := b.find(id); ok || cmd.Op == proto.OpEnd {
+	_, there := b.find(id)
+	if !there {
+		b.orders.missed.add(id) // it may be somebody else's member
+	}
+	if there || cmd.Op == proto.OpEnd {
 		if b.orders.start(id, cmd, b.await) {
 			return
 		}
@@ -124,6 +130,12 @@ func fateOf(r proto.CommandResult, err error) Fate {
 // one for each of its sessions, and the count says it better.
 func (o *orders) note(id string, cmd proto.Command, fate Fate, err error) {
 	o.done(cmd.Op, fate)
+	if cmd.Op == proto.OpEnd || cmd.Op == proto.OpMoved {
+		switch fate {
+		case Absent, Unanswered, Crowded:
+			o.missed.add(id)
+		}
+	}
 	if fate != CarriedOut {
 		o.log.Debug("command not carried out", "op", cmd.Op, "session", cmd.Session, "node", id, "fate", string(fate), "error", err)
 	}

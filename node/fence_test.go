@@ -2,12 +2,44 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
+
+// A node that others cannot reach hears from the store that a session is over.
+func TestFencedByTheStore(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	claims, kept := r.login("ada"), r.login("bob")
+	c, c2 := r.attach(claims, ""), r.attach(kept, "")
+	eventually(t, func() error { // the ledger has looked once
+		if got, err := r.store.Get(t.Context(), claims.Session); err != nil || got.State != session.Attached {
+			return fmt.Errorf("%+v, %v", got, err)
+		}
+		return nil
+	})
+	time.Sleep(r.node.cfg.tick() + 200*time.Millisecond)
+	if _, err := r.store.End(t.Context(), claims.Session, 0, proto.CloseKicked, "cheating", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.Fence(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if code := c.closed(); code != int(proto.CloseKicked) {
+		t.Errorf("closed with %d", code)
+	}
+	if took := time.Since(began); took > r.node.cfg.RenewInterval/2 {
+		t.Errorf("closed after %v", took)
+	}
+	c2.send(text("x"))
+	if m := c2.message(); string(m.Data) != "x" {
+		t.Errorf("got %q", m.Data)
+	}
+}
 
 // slowStore lets renewals wait.
 type slowStore struct {

@@ -21,6 +21,8 @@ type ledger struct {
 	mu   sync.Mutex
 	ends map[string]ending // sessions that are over, and the store does not know
 	down bool
+
+	fenced *string // what Fenced returned last; of write alone
 }
 
 // ending is the end of a session, under the epoch that it had here.
@@ -64,6 +66,10 @@ func (l *ledger) write(ctx context.Context, now time.Time) {
 	if l.forgotten(ctx) {
 		l.node.log.Warn("store has lost records; they are written anew")
 		l.node.metrics.storeLost.Inc()
+		l.node.renewAll()
+	}
+	if l.isFenced(ctx) {
+		l.node.log.Info("some of the sessions held here may have gone elsewhere; the store is asked")
 		l.node.renewAll()
 	}
 	due := l.due(now)
@@ -117,6 +123,20 @@ func (l *ledger) forgotten(ctx context.Context) bool {
 		}
 	}
 	return false
+}
+
+// isFenced reports whether others have ended or taken sessions of this node and
+// could not tell it.
+func (l *ledger) isFenced(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.node.cfg.StoreTimeout)
+	defer cancel()
+	text, err := l.node.cfg.Store.Fenced(ctx, l.node.cfg.ID)
+	if err != nil {
+		return false // the next time
+	}
+	news := l.fenced != nil && *l.fenced != text
+	l.fenced = &text
+	return news
 }
 
 // some returns the ids of a few sessions, others each time.

@@ -122,6 +122,15 @@ type Store interface {
 	// to before, for which ttl starts anew.
 	Group(ctx context.Context, group, want, replace string, ttl time.Duration) (node string, err error)
 
+	// Fence has a node look, within about a second, which of the sessions it
+	// holds are still its own: some were ended or given to others, and the node
+	// could not be told. It is for nodes that reach the store and not the members
+	// that place sessions.
+	Fence(ctx context.Context, node string) error
+
+	// Fenced returns a text that differs after each Fence of the node.
+	Fenced(ctx context.Context, node string) (string, error)
+
 	// Ping reports whether the store can take a transition now.
 	Ping(ctx context.Context) error
 

@@ -61,6 +61,27 @@ func TestKick(t *testing.T) {
 	}
 }
 
+// TestKickUnheard throws a session out by a broker that hears nothing of the
+// nodes, as with gossip that is split or late: its node hears of it from the
+// store.
+func TestKickUnheard(t *testing.T) {
+	c := startCluster(t, 1)
+	deaf := startRole(t, "deaf", "broker", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--gossip-label=elsewhere", "--redis="+c.redis.URL())
+	at := c.enter("ada")
+	ws, _ := attach(t, at, "")
+	time.Sleep(1500 * time.Millisecond) // the node has looked
+	began := time.Now()
+	request(t, http.MethodDelete, "http://"+deaf.listen+"/v1/sessions/"+at.Session+"?reason=cheating")
+	var end websocket.CloseError
+	if err := readToEnd(ws); !errors.As(err, &end) || int(end.Code) != int(proto.CloseKicked) || end.Reason != "cheating" {
+		t.Errorf("closed with %v", err)
+	}
+	t.Logf("closed after %v", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}
+
 func readToEnd(ws *websocket.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -21,6 +21,7 @@ type Store struct {
 	entries map[string]*entry // by session id
 	users   map[string]*entry // by user: the newest session, and by its links the older ones
 	groups  map[string]group
+	fences  map[string]int // by node
 	closed  bool
 }
 
@@ -43,6 +44,7 @@ func New(now func() time.Time) *Store {
 		entries: make(map[string]*entry),
 		users:   make(map[string]*entry),
 		groups:  make(map[string]group),
+		fences:  make(map[string]int),
 	}
 }
 
@@ -91,7 +93,7 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.entries, s.users, s.groups = true, nil, nil, nil
+	s.closed, s.entries, s.users, s.groups, s.fences = true, nil, nil, nil, nil
 	return nil
 }
 

@@ -138,7 +138,12 @@ func (f *fixture) allUnavailable(ctx context.Context, r session.Record) {
 func (f *fixture) everyMethod(ctx context.Context, r session.Record) []error {
 	_, sessions := f.Sessions(ctx, f.user, 10)
 	_, group := f.Group(ctx, newGroup(), "node-1", "", long)
-	return append(f.Renew(ctx, []session.Record{r, f.restorable()}, []time.Duration{long, long}),
+	_, fenced := f.Fenced(ctx, "node-1")
+	_, moved := f.Move(ctx, "r", saved(r, 1), "node-2")
+	_, unparked := f.Unpark(ctx, lease(r))
+	_, user := f.EndUser(ctx, f.user, code, "", long)
+	rest := append(f.Save(ctx, []session.Saved{saved(r, 1), saved(r, 2)}), f.Fence(ctx, "node-1"), fenced, moved, unparked, user)
+	return append(append(rest, f.Renew(ctx, []session.Record{r, f.restorable()}, []time.Duration{long, long})...),
 		errOf(f.Create(ctx, "r", f.draft(), long)),
 		errOf(f.Get(ctx, r.ID)),
 		errOf(f.Reassign(ctx, "r", r.ID, r.Epoch, "node-2", long)),

@@ -25,7 +25,7 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
 		createTests, getTests, reassignTests, attachTests, renewTests, saveTests, moveTests, endTests,
-		endUserTests, ruleTests, sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
+		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
