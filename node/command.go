@@ -39,6 +39,10 @@ func (n *Node) Command(ctx context.Context, _ string, cmd proto.Command) proto.C
 			n.end(s, proto.CloseMoved, "", false)
 		}
 	case proto.OpMove:
+		if !n.enter() {
+			return proto.CommandResult{Found: true, Result: proto.MoveBusy}
+		}
+		defer n.goes.Done()
 		return n.move(ctx, s, cmd.Epoch, cmd.To)
 	case proto.OpPush:
 		return n.push(ctx, s, cmd)

@@ -15,6 +15,7 @@ func (c *conn) detach(code proto.CloseCode) {
 	s.mu.Lock()
 	carried := s.conn == c
 	if carried {
+		s.node.goes.Add(1) // of the call below; the reader's own keeps Shutdown from having ended
 		s.conn = nil
 		s.detached = time.Now()
 		s.renewAt = time.Time{}
@@ -38,13 +39,14 @@ func (c *conn) detach(code proto.CloseCode) {
 		return
 	}
 	s.node.log.Info("detached", "session", s.ID, "user", s.User, "code", int(code), "reason", code.String())
-	s.node.goes.Go(func() { // the caller may hold s.app
+	go func() { // the caller may hold s.app
+		defer s.node.goes.Done()
 		s.app.Lock()
 		defer s.app.Unlock()
 		if s.told && s.owns(nil) {
 			s.tellDetached()
 		}
-	})
+	}()
 }
 
 // end ends the session on this node: the connection is closed with the code,
@@ -74,11 +76,28 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 	if n.sessions[s.ID] == s {
 		delete(n.sessions, s.ID)
 	}
+	counted := !n.ended
+	if counted {
+		n.goes.Add(1)
+	}
 	n.mu.Unlock()
+	tell := func() {
+		if counted {
+			defer n.goes.Done()
+		}
+		s.app.Lock()
+		defer s.app.Unlock()
+		if s.opened {
+			s.tellClosed(code)
+		}
+	}
 
 	s.mu.Lock()
 	if s.endCode != 0 {
 		s.mu.Unlock()
+		if counted {
+			n.goes.Done()
+		}
 		return false
 	}
 	s.endCode, s.endWord = code, word
@@ -95,12 +114,6 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 
 	n.metrics.ended.WithLabelValues(closeLabel(code)).Inc()
 	n.log.Info("ended", "session", s.ID, "user", s.User, "code", int(code), "reason", word)
-	n.goes.Go(func() {
-		s.app.Lock()
-		defer s.app.Unlock()
-		if s.opened {
-			s.tellClosed(code)
-		}
-	})
+	go tell() // the caller may hold s.app
 	return true
 }

@@ -45,6 +45,9 @@ func (n *Node) look(s *Session, now time.Time) {
 	if ping {
 		c.pingAt = now.Add(n.cfg.PingInterval)
 	}
+	if ping = ping && silent < n.cfg.PingInterval*5/2 && !late; ping {
+		n.goes.Add(1) // while the reader's own keeps Shutdown from having ended
+	}
 	s.mu.Unlock()
 	switch {
 	case silent >= n.cfg.PingInterval*5/2:
@@ -53,7 +56,10 @@ func (n *Node) look(s *Session, now time.Time) {
 	case late: // it does not do what it is asked: then so
 		c.detach(proto.CloseGoingAway)
 	case ping:
-		n.goes.Go(c.ping)
+		go func() {
+			defer n.goes.Done()
+			c.ping()
+		}()
 	}
 }
 

@@ -36,6 +36,7 @@ type Node struct {
 	landed   map[string]uint64 // sessions arrived, by the issuer of their token
 	arrived  uint64
 	closed   bool
+	ended    bool   // Shutdown waits, or has: nothing is added to goes any more but by what is in it
 	drain    *drain // nil when there is none
 	shed     shed
 }

@@ -28,6 +28,9 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		return true
 	})
 	n.fence.close()
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
 	n.release.Do(n.goes.Done)
 	done := make(chan struct{})
 	go func() {

@@ -87,7 +87,7 @@ func TestDrain(t *testing.T) {
 	said := make(chan string)
 	go func() { said <- lastWords(ws) }()
 	began := time.Now()
-	out := usherCommand(t, 0, "drain", "node-1", "--window=1s", "--timeout=6s", "--api=http://"+api.listen)
+	out := usherCommand(t, 0, "drain", "node-1", "--window=1s", "--timeout=12s", "--api=http://"+api.listen)
 	if !strings.Contains(out, "has left") || !strings.Contains(out, "1 cut at the deadline") {
 		t.Errorf("the command said:\n%s", out)
 	}

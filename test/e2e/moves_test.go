@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +51,7 @@ func TestMoves(t *testing.T) {
 		cancel()
 		operator.Wait()
 		for id := range c.nodes { // as it was
-			usherCommand(t, 0, "drain", id, "--undo", "--api=http://"+api.listen)
+			c.undrain(api, id)
 		}
 		api.knows(3)
 	})
@@ -59,16 +61,19 @@ func TestMoves(t *testing.T) {
 func (c *cluster) upset(api *process, u upheaval) {
 	c.t.Helper()
 	if u.op == "undrain" {
-		usherCommand(c.t, 0, "drain", u.node, "--undo", "--api=http://"+api.listen)
+		c.undrain(api, u.node)
 		return
 	}
 	for id := range c.nodes {
 		if id != u.node {
-			usherCommand(c.t, 0, "drain", id, "--undo", "--api=http://"+api.listen)
+			c.undrain(api, id)
 		}
 	}
 	if u.op == "drain" {
-		usherCommand(c.t, 0, "drain", u.node, "--keep", "--no-wait", "--window=500ms", "--timeout=3s", "--api=http://"+api.listen)
+		body := `{"keep":true,"window_ms":500,"timeout_ms":3000}`
+		await(c.t, "a drain", 20*time.Second, func() bool {
+			return order(c.t, http.MethodPut, "http://"+api.listen+"/v1/nodes/"+u.node+"/drain", body) == http.StatusOK
+		})
 		return
 	}
 	c.nodes[u.node].terminate()
@@ -77,4 +82,29 @@ func (c *cluster) upset(api *process, u upheaval) {
 	}
 	c.startNode(u.node, "--drain-window=500ms", "--drain-timeout=5s")
 	api.knows(len(c.nodes))
+}
+
+// undrain takes a drain back. The node may be slow to answer: it is asked again.
+func (c *cluster) undrain(api *process, id string) {
+	c.t.Helper()
+	await(c.t, id+" to take its drain back", 20*time.Second, func() bool {
+		return order(c.t, http.MethodDelete, "http://"+api.listen+"/v1/nodes/"+id+"/drain", "") == http.StatusOK
+	})
+}
+
+// order makes a request of the private API and returns the status.
+func order(t testing.TB, method, url, body string) int {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := web.Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer drain(resp)
+	return resp.StatusCode
 }
