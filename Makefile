@@ -38,6 +38,7 @@ test: need-cc need-redis ## all tests of all modules with the race detector, abo
 
 test-slow: export USHER_SLOW = 1
 test-slow: test ## the same with longer outages and more random schedules
+	go test -count=1 -timeout 40m ./test/chaos
 
 test-containers: need-redis ## the images and docker-compose.yml in a real engine
 	USHER_CONTAINERS=1 go test -count=1 -v -timeout 20m ./test/containers

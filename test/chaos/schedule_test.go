@@ -26,7 +26,7 @@ var traced = os.Getenv("USHER_CHAOS_TRACE") != ""
 
 func TestMain(m *testing.M) {
 	checks := "300"
-	if os.Getenv("USHER_SLOW") != "" {
+	if os.Getenv("USHER_SLOW") != "" && !racing {
 		checks = "10000"
 	}
 	_ = flag.Set("rapid.checks", checks) // the command line has the last word

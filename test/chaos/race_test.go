@@ -1,0 +1,6 @@
+//go:build race
+
+package chaos
+
+// The race detector makes a schedule take ten times as long.
+const racing = true
