@@ -12,7 +12,7 @@ MODULES      = $(shell go list -m -f '{{.Dir}}')
 # checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 
-GO_TEST = CGO_ENABLED=1 go test -race -timeout 20m
+GO_TEST = CGO_ENABLED=1 go test -race -timeout 40m
 # Tests in test/ run binaries and read other modules, which the cache of go
 # test does not see: they always run.
 ROOMS   = $(patsubst %,%/...,$(filter-out %/test,$(MODULES)))
