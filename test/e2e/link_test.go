@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -134,6 +135,7 @@ type link struct {
 	cut    cut
 	breaks bool // there is a cut to come
 	broken bool
+	ended  bool // one side has closed
 }
 
 // pump carries bytes from one end to the other until the link breaks or the
@@ -161,17 +163,36 @@ func (l *link) pump(to, from *net.TCPConn, up bool) {
 }
 
 // spare gives the cut back of a link that ends without: its client has moved, or
-// its node has gone away. Another connection gets it.
+// its node has gone away. The connection that carries the session by now gets it,
+// or the next.
 func (l *link) spare() {
 	l.mu.Lock()
 	spared := l.breaks && !l.broken
-	l.breaks = false
+	l.breaks, l.ended = false, true
 	l.mu.Unlock()
-	if spared {
-		l.network.mu.Lock()
-		defer l.network.mu.Unlock()
-		l.network.plan = append(l.network.plan, l.cut)
+	if !spared {
+		return
 	}
+	n := l.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, other := range slices.Backward(n.links) {
+		if other.take(l.cut) {
+			return
+		}
+	}
+	n.plan = append(n.plan, l.cut)
+}
+
+// take gives a cut to a link that goes on and has none.
+func (l *link) take(c cut) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || l.broken || l.breaks {
+		return false
+	}
+	l.cut, l.breaks = c, true
+	return true
 }
 
 // spend returns how many of n bytes pass. The link breaks with the last that
