@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -15,14 +16,15 @@ import (
 // Handler, run Run, and end it with Shutdown. All methods are safe for
 // concurrent use.
 type Node struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	ledger  *ledger
-	saver   *saver
-	fence   *fence
-	goes    sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
-	release sync.Once      // of that 1
+	cfg      Config
+	instance string // of this start
+	log      *slog.Logger
+	metrics  *metrics
+	ledger   *ledger
+	saver    *saver
+	fence    *fence
+	goes     sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
+	release  sync.Once      // of that 1
 
 	draining  atomic.Bool
 	attached  atomic.Int64
@@ -48,6 +50,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg:      cfg,
+		instance: rand.Text(),
 		log:      cfg.Logger.With("node", cfg.ID),
 		sessions: make(map[string]*Session),
 		landed:   make(map[string]uint64),

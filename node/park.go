@@ -208,7 +208,9 @@ func (n *Node) read(rec session.Record, found session.Parked) *parked {
 		n.log.Error("parked session cannot be read", "session", rec.ID, "version", st.Version, "error", err)
 		return nil
 	}
-	st.Whole = st.Whole && found.Stream != "" && found.Stream == rec.Stream
+	// The record may name another stream: a renewal that was held up, or one that
+	// was begun and of which nothing has passed.
+	st.Whole = st.Whole && found.Stream != ""
 	return &st
 }
 

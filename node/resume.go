@@ -40,7 +40,7 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
 	defer cancel()
 	want.fresh = rand.Text()[:16]
-	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch}
+	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch, Instance: n.instance}
 	if s == nil && want.stream != "" {
 		var code proto.CloseCode
 		if s, code = n.pickUp(ctx, lease, want); code != 0 {

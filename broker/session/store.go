@@ -34,6 +34,9 @@ type Lease struct {
 	ID    string
 	Node  string
 	Epoch uint64
+	// Instance tells two starts of a node apart: what one has taken and gone on
+	// from is of no use to the next. Ownership does not depend on it.
+	Instance string
 }
 
 // Store keeps the records. Every method is one atomic step, safe for

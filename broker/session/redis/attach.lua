@@ -1,5 +1,5 @@
--- ARGV: id, ttl, node, epoch, stream, whether to take what is parked. The reply is
--- the record as it was.
+-- ARGV: id, ttl, node, epoch, stream, whether to take what is parked, and the
+-- instance that takes it. The reply is the record as it was.
 local node, epoch, stream, take = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stop = over()
 if stop then return stop end
@@ -7,7 +7,7 @@ if not owned(node, epoch) then return reply('moved') end
 local before = reply('ok')
 redis.call('HSET', record, 'state', 'attached', 'stream', stream, 'changed', now())
 if take == '1' and redis.call('EXISTS', parked) == 1 then
-  redis.call('HSETNX', parked, 'taker', epoch .. ' ' .. node)
+  redis.call('HSETNX', parked, 'taker', epoch .. ' ' .. node .. ' ' .. ARGV[7])
 end
 keep()
 return before

@@ -35,7 +35,7 @@ func (s *Store) Move(ctx context.Context, request string, v session.Saved, to st
 // Unpark implements session.Store.
 func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, session.Parked, error) {
 	var found session.Parked
-	args := []any{l.Node, formatEpoch(l.Epoch)}
+	args := []any{l.Node, formatEpoch(l.Epoch), l.Instance}
 	r, err := s.step(ctx, "unpark", unparkScript, l.ID, 0, args, func(extra any) error {
 		list, _ := extra.([]any)
 		if len(list) != 3 {

@@ -64,7 +64,7 @@ func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 
 // Attach implements session.Store.
 func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, flag(take))
+	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, flag(take), l.Instance)
 }
 
 // End implements session.Store.

@@ -133,6 +133,18 @@ var saveTests = []test{
 		f.laid(lease(last), false, nil) // node-4 may have gone on from it
 		f.laid(lease(last), true, nil)
 	}},
+	{"Unpark of what another start of the node has taken is nothing", func(f *fixture) {
+		r := f.attached()
+		f.must(f.save(saved(r, 1)))
+		first, second := lease(r), lease(r)
+		first.Instance, second.Instance = "first", "second"
+		f.laid(second, false, state)
+		f.laid(first, true, state)
+		f.laid(first, false, state)
+		f.laid(second, false, nil)
+		f.must(f.save(saved(r, 2)))
+		f.laid(second, true, state)
+	}},
 	{"Unpark of nothing is nothing", func(f *fixture) {
 		f.laid(lease(f.attached()), true, nil)
 	}},
