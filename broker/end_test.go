@@ -79,7 +79,7 @@ func TestCommandFates(t *testing.T) {
 		},
 	} {
 		h := newHouse(t, "node-1")
-		h.cluster.answer = answer
+		h.answers(answer)
 		if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestCommandsAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, "node-1")
 		ended := make(chan error, 2)
-		h.cluster.answer = silence(ended)
+		h.answers(silence(ended))
 		end := func() {
 			t.Helper()
 			start := time.Now()
@@ -141,7 +141,7 @@ func TestManyCommands(t *testing.T) {
 			h.join(id, func(p *proto.Peer) { p.Capacity = 10_000 })
 		}
 		const most = 2048
-		h.cluster.answer = silence(make(chan error, 3*most))
+		h.answers(silence(make(chan error, 3*most)))
 		end := func(n int) {
 			t.Helper()
 			for range n {

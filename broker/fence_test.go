@@ -12,12 +12,12 @@ import (
 // told by way of the store: whether it is no member, or does not answer.
 func TestNodesThatWereMissedAreFenced(t *testing.T) {
 	h := newHouse(t, "node-1", "node-2")
-	h.cluster.answer = func(_ context.Context, to string, _ proto.Command) (proto.CommandResult, error) {
+	h.answers(func(_ context.Context, to string, _ proto.Command) (proto.CommandResult, error) {
 		if to == "node-2" {
 			return proto.CommandResult{Found: true}, nil
 		}
 		return proto.CommandResult{}, context.DeadlineExceeded
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -13,7 +13,7 @@ import (
 
 // hands has the nodes hand sessions over, as node.Node does.
 func (h *house) hands() {
-	h.cluster.answer = func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+	h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 		if cmd.Op != proto.OpMove {
 			return proto.CommandResult{Found: true}, nil
 		}
@@ -25,7 +25,7 @@ func (h *house) hands() {
 			return proto.CommandResult{Found: true, Result: proto.MoveBusy}, nil
 		}
 		return proto.CommandResult{Found: true, Result: proto.MoveDone}, nil
-	}
+	})
 }
 
 // A session that leaves a node that lives takes everything along, whatever the
@@ -95,12 +95,12 @@ func TestHandOverRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHouse(t, "node-1", "node-2")
-			h.cluster.answer = func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
+			h.answers(func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
 				if cmd.Op == proto.OpMove {
 					return tc.result, tc.err
 				}
 				return proto.CommandResult{Found: true}, nil
-			}
+			})
 			a := h.assign(ada)
 			h.attach(a)
 			unreachable := ""
@@ -127,7 +127,7 @@ func TestHandOverRefused(t *testing.T) {
 func TestHandOverOfTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, "node-1", "node-2")
-		h.cluster.answer = silence(make(chan error, 10))
+		h.answers(silence(make(chan error, 10)))
 		h.probe = func(ctx context.Context, _ string) error {
 			select {
 			case <-time.After(20 * time.Millisecond):
@@ -159,7 +159,7 @@ func TestHandOverOfTheDead(t *testing.T) {
 func TestHandOverOfTheFrozen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, "node-1", "node-2")
-		h.cluster.answer = silence(make(chan error, 10))
+		h.answers(silence(make(chan error, 10)))
 		a := h.assign(ada)
 		h.attach(a)
 		start := time.Now()
@@ -176,13 +176,13 @@ func TestHandOverOfTheFrozen(t *testing.T) {
 // The session is where the store says, whatever the node says.
 func TestHandOverOvertaken(t *testing.T) {
 	h := newHouse(t, "node-1", "node-2", "node-3")
-	h.cluster.answer = func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+	h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 		if cmd.Op == proto.OpMove {
 			_, err := h.store.Reassign(ctx, "other", cmd.Session, cmd.Epoch, "node-3", time.Minute)
 			return proto.CommandResult{Found: true, Result: proto.MoveDone}, err
 		}
 		return proto.CommandResult{Found: true}, nil
-	}
+	})
 	h.says("node-3", proto.StateFull, 1000)
 	a := h.assign(ada)
 	h.attach(a)

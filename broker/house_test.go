@@ -212,11 +212,12 @@ var errDown = fmt.Errorf("connection refused: %w", session.ErrUnavailable)
 // cluster notes the commands and answers them. Its nodes have nothing to hand
 // over, unless answer says otherwise.
 type cluster struct {
-	answer func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) // nil: carried out
-
-	mu   sync.Mutex
-	sent []order
+	mu     sync.Mutex
+	answer answer // nil: carried out
+	sent   []order
 }
+
+type answer = func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error)
 
 type order struct {
 	to  string
@@ -224,16 +225,24 @@ type order struct {
 }
 
 func (c *cluster) Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
-	if c.answer == nil && cmd.Op == proto.OpMove {
-		return proto.CommandResult{}, nil
-	}
 	c.mu.Lock()
-	c.sent = append(c.sent, order{to, cmd})
-	c.mu.Unlock()
-	if c.answer != nil {
-		return c.answer(ctx, to, cmd)
+	f := c.answer
+	if f != nil || cmd.Op != proto.OpMove {
+		c.sent = append(c.sent, order{to, cmd})
 	}
-	return proto.CommandResult{Found: true}, nil
+	c.mu.Unlock()
+	if f != nil {
+		return f(ctx, to, cmd)
+	}
+	return proto.CommandResult{Found: cmd.Op != proto.OpMove}, nil
+}
+
+// answers has the nodes answer with f from now on. What was begun before may
+// still be on its way, so it takes the lock.
+func (h *house) answers(f answer) {
+	h.cluster.mu.Lock()
+	defer h.cluster.mu.Unlock()
+	h.cluster.answer = f
 }
 
 // commands waits until all that was begun is done, and returns it.

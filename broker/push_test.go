@@ -18,11 +18,11 @@ func textPush(s string) proto.Push { return proto.Push{Text: &s} }
 // pushes has nodes answer pushes with the results, by session, and count them.
 func (h *house) pushes(results map[string]string) *atomic.Int64 {
 	var n atomic.Int64
-	h.cluster.answer = func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
+	h.answers(func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
 		n.Add(1)
 		result, found := results[cmd.Session]
 		return proto.CommandResult{Found: found, Result: result}, nil
-	}
+	})
 	return &n
 }
 
@@ -67,13 +67,13 @@ func TestPushFollows(t *testing.T) {
 	h := newHouse(t, "node-1", "node-2")
 	a := h.assign(ada)
 	l := h.attach(a)
-	h.cluster.answer = func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
+	h.answers(func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
 		if to != a.Node.ID {
 			return proto.CommandResult{Found: true, Result: proto.PushSent}, nil
 		}
 		_, err := h.store.Reassign(ctx, "r", l.ID, 1, other(to), time.Minute)
 		return proto.CommandResult{}, err
-	}
+	})
 	got, err := h.Push(t.Context(), a.Session, "", textPush("x"))
 	if err != nil || got.Result != proto.PushSent || got.Node != other(a.Node.ID) {
 		t.Errorf("%+v, %v", got, err)
@@ -125,9 +125,9 @@ func TestDrain(t *testing.T) {
 	if len(sent) != 2 || sent[0].cmd.Op != proto.OpDrain || *sent[0].cmd.Drain != (proto.DrainRequest{WindowMS: 5, Keep: true}) || sent[1].cmd.Op != proto.OpUndrain {
 		t.Errorf("sent %+v", sent)
 	}
-	h.cluster.answer = func(context.Context, string, proto.Command) (proto.CommandResult, error) {
+	h.answers(func(context.Context, string, proto.Command) (proto.CommandResult, error) {
 		return proto.CommandResult{}, errors.New("no answer")
-	}
+	})
 	if err := h.Drain(t.Context(), "node-1", proto.DrainRequest{}); !errors.Is(err, broker.ErrNodeUnavailable) {
 		t.Errorf("no answer: %v", err)
 	}
