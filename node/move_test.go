@@ -144,6 +144,7 @@ func TestMoveWithoutSnapshot(t *testing.T) {
 			r := newRig(t, app, nil)
 			claims := r.login("ada")
 			c := r.attach(claims, "")
+			app.await(t, "ada", "opened") // before that there is nothing to ask it for
 			if _, got := r.pass(claims, "node-2"); got.Error == "" {
 				t.Fatalf("%+v", got)
 			}

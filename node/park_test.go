@@ -176,6 +176,7 @@ func TestMoveFails(t *testing.T) {
 			})
 			claims := r.login("ada")
 			c := r.attach(claims, "")
+			app.await(t, "ada", "opened") // before that there is nothing to ask it for
 			breakIt(app, store)
 			r.stop(c)
 			c2 := r.moveTo("node-2", newTally(), &claims).attach(claims, resumeQuery(c.welcome.Stream, 0))
