@@ -24,7 +24,9 @@ type Drain struct {
 func (d *Drain) field(tag byte, f field) {
 	switch tag {
 	case tagDrainEnds:
-		d.Deadline = time.UnixMilli(int64(f.number(maxUint64 >> 1)))
+		if ms := f.number(maxUint64 >> 1); ms > 0 {
+			d.Deadline = time.UnixMilli(int64(ms))
+		}
 	case tagDrainTotal:
 		d.Total = uint32(f.number(maxUint32))
 	case tagDrainRemaining:

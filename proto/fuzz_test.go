@@ -3,8 +3,10 @@ package proto_test
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"runtime"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/usher-broker/usher/proto"
@@ -94,7 +96,7 @@ func FuzzParseReport(f *testing.F) {
 		var err error
 		bounded(t, len(b), func() { r, err = proto.ParseReport(b) })
 		if err != nil {
-			if !errors.Is(err, proto.ErrPeer) || r != (proto.Report{}) {
+			if !errors.Is(err, proto.ErrPeer) || !reflect.DeepEqual(r, proto.Report{}) {
 				t.Fatalf("%x: got %+v, %v", b, r, err)
 			}
 			return
@@ -103,7 +105,7 @@ func FuzzParseReport(f *testing.F) {
 		if err != nil || len(enc) > len(b) {
 			t.Fatalf("%x: %+v encodes to %d bytes, %v", b, r, len(enc), err)
 		}
-		if again, err := proto.ParseReport(enc); err != nil || again != r {
+		if again, err := proto.ParseReport(enc); err != nil || !reflect.DeepEqual(again, r) {
 			t.Fatalf("%x: %+v became %+v, %v", b, r, again, err)
 		}
 	})
@@ -118,7 +120,13 @@ func addRecords(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, b := range [][]byte{peer, report, peer[:len(peer)-1], {1}, {1, 1, 255}, {}} {
+	drains := aReport
+	drains.Drain = &proto.Drain{Deadline: time.UnixMilli(1_700_000_000_000), Total: 100, Remaining: 40, Held: 3, Cut: 1, Keep: true}
+	draining, err := proto.AppendReport(nil, drains)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, b := range [][]byte{peer, report, draining, peer[:len(peer)-1], {1}, {1, 1, 255}, {}} {
 		f.Add(b)
 	}
 }
