@@ -39,19 +39,35 @@ func readPlacement(fields strictjson.Object) (p proto.Placement, err error) {
 			return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
 		}
 	}
+	if p.Fallback, err = hints.Texts("fallback", proto.MaxFallback); err != nil {
+		return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
+	}
+	for _, region := range p.Fallback {
+		if err := checkName("fallback", region); err != nil {
+			return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
+		}
+	}
+	if p.Strict, err = hints.Flag("strict"); err != nil {
+		return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
+	}
 	return p, nil
 }
 
 // name returns the optional name of a thing of the cluster.
 func name(fields strictjson.Object, field string) (string, error) {
 	s, err := fields.Text(field)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(s) > proto.MaxNameBytes:
-		return "", fmt.Errorf("%q is longer than %d bytes", field, proto.MaxNameBytes)
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return "", fmt.Errorf("%q contains a control character", field)
 	}
-	return s, nil
+	return s, checkName(field, s)
+}
+
+func checkName(field, s string) error {
+	switch {
+	case len(s) > proto.MaxNameBytes:
+		return fmt.Errorf("%q is longer than %d bytes", field, proto.MaxNameBytes)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return fmt.Errorf("%q contains a control character", field)
+	}
+	return nil
 }

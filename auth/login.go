@@ -20,10 +20,15 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 		s.metrics.logins.WithLabelValues("unknown", problem.Code).Inc()
 		return problem
 	}
-	assigned, problem := s.admit(r, req)
+	assigned, queued, problem := s.admit(r, req)
 	if problem != nil {
 		s.metrics.logins.WithLabelValues(req.Method, problem.Code).Inc()
 		return problem
+	}
+	if queued != nil {
+		s.metrics.logins.WithLabelValues(req.Method, "queued").Inc()
+		writeQueued(w, queued)
+		return nil
 	}
 	s.metrics.logins.WithLabelValues(req.Method, "ok").Inc()
 	s.log.Info("login", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID,
@@ -53,18 +58,16 @@ func (s *Server) readLogin(w http.ResponseWriter, r *http.Request) (proto.LoginR
 	return proto.LoginRequest{Method: method, Credentials: fields["credentials"], Placement: placement}, nil
 }
 
-func (s *Server) admit(r *http.Request, req proto.LoginRequest) (proto.Assignment, *proto.Problem) {
+func (s *Server) admit(r *http.Request, req proto.LoginRequest) (proto.Assignment, *proto.Queued, *proto.Problem) {
 	id, problem := s.identify(r, req)
 	if problem != nil {
-		return proto.Assignment{}, problem
+		return proto.Assignment{}, nil, problem
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
-	defer cancel()
-	assigned, err := s.cfg.Broker.Assign(ctx, proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext})
+	assigned, queued, err := s.enter(r.Context(), proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext}, "")
 	if err != nil {
-		return proto.Assignment{}, s.brokerProblem("login", err, "user", id.User)
+		return proto.Assignment{}, nil, s.brokerProblem("login", err, "user", id.User)
 	}
-	return assigned, nil
+	return assigned, queued, nil
 }
 
 // identify asks the method's provider, unless the account or the client has

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/usher-broker/usher/auth/credential"
+	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
@@ -36,6 +37,9 @@ type fakeBroker struct {
 	reassigned  []proto.Claims
 	unreachable string
 	ended       []string
+	ahead       int // how often Enter has a login wait
+	estimate    time.Duration
+	places      []string // shown to Enter
 	code        proto.CloseCode
 }
 
@@ -85,6 +89,22 @@ func (b *fakeBroker) Assign(ctx context.Context, req proto.AssignmentRequest) (p
 	}
 	b.assigned = append(b.assigned, req)
 	return b.assignment(req.User)
+}
+
+func (b *fakeBroker) Enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, broker.Waiting, error) {
+	b.mu.Lock()
+	if b.ahead > 0 {
+		defer b.mu.Unlock()
+		b.ahead--
+		b.places = append(b.places, place)
+		return proto.Assignment{}, broker.Waiting{
+			Place: "place-1", Ahead: b.ahead, Waiting: 7, Estimate: b.estimate, Again: 20 * time.Millisecond,
+		}, nil
+	}
+	b.places = append(b.places, place)
+	b.mu.Unlock()
+	a, err := b.Assign(ctx, req)
+	return a, broker.Waiting{}, err
 }
 
 func (b *fakeBroker) Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error) {

@@ -9,6 +9,7 @@ type metrics struct {
 	logins        *prometheus.CounterVec   // by method and result
 	reconnects    *prometheus.CounterVec   // by result
 	logouts       *prometheus.CounterVec   // by result
+	queue         *prometheus.CounterVec   // by result: those who wait and ask
 	refused       *prometheus.CounterVec   // every problem answered, by code
 	throttled     prometheus.Counter       // logins refused before their credentials were looked at
 	verifySeconds *prometheus.HistogramVec // by method: waiting for a turn and hashing
@@ -22,6 +23,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		logins:     counter("logins_total", "Logins by method and result.", "method", "result"),
 		reconnects: counter("reconnects_total", "Reconnects by result.", "result"),
 		logouts:    counter("logouts_total", "Logouts by result.", "result"),
+		queue:      counter("queue_total", "Questions of logins that wait for room, by result: waits, ok, or the code of a problem.", "result"),
 		refused:    counter("refused_total", "Requests answered with a problem, by its code.", "code"),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "usher", Subsystem: "auth", Name: "throttled_total",
@@ -36,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.logins, m.reconnects, m.logouts, m.refused, m.throttled, m.verifySeconds} {
+	for _, c := range []prometheus.Collector{m.logins, m.reconnects, m.logouts, m.queue, m.refused, m.throttled, m.verifySeconds} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -13,12 +13,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-broker/usher/auth/credential"
+	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -26,6 +29,7 @@ import (
 // session; what else it returns is answered as an internal error.
 type Broker interface {
 	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
+	Enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, broker.Waiting, error)
 	Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error)
 	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
 }
@@ -50,6 +54,16 @@ type Config struct {
 	// Throttle slows down those who guess. Default: NewThrottle with its
 	// defaults.
 	Throttle Throttle
+
+	// Tickets opens the waiting room: logins that find every node full wait for
+	// their turn instead of being refused. Default: none.
+	Tickets Tickets
+
+	// Reconnects is how many clients that ask where to go now are worked on at
+	// once, ReconnectWait how long others wait for their turn before they are told
+	// to come back later. Defaults 256 and 250 ms.
+	Reconnects    int
+	ReconnectWait time.Duration
 
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
 	// believed. Default none.
@@ -79,6 +93,11 @@ type Server struct {
 	metrics *metrics
 	cors    origins
 	router  *chi.Mux
+	shed    *shedder
+
+	streams atomic.Int64 // of events that are open
+	closing chan struct{}
+	close   sync.Once
 }
 
 // New returns a server, or an error that names what is wrong with the
@@ -90,6 +109,8 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.BrokerTimeout, 800*time.Millisecond)
 	setDefault(&cfg.CredentialTimeout, 3*time.Second)
 	setDefault(&cfg.BodyTimeout, 5*time.Second)
+	setDefault(&cfg.ReconnectWait, 250*time.Millisecond)
+	orDefault(&cfg.Reconnects, 256)
 	if cfg.Throttle == nil {
 		cfg.Throttle = NewThrottle(ThrottleConfig{})
 	}
@@ -105,7 +126,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, metrics: m, cors: allowed}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, metrics: m, cors: allowed,
+		shed: newShedder(cfg.Reconnects, cfg.ReconnectWait), closing: make(chan struct{}),
+	}
 	s.router = s.routes()
 	return s, nil
 }
@@ -113,11 +137,16 @@ func New(cfg Config) (*Server, error) {
 // Handler returns the handler of the whole public interface.
 func (s *Server) Handler() http.Handler { return s.router }
 
+// Close ends the streams of events of those who wait: the http.Server would wait
+// for them when it shuts down.
+func (s *Server) Close() { s.close.Do(func() { close(s.closing) }) }
+
 // routes are all paths there are; everything else is a problem document too.
 func (s *Server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.recover, s.allowOrigin)
 	r.Post("/v1/login", s.answer(s.login))
+	r.Post("/v1/queue", s.answer(s.queue))
 	r.Post("/v1/reconnect", s.answer(s.reconnect))
 	r.Post("/v1/logout", s.answer(s.logout))
 	r.Get("/.well-known/jwks.json", s.jwks)

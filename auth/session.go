@@ -14,6 +14,12 @@ import (
 
 // reconnect tells the holder of a session's token where the session is now.
 func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	if !s.shed.enter(r.Context()) {
+		problem := s.shed.problem()
+		s.metrics.reconnects.WithLabelValues(problem.Code).Inc()
+		return problem
+	}
+	defer s.shed.leave()
 	assigned, problem := s.reassign(w, r)
 	if problem != nil {
 		s.metrics.reconnects.WithLabelValues(problem.Code).Inc()

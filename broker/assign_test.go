@@ -172,7 +172,7 @@ func TestNullIsNoExt(t *testing.T) {
 func TestNewRefusesABadConfig(t *testing.T) {
 	good := func() broker.Config {
 		h := newHouse(t)
-		return broker.Config{Issuer: issuer, Store: h.store, Signer: signer{}, Cluster: h.cluster, Placement: placement.NewLeast(placement.Config{}, nil, time.Now())}
+		return broker.Config{Issuer: issuer, Store: h.store, Signer: signer{}, Cluster: h.cluster, Placement: placement.NewTable(placement.Config{}, nil, time.Now())}
 	}
 	for name, change := range map[string]func(*broker.Config){
 		"no issuer":     func(c *broker.Config) { c.Issuer = "" },
@@ -205,7 +205,7 @@ func TestNoSigner(t *testing.T) {
 	a := h.assign(ada)
 	keyless, err := broker.New(broker.Config{
 		Issuer: issuer, Store: h.store, Cluster: h.cluster,
-		Placement: placement.NewLeast(placement.Config{}, nil, time.Now()),
+		Placement: placement.NewTable(placement.Config{}, nil, time.Now()),
 	})
 	if err != nil {
 		t.Fatal(err)

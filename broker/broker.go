@@ -22,12 +22,13 @@ type Broker struct {
 	hooks Hooks
 
 	mu      sync.Mutex // guards what follows
-	policy  *placement.Least
+	table   *placement.Table
 	nodes   map[string]*node
 	placers map[string]bool // the members that place, this one included
 
 	orders   orders
 	suspects *suspects
+	lines    lines
 }
 
 // New returns a broker that knows no node yet. Feed it the events of the
@@ -39,7 +40,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	return &Broker{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, hooks: cfg.Hooks,
-		policy: cfg.Placement, nodes: map[string]*node{}, placers: map[string]bool{cfg.Issuer: true},
+		table: cfg.Placement, nodes: map[string]*node{}, placers: map[string]bool{cfg.Issuer: true},
 		orders: newOrders(cfg), suspects: newSuspects(),
 	}, nil
 }
@@ -77,16 +78,17 @@ func (b *Broker) assign(ctx context.Context, req proto.AssignmentRequest) (proto
 		return proto.Assignment{}, err
 	}
 	r.Node = to.id
-	r, ended, err := b.store.Create(ctx, session.NewRequest(), r, b.cfg.rule(r.Pool), b.cfg.AssignTTL)
+	made, ended, err := b.store.Create(ctx, session.NewRequest(), r, b.cfg.rule(r.Pool), b.cfg.AssignTTL)
 	if err != nil {
 		b.unpick(to)
+		b.leave(r)
 		return proto.Assignment{}, fmt.Errorf("opening a session: %w", err)
 	}
 	for _, old := range ended {
-		b.log.Info("session ended by a login", "session", old.ID, "user", old.User, "node", old.Node, "by", r.ID)
+		b.log.Info("session ended by a login", "session", old.ID, "user", old.User, "node", old.Node, "by", made.ID)
 		b.tellEnded(old)
 	}
-	return b.ticket(r, to)
+	return b.ticket(made, to)
 }
 
 // Reassign says where the client of a session goes now: to the node that has
@@ -119,6 +121,7 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 	}
 	var failed <-chan struct{}
 	if reason == Unreachable {
+		b.doubt(owner.id, r.User)
 		failed = b.suspect(owner)
 	}
 	exclude := unreachable

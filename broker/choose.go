@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,9 +21,7 @@ type target struct {
 // placement's. Unless the session then goes there, the target is to be given to
 // unpick.
 func (b *Broker) choose(ctx context.Context, r session.Record, exclude string) (target, error) {
-	to, err := b.pick(placement.Hints{
-		Region: r.Region, Pool: r.Pool, Exclude: exclude, Balance: r.Leaving, Key: cmp.Or(r.Group, r.User),
-	})
+	to, err := b.pick(hints(r, exclude))
 	if err != nil || r.Group == "" {
 		return to, err
 	}
@@ -31,6 +30,13 @@ func (b *Broker) choose(ctx context.Context, r session.Record, exclude string) (
 		b.unpick(to)
 	}
 	return bound, err
+}
+
+func hints(r session.Record, exclude string) placement.Hints {
+	return placement.Hints{
+		Region: r.Region, Fallback: r.Fallback, Strict: r.Strict, Pool: r.Pool,
+		Exclude: exclude, Balance: r.Leaving, Key: cmp.Or(r.Group, r.User),
+	}
 }
 
 func (b *Broker) pick(h placement.Hints) (target, error) {
@@ -46,7 +52,7 @@ func (b *Broker) pick(h placement.Hints) (target, error) {
 func (b *Broker) pickLocked(h placement.Hints) (target, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	id, err := b.policy.Pick(b.cfg.Now(), h)
+	id, err := b.table.Pick(b.cfg.Now(), h)
 	if err != nil {
 		return target{}, err
 	}
@@ -60,33 +66,62 @@ func (b *Broker) unpick(t target) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.policy.Cancel(b.cfg.Now(), t.id)
+	b.table.Cancel(b.cfg.Now(), t.id)
 }
 
 // bindTries bounds how often bind follows a group that others keep moving.
 const bindTries = 3
 
 // bind returns the node of the session's group, which is the one picked when
-// the group has none, or one that takes no sessions any more. A node that
-// merely the session's own client cannot reach stays the group's.
+// the group has none, or one that takes no sessions any more, or no session that
+// is alive. A node that merely the session's own client cannot reach stays the
+// group's.
 func (b *Broker) bind(ctx context.Context, r session.Record, picked target, exclude string) (target, error) {
-	// A pool is strict, so a group has a node in each. No name holds a newline.
-	key := r.Pool + "\n" + r.Group
 	replace := ""
 	for range bindTries {
-		id, err := b.store.Group(ctx, key, picked.id, replace, b.cfg.GroupTTL)
+		group, err := b.store.Group(ctx, r.GroupKey(), r.ID, picked.id, replace, b.cfg.GroupTTL)
 		if err != nil {
 			return target{}, fmt.Errorf("finding the node of the group: %w", err)
 		}
-		if id == picked.id {
+		if group.Node == picked.id {
 			return picked, nil
 		}
-		if bound, ok := b.takes(id); ok && id != exclude {
+		bound, ok := b.takes(group.Node)
+		switch {
+		case ok && group.Node == exclude:
+			return picked, nil
+		case ok && b.inhabited(ctx, r, group):
 			return bound, nil
-		} else if ok {
-			return picked, nil
 		}
-		replace = id
+		replace = group.Node
 	}
 	return picked, nil
 }
+
+// inhabited reports whether the group has a session that is alive, beside the
+// one that asks. Sessions end without a word when their node dies: those that
+// are found to be gone count no longer.
+func (b *Broker) inhabited(ctx context.Context, r session.Record, group session.Bound) bool {
+	if group.Young {
+		return true // it may be about to be opened
+	}
+	for _, sid := range group.Others {
+		_, err := b.store.Get(ctx, sid)
+		if !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrEnded) {
+			return true // or it cannot be told
+		}
+		_ = b.store.Ungroup(ctx, r.GroupKey(), sid) // whoever asks next finds it gone as well
+	}
+	return len(group.Others) == session.GroupOthers // there are more, for others to look at
+}
+
+// leave has a session that was not opened count no longer as one of its group.
+func (b *Broker) leave(r session.Record) {
+	if key := r.GroupKey(); key != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		defer cancel()
+		_ = b.store.Ungroup(ctx, key, r.ID) // whoever asks next finds it gone as well
+	}
+}
+
+const leaveTimeout = 200 * time.Millisecond

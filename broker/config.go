@@ -41,9 +41,9 @@ type Config struct {
 	Cluster Cluster
 	Signer  Signer // nil: Assign and Reassign answer ErrNoSigner
 
-	// Placement is the policy. It knows no node yet, and from New on the Broker
-	// alone uses it.
-	Placement *placement.Least
+	// Placement is the table of the nodes. It knows none yet, and from New on the
+	// Broker alone uses it.
+	Placement *placement.Table
 
 	// TokenTTL is how long a token is good for: 1 s to 24 h, default 1 h.
 	TokenTTL time.Duration
@@ -52,7 +52,8 @@ type Config struct {
 	// Default 60 s.
 	AssignTTL time.Duration
 	// GroupTTL is how long a group stays bound to its node after the last of
-	// its sessions was given one. Default 12 h: a match may be joined late.
+	// its sessions was given one, if one of them is alive. Default 12 h: a match
+	// may be joined late.
 	GroupTTL time.Duration
 
 	// Duplicates says, by pool, what becomes of a login of a user who has sessions
@@ -63,11 +64,17 @@ type Config struct {
 	// Rebalance has nodes that hold more than the others give sessions away.
 	Rebalance bool
 
-	// Probe reports whether clients can reach a node at the URL: the broker asks
-	// when one of them says that it cannot. A node that fails gets no sessions
-	// until it reports again, or for 5 s. Nil: it is not asked, and a node that
-	// died gets sessions until its reports are missing.
-	Probe func(ctx context.Context, url string) error
+	// Probe reports whether clients can reach a node at the URL, which must be
+	// that node's. The broker asks when a client says that it cannot: a node that
+	// fails gets no sessions until it reports again, or for 5 s. Nil: it is not
+	// asked, and a node that died gets sessions until its reports are missing.
+	Probe func(ctx context.Context, node, url string) error
+	// Health has the broker ask without being told. It takes a Probe, and a
+	// Placement with Config.Probed.
+	Health Health
+
+	// Line has logins wait when every node is full (Enter).
+	Line Line
 
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // default: no logs
@@ -99,6 +106,13 @@ func (c Config) withDefaults() (Config, error) {
 	case c.AssignTTL < 0 || c.GroupTTL < 0:
 		return c, errors.New("broker: a negative lifetime")
 	}
+	if c.Health.Interval > 0 && c.Probe == nil {
+		return c, errors.New("broker: Health takes a Probe")
+	}
+	if c.Health.Interval < 0 || c.Health.Timeout < 0 || c.Health.Out < 0 || c.Health.In < 0 {
+		return c, errors.New("broker: a negative time or number in Health")
+	}
+	c.Health, c.Line = c.Health.withDefaults(), c.Line.withDefaults()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

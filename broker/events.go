@@ -16,12 +16,12 @@ func (b *Broker) Update(p proto.Peer) {
 	defer b.mu.Unlock()
 	if p.Role.Places() {
 		b.placers[p.ID] = true
-		b.policy.SetBrokers(len(b.placers))
+		b.table.SetBrokers(len(b.placers))
 	}
 	if p.Role != proto.RoleNode {
 		return
 	}
-	b.policy.Update(now, p)
+	b.table.Update(now, p)
 	n := b.nodes[p.ID]
 	if n == nil {
 		n = &node{heard: now}
@@ -36,9 +36,9 @@ func (b *Broker) Leave(id string) {
 	defer b.mu.Unlock()
 	if b.placers[id] && id != b.cfg.Issuer {
 		delete(b.placers, id)
-		b.policy.SetBrokers(len(b.placers))
+		b.table.SetBrokers(len(b.placers))
 	}
-	b.policy.Remove(id)
+	b.table.Remove(id)
 	delete(b.nodes, id)
 }
 
@@ -47,7 +47,7 @@ func (b *Broker) Report(r proto.Report) {
 	now := b.cfg.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.policy.Report(now, r)
+	b.table.Report(now, r)
 	if n := b.nodes[r.ID]; n != nil && n.report(now, r) {
 		b.clear(n, now)
 	}
@@ -68,9 +68,11 @@ func (b *Broker) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		b.mu.Lock()
-		b.policy.Tick(b.cfg.Now())
+		b.table.Tick(b.cfg.Now())
 		b.mu.Unlock()
 		b.fence()
+		b.watch()
+		b.weighDoubts()
 		if b.cfg.Rebalance && n%shedTicks == 0 {
 			b.rebalance()
 		}
@@ -83,7 +85,7 @@ const shedTicks = int(time.Second / tick)
 // rebalance has the nodes that hold too many sessions ask some to leave.
 func (b *Broker) rebalance() {
 	b.mu.Lock()
-	list := b.policy.Overloaded(b.cfg.Now(), placement.Overload{})
+	list := b.table.Overloaded(b.cfg.Now(), placement.Overload{})
 	b.mu.Unlock()
 	for _, shed := range list {
 		b.tell(shed.Node, proto.Command{Op: proto.OpShed, Target: shed.Target})

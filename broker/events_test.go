@@ -72,7 +72,7 @@ func TestRun(t *testing.T) {
 		defer store.Close()
 		b, err := broker.New(broker.Config{
 			Issuer: issuer, Store: store, Signer: signer{}, Cluster: &cluster{},
-			Placement: placement.NewLeast(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), time.Now()),
+			Placement: placement.NewTable(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), time.Now()),
 		})
 		if err != nil {
 			t.Fatal(err)

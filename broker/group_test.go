@@ -1,11 +1,16 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -115,5 +120,92 @@ func TestGroupIsNotMovedByOne(t *testing.T) {
 	}
 	if e := h.assign(member("eve", "")); e.Node != bob.Node {
 		t.Errorf("the next was sent to %s", e.Node.ID)
+	}
+}
+
+// A group whose sessions have all ended, or are gone, is a new one.
+func TestGroupIsReleased(t *testing.T) {
+	for name, over := range map[string]func(h *house, a proto.Assignment){
+		"ended": func(h *house, a proto.Assignment) {
+			if err := h.End(t.Context(), a.Session, proto.CloseSessionEnded, ""); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"gone without a word": func(h *house, _ proto.Assignment) {
+			h.clock.pass(2 * time.Minute)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.rebuild(func(c *broker.Config) {
+				c.Placement = placement.NewTable(placement.Config{
+					Issuer: issuer, Policy: func(string) placement.Policy { return &placement.RoundRobin{} },
+				}, rand.New(rand.NewPCG(1, 2)), h.clock.now())
+			})
+			for _, id := range []string{"node-1", "node-2", "node-3", "node-4"} {
+				h.join(id)
+			}
+			a := h.assign(member("ada", ""))
+			h.clock.pass(session.GroupYoung)
+			over(h, a)
+			for _, v := range h.Nodes() {
+				h.says(v.Peer.ID, proto.StateReady, 0)
+			}
+			if b := h.assign(member("bob", "")); b.Node == a.Node {
+				t.Errorf("still sent to %s, though it was another's turn", b.Node.ID)
+			}
+		})
+	}
+}
+
+// A session that could not be opened does not hold the group where it is.
+func TestGroupWithoutTheRefused(t *testing.T) {
+	h := newHouse(t, "node-1", "node-2")
+	h.policies[""] = broker.Duplicates{Reject: true}
+	h.rebuild(nil)
+	h.join("node-1")
+	h.join("node-2")
+	h.attach(h.assign(proto.AssignmentRequest{User: "ada"}))
+	if _, err := h.Assign(t.Context(), member("ada", "")); !errors.Is(err, session.ErrConnected) {
+		t.Fatal(err)
+	}
+	e, err := h.Explain(t.Context(), member("bob", ""), "")
+	if err != nil || e.Group != "" {
+		t.Errorf("bound to %q, %v", e.Group, err)
+	}
+}
+
+func TestFallbackRegions(t *testing.T) {
+	h := newHouse(t)
+	for _, region := range []string{"eu", "us", "ap"} {
+		h.join(region+"-1", func(p *proto.Peer) { p.Region, p.Capacity = region, 2 })
+	}
+	where := func(p proto.Placement) string {
+		a, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada", Placement: p})
+		if err != nil {
+			return err.Error()
+		}
+		return a.Node.ID
+	}
+	order := proto.Placement{Region: "eu", Fallback: []string{"us"}}
+	for i, want := range []string{"eu-1", "eu-1", "us-1", "us-1", "ap-1"} {
+		if got := where(order); got != want {
+			t.Errorf("login %d: %s, want %s", i, got, want)
+		}
+	}
+	order.Strict = true
+	if _, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada", Placement: order}); !errors.Is(err, placement.ErrNoCapacity) {
+		t.Error(err)
+	}
+	for name, p := range map[string]proto.Placement{
+		"strict without a region":   {Strict: true},
+		"fallback without a region": {Fallback: []string{"eu"}},
+		"no name":                   {Region: "eu", Fallback: []string{""}},
+		"too many":                  {Region: "eu", Fallback: []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"}},
+		"control":                   {Region: "eu", Fallback: []string{"a\nb"}},
+	} {
+		if _, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada", Placement: p}); !errors.Is(err, broker.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

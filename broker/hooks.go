@@ -23,9 +23,11 @@ type Hooks struct {
 	Picked func(result Result, took time.Duration)
 	// Commanded is called when the fate of a command to a node is known.
 	Commanded func(op string, fate Fate)
-	// Probed is called after every probe of a node that a client could not
-	// reach, with why it failed, or nil.
-	Probed func(err error)
+	// Probed is called after every probe of a node, with why it failed, or nil.
+	Probed func(node string, err error)
+	// Waited is called when a login is told to wait, is let in, or gives up its
+	// place, with how many wait in its line now.
+	Waited func(pool string, what Waited, waiting int)
 }
 
 // Result is how a decision ended.
@@ -102,10 +104,28 @@ func (h Hooks) withDefaults() Hooks {
 		h.Commanded = func(string, Fate) {}
 	}
 	if h.Probed == nil {
-		h.Probed = func(error) {}
+		h.Probed = func(string, error) {}
+	}
+	if h.Waited == nil {
+		h.Waited = func(string, Waited, int) {}
 	}
 	return h
 }
+
+// Waited is what became of a place in a line.
+type Waited string
+
+// What can become of a place in a line.
+const (
+	Queued    Waited = "queued"     // a login was given a place
+	Kept      Waited = "kept"       // it was asked for again, and has to wait on
+	Seated    Waited = "seated"     // its session was opened
+	Abandoned Waited = "abandoned"  // it was not asked for any more
+	TurnedOff Waited = "turned_off" // the line was too long, or the login was refused after all
+)
+
+// AllWaited lists them.
+var AllWaited = []Waited{Queued, Kept, Seated, Abandoned, TurnedOff}
 
 func resultOf(err error) Result {
 	switch {

@@ -26,6 +26,7 @@ type house struct {
 	clock    *clock
 	store    *store
 	cluster  *cluster
+	signer   broker.Signer
 	verifier token.Verifier
 	counts   counts
 	policies map[string]broker.Duplicates
@@ -46,20 +47,8 @@ func newHouse(t *testing.T, nodes ...string) *house {
 	}
 	h.store = &store{Store: memory.New(h.clock.now)}
 	h.verifier = token.Verifier{Keys: keys, Now: h.clock.now}
-	h.Broker, err = broker.New(broker.Config{
-		Issuer: issuer, Store: h.store, Signer: keys, Cluster: h.cluster,
-		Placement: placement.NewLeast(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), h.clock.now()),
-		Now:       h.clock.now, Hooks: h.counts.hooks(), Duplicates: h.policies,
-		Probe: func(ctx context.Context, url string) error {
-			if h.probe == nil {
-				return nil
-			}
-			return h.probe(ctx, url)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h.signer = keys
+	h.rebuild(nil)
 	t.Cleanup(func() {
 		h.Close()
 		h.store.Close()
@@ -68,6 +57,32 @@ func newHouse(t *testing.T, nodes ...string) *house {
 		h.join(id)
 	}
 	return h
+}
+
+// rebuild starts the broker anew, with another configuration.
+func (h *house) rebuild(change func(*broker.Config)) {
+	h.t.Helper()
+	if h.Broker != nil {
+		h.Close()
+	}
+	cfg := broker.Config{
+		Issuer: issuer, Store: h.store, Signer: h.signer, Cluster: h.cluster,
+		Placement: placement.NewTable(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), h.clock.now()),
+		Now:       h.clock.now, Hooks: h.counts.hooks(), Duplicates: h.policies,
+		Probe: func(ctx context.Context, _, url string) error {
+			if h.probe == nil {
+				return nil
+			}
+			return h.probe(ctx, url)
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if h.Broker, err = broker.New(cfg); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // join makes a ready node with room for 1000 a member.
@@ -193,11 +208,11 @@ func (s *store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 	return s.Store.Reassign(ctx, request, id, epoch, node, ttl)
 }
 
-func (s *store) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
+func (s *store) Group(ctx context.Context, group, sid, want, replace string, ttl time.Duration) (session.Bound, error) {
 	if s.down != nil {
-		return "", s.down
+		return session.Bound{}, s.down
 	}
-	return s.Store.Group(ctx, group, want, replace, ttl)
+	return s.Store.Group(ctx, group, sid, want, replace, ttl)
 }
 
 func (s *store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
@@ -280,6 +295,8 @@ func (c *counts) hooks() broker.Hooks {
 		Ended:      func(r broker.Result) { c.add("ended %s", r) },
 		Reassigned: func(r broker.Result, why broker.Reason) { c.add("reassigned %s %s", r, why) },
 		Picked:     func(r broker.Result, _ time.Duration) { c.add("picked %s", r) },
+		Probed:     func(node string, err error) { c.add("probed %s %v", node, err) },
+		Waited:     func(pool string, w broker.Waited, waiting int) { c.add("waited %s %s", pool, w) },
 		Commanded:  func(op string, f broker.Fate) { c.add("commanded %s %s", op, f) },
 	}
 }

@@ -14,8 +14,12 @@ type node struct {
 	state proto.NodeState // as the node last said, by report or by gossip
 	heard time.Time       // when it last reported, or was first seen
 	seq   uint64          // of its last report
+	live  uint32          // sessions it holds, roughly
 
 	suspended time.Time // until when, after it failed a probe
+
+	door   doorState
+	doubts doubts
 }
 
 // reportAge is how long a node is believed to be as it last reported.
@@ -24,9 +28,15 @@ const reportAge = 3500 * time.Millisecond
 // update takes in what gossip says.
 func (n *node) update(now time.Time, p proto.Peer) {
 	if p.Generation != n.peer.Generation {
-		*n = node{heard: now}
+		*n = node{heard: now, door: n.door, doubts: n.doubts}
+	}
+	if p.URL != n.door.url {
+		n.door = doorState{url: p.URL}
 	}
 	n.peer = p
+	if n.seq == 0 {
+		n.live = p.Live
+	}
 	// Gossip is slower than reports: it counts when there are none, and for a
 	// drain, which is announced by it at once.
 	if n.seq == 0 || now.Sub(n.heard) >= reportAge || p.State == proto.StateDraining {
@@ -39,7 +49,7 @@ func (n *node) report(now time.Time, r proto.Report) bool {
 	if r.Generation != n.peer.Generation || r.Seq <= n.seq {
 		return false
 	}
-	n.state, n.seq, n.heard = r.State, r.Seq, now
+	n.state, n.seq, n.heard, n.live = r.State, r.Seq, now, r.Live
 	return true
 }
 
@@ -70,7 +80,7 @@ func (b *Broker) takes(id string) (target, bool) {
 	defer b.mu.Unlock()
 	n := b.nodes[id]
 	now := b.cfg.Now()
-	if n == nil || n.state != proto.StateReady || now.Sub(n.heard) >= reportAge || n.suspended.After(now) {
+	if n == nil || n.state != proto.StateReady || now.Sub(n.heard) >= reportAge || n.suspended.After(now) || b.shut(n) {
 		return target{}, false
 	}
 	return n.target(), true

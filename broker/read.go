@@ -34,7 +34,7 @@ func (b *Broker) Sessions(ctx context.Context, user string, limit int) ([]sessio
 func (b *Broker) Nodes() []placement.NodeView {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.policy.Nodes(b.cfg.Now())
+	return b.table.Nodes(b.cfg.Now())
 }
 
 // Node returns what is known of one node.

@@ -32,6 +32,9 @@ func newRecord(req proto.AssignmentRequest) (session.Record, error) {
 			return session.Record{}, err
 		}
 	}
+	if err := checkFallback(p); err != nil {
+		return session.Record{}, err
+	}
 	ext, err := checkExt(req.Ext)
 	if err != nil {
 		return session.Record{}, err
@@ -39,7 +42,26 @@ func newRecord(req proto.AssignmentRequest) (session.Record, error) {
 	return session.Record{
 		ID: session.NewID(req.User), User: req.User,
 		Pool: cmp.Or(p.Pool, proto.DefaultPool), Region: p.Region, Group: p.Group, Ext: ext,
+		Fallback: p.Fallback, Strict: p.Strict,
 	}, nil
+}
+
+func checkFallback(p proto.Placement) error {
+	switch {
+	case len(p.Fallback) > proto.MaxFallback:
+		return fmt.Errorf("%w: more than %d fallback regions", ErrInvalid, proto.MaxFallback)
+	case p.Region == "" && (len(p.Fallback) > 0 || p.Strict):
+		return fmt.Errorf("%w: fallback and strict are for those that name a region", ErrInvalid)
+	}
+	for _, region := range p.Fallback {
+		if region == "" {
+			return fmt.Errorf("%w: a fallback region without a name", ErrInvalid)
+		}
+		if err := checkName("fallback", region); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkName allows what a token allows.

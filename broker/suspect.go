@@ -23,6 +23,8 @@ type suspects struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	slots chan struct{} // of probes that are made without being asked for
+
 	mu     sync.Mutex
 	closed bool
 	last   map[string]probing // by node
@@ -36,7 +38,7 @@ type probing struct {
 }
 
 func newSuspects() *suspects {
-	s := &suspects{last: map[string]probing{}}
+	s := &suspects{last: map[string]probing{}, slots: make(chan struct{}, probesAtOnce)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -69,11 +71,11 @@ func (b *Broker) probe(to target, failed chan<- struct{}) {
 	seq := b.heardOf(to.id)
 	ctx, cancel := context.WithTimeout(b.suspects.ctx, probeTimeout)
 	defer cancel()
-	err := b.cfg.Probe(ctx, to.url)
+	err := b.cfg.Probe(ctx, to.id, to.url)
 	if b.suspects.ctx.Err() != nil {
 		return
 	}
-	b.hooks.Probed(err)
+	b.hooks.Probed(to.id, err)
 	if err == nil || !b.suspend(to.id, seq) {
 		return
 	}
@@ -103,7 +105,7 @@ func (b *Broker) suspend(id string, seq uint64) bool {
 	}
 	now := b.cfg.Now()
 	n.suspended = now.Add(suspension)
-	b.policy.Suspend(id, n.suspended)
+	b.table.Suspend(id, n.suspended)
 	return true
 }
 
@@ -111,8 +113,27 @@ func (b *Broker) suspend(id string, seq uint64) bool {
 func (b *Broker) clear(n *node, now time.Time) {
 	if n.suspended.After(now) {
 		n.suspended = now
-		b.policy.Suspend(n.peer.ID, now)
+		b.table.Suspend(n.peer.ID, now)
 	}
+}
+
+// begin runs f beside, unless too many are under way or all is to end.
+func (s *suspects) begin(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return false
+	}
+	s.wg.Go(func() {
+		defer func() { <-s.slots }()
+		f()
+	})
+	return true
 }
 
 func (s *suspects) close() {

@@ -216,6 +216,7 @@ func parseCount(s string) (uint64, error) {
 
 func (n *Node) refuseHTTP(w http.ResponseWriter, p *proto.Problem) {
 	n.metrics.refused.WithLabelValues(p.Code).Inc()
+	w.Header().Set(proto.HeaderNode, n.cfg.ID)
 	if p.Status == http.StatusUpgradeRequired {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")

@@ -230,6 +230,9 @@ func (s *Session) record(now time.Time) (session.Record, time.Duration) {
 		Pool: s.pool, Region: s.region, Group: s.group, Ext: s.Ext, Created: s.created,
 		Leaving: s.leaving != 0,
 	}
+	if s.regions != nil {
+		r.Fallback, r.Strict = s.regions.fallback, s.regions.strict
+	}
 	if s.conn != nil {
 		return r, s.node.leaseTTL()
 	}

@@ -23,6 +23,7 @@ type Node struct {
 	ledger   *ledger
 	saver    *saver
 	fence    *fence
+	strain   strain
 	goes     sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
 	release  sync.Once      // of that 1
 
@@ -87,6 +88,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.ledger.run(ctx) })
 	loops.Go(func() { n.saver.run(ctx) })
 	loops.Go(func() { n.leaving(ctx) })
+	loops.Go(func() { n.watchStrain(ctx) })
 	n.watch(ctx)
 	loops.Wait()
 	return nil

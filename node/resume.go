@@ -167,6 +167,9 @@ func (n *Node) adopt(rec session.Record, claims proto.Claims, from *parked) (*Se
 		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
 		detached: time.Now(), app: newTurn(),
 	}
+	if len(rec.Fallback) > 0 || rec.Strict {
+		s.regions = &regions{rec.Fallback, rec.Strict}
+	}
 	if _, mover := n.cfg.App.(Mover); mover || n.cfg.Checkpoint {
 		s.saves = &saves{}
 	}

@@ -27,6 +27,7 @@ type Session struct {
 	epoch   uint64
 	pool    string
 	region  string
+	regions *regions // nil: any may serve
 	group   string
 	created time.Time // of the record
 
@@ -242,4 +243,11 @@ func (s *Session) cut(code proto.CloseCode) {
 	if c != nil {
 		c.detach(code)
 	}
+}
+
+// regions says which regions serve a session when its own has no room. Few
+// sessions have such wishes, so that the others do not pay for them.
+type regions struct {
+	fallback []string
+	strict   bool
 }

@@ -10,6 +10,7 @@ const (
 	MaxBodyBytes = 16 << 10 // of a request body
 	MaxNameBytes = 128      // of a user, region, pool, group or node id
 	MaxExtBytes  = 1 << 10  // of the operator's part of a token
+	MaxFallback  = 8        // regions that serve in place of the preferred one
 )
 
 // LoginRequest is the body of POST /v1/login.
@@ -34,9 +35,18 @@ type GuestCredentials struct {
 // field is optional.
 type Placement struct {
 	Region string `json:"region,omitempty"` // preferred; another region serves when it has no room
-	Pool   string `json:"pool,omitempty"`   // strict; empty means "default"
-	Group  string `json:"group,omitempty"`  // sessions of one group share a node
+	// Fallback are the regions that serve when Region has no room, in order of
+	// preference, before all others.
+	Fallback []string `json:"fallback,omitempty"`
+	// Strict has no region serve but Region and Fallback.
+	Strict bool   `json:"strict,omitempty"`
+	Pool   string `json:"pool,omitempty"`  // strict; empty means "default"
+	Group  string `json:"group,omitempty"` // sessions of one group share a node
 }
+
+// HeaderNode is the header in which a node names itself when it refuses a
+// request: by it those who probe an address see that it is the right node's.
+const HeaderNode = "Usher-Node"
 
 // DefaultPool is the pool of a node or a login that names none.
 const DefaultPool = "default"

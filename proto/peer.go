@@ -92,6 +92,10 @@ type Report struct {
 	// started.
 	Landed    uint64
 	LandedAll uint64
+	// Strain is the percentage by which the node wants fewer sessions than its
+	// capacity would have it, 0 to 100: its application is unwell, or its process
+	// does not keep up.
+	Strain uint8
 	// Drain is how far a node that gives its sessions away has come; nil when
 	// it does not.
 	Drain *Drain
@@ -119,6 +123,7 @@ const (
 	tagDrainHeld
 	tagDrainCut
 	tagDrainKeep
+	tagStrain
 )
 
 // AppendPeer appends the encoded peer. It fails when the peer has no id or
@@ -193,6 +198,7 @@ func AppendReport(b []byte, r Report) ([]byte, error) {
 	w.number(tagAttached, uint64(r.Attached))
 	w.number(tagLanded, r.Landed)
 	w.number(tagLandedAll, r.LandedAll)
+	w.number(tagStrain, uint64(min(r.Strain, 100)))
 	if d := r.Drain; d != nil {
 		w.number(tagDrainEnds, uint64(max(d.Deadline.UnixMilli(), 1)))
 		w.number(tagDrainTotal, uint64(d.Total))
@@ -230,6 +236,8 @@ func ParseReport(b []byte) (Report, error) {
 			r.Landed = f.number(maxUint64)
 		case tagLandedAll:
 			r.LandedAll = f.number(maxUint64)
+		case tagStrain:
+			r.Strain = uint8(f.number(100))
 		default:
 			drain.field(tag, f)
 		}

@@ -32,6 +32,7 @@ const (
 	ProblemFull               = "full"         // the client of a session has too much unconfirmed
 	ProblemNotAttached        = "not_attached" // the client of a session has not come to its node yet
 	ProblemNodeUnavailable    = "node_unavailable"
+	ProblemOverloaded         = "overloaded" // too many ask at this moment
 )
 
 // Problem is the body of every HTTP error, as RFC 9457 has it. Type is

@@ -18,6 +18,9 @@ type Load interface {
 	// Draining returns how far the node has come that gives its sessions away, or
 	// nil.
 	Draining() *proto.Drain
+	// Strain returns the percentage by which the node wants fewer sessions than
+	// its capacity would have it.
+	Strain() uint8
 }
 
 // RunReporter publishes a node's load until ctx ends or the cluster is left.
@@ -72,7 +75,7 @@ func (r *reporter) step(now time.Time) {
 
 func (r *reporter) report(state proto.NodeState, live, attached uint32) {
 	r.seq++
-	drain := r.load.Draining()
+	drain, strain := r.load.Draining(), r.load.Strain()
 	for _, m := range r.c.Members() {
 		if !m.Role.Places() || m.ID == r.c.cfg.Self.ID {
 			continue
@@ -82,7 +85,7 @@ func (r *reporter) report(state proto.NodeState, live, attached uint32) {
 		_ = r.c.SendReport(m.ID, proto.Report{
 			ID: r.c.cfg.Self.ID, Generation: r.c.cfg.Self.Generation, Seq: r.seq, State: state,
 			Capacity: r.p.capacity, Live: live, Attached: attached, Landed: mine, LandedAll: all,
-			Drain: drain,
+			Drain: drain, Strain: strain,
 		})
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/time/rate"
 
+	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -32,6 +33,7 @@ type Broker interface {
 	PushUser(ctx context.Context, user, key string, m proto.Push) ([]proto.PushResult, error)
 	Drain(ctx context.Context, node string, req proto.DrainRequest) error
 	Undrain(ctx context.Context, node string) error
+	Explain(ctx context.Context, req proto.AssignmentRequest, unreachable string) (broker.Explanation, error)
 	Session(ctx context.Context, sid string) (session.Record, error)
 	Sessions(ctx context.Context, user string, limit int) ([]session.Record, error)
 	Nodes() []placement.NodeView
@@ -101,6 +103,7 @@ func (s *Server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.recover, s.identify)
 	r.Post("/v1/assignments", s.change("assign", s.assign, Backend))
+	r.Get("/v1/explain", s.read(s.explain, Viewer, Operator, Backend))
 	r.Get("/v1/nodes", s.read(s.nodes, Viewer, Operator))
 	r.Get("/v1/nodes/{id}", s.read(s.node, Viewer, Operator))
 	r.Put("/v1/nodes/{id}/drain", s.change("drain", s.drainNode, Operator))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/console"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
@@ -134,18 +135,19 @@ func (h *house) audits() []map[string]any {
 
 // fakeBroker answers from what it was given.
 type fakeBroker struct {
-	err      error // what everything that can fail returns
-	panics   bool  // of what cannot fail
-	views    []placement.NodeView
-	sessions []session.Record
-	assigned proto.AssignmentRequest
-	ended    map[string]proto.CloseCode
-	reason   string // of the last end
-	drained  map[string]proto.DrainRequest
-	pushed   []proto.Push
-	key      string // of the last push
-	result   string // of pushes
-	deadline time.Duration
+	err         error // what everything that can fail returns
+	panics      bool  // of what cannot fail
+	views       []placement.NodeView
+	sessions    []session.Record
+	assigned    proto.AssignmentRequest
+	unreachable string // of the last explanation
+	ended       map[string]proto.CloseCode
+	reason      string // of the last end
+	drained     map[string]proto.DrainRequest
+	pushed      []proto.Push
+	key         string // of the last push
+	result      string // of pushes
+	deadline    time.Duration
 }
 
 var born = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("CET", 3600))
@@ -161,12 +163,12 @@ func newFakeBroker() *fakeBroker {
 			{
 				Peer:   peer,
 				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19},
-				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Eligible: true,
+				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Reach: placement.Reached, Eligible: true,
 			},
 			{
 				Peer:   proto.Peer{ID: "a/b c", Role: proto.RoleNode, State: proto.StateDraining, Pool: "vip", Capacity: 5, Live: 2},
 				Report: proto.Report{ID: "a/b c", State: proto.StateReady, Capacity: 5, Live: 3, Attached: 1},
-				Why:    "draining",
+				Reach:  placement.Shut, Unreached: "refused", Strain: 40, Why: "draining",
 			},
 		},
 		sessions: []session.Record{{
@@ -241,6 +243,21 @@ func (b *fakeBroker) PushUser(ctx context.Context, user, key string, m proto.Pus
 		}
 	}
 	return list, b.err
+}
+
+func (b *fakeBroker) Explain(ctx context.Context, req proto.AssignmentRequest, unreachable string) (broker.Explanation, error) {
+	b.note(ctx)
+	b.assigned, b.unreachable = req, unreachable
+	if b.err != nil {
+		return broker.Explanation{}, b.err
+	}
+	return broker.Explanation{
+		Node: "node-1", Group: "node-1", Sessions: b.sessions,
+		Nodes: []placement.Verdict{
+			{NodeView: b.views[0], Candidate: true, Score: 0.25, Scored: true, Chosen: true, Because: "it has the best score"},
+			{NodeView: b.views[1], Because: "draining"},
+		},
+	}, nil
 }
 
 func (b *fakeBroker) Session(ctx context.Context, sid string) (session.Record, error) {

@@ -22,6 +22,9 @@ type nodeJSON struct {
 	Pending     int     `json:"pending"`
 	Estimate    float64 `json:"estimate"`
 	ReportAgeMS int64   `json:"report_age_ms"`
+	Strain      int     `json:"strain"`
+	Reach       string  `json:"reach"`
+	Unreached   string  `json:"unreached,omitempty"`
 	Eligible    bool    `json:"eligible"`
 	Why         string  `json:"why,omitempty"`
 	Version     string  `json:"version,omitempty"`
@@ -49,6 +52,7 @@ func showNode(v placement.NodeView) nodeJSON {
 		ID:    p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
 		Capacity: capacity, Live: live, Attached: v.Report.Attached, Pending: v.Pending,
 		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
+		Strain: v.Strain, Reach: v.Reach.String(), Unreached: v.Unreached,
 		Eligible: v.Eligible, Why: v.Why, Version: p.Version,
 	}
 }

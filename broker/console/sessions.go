@@ -17,26 +17,29 @@ const maxSessions = 100
 // sessionJSON is a session as it is shown; openapi.yaml says what the fields
 // mean. What the backend told the application in ext is not for the operator.
 type sessionJSON struct {
-	ID      string          `json:"id"`
-	User    string          `json:"user"`
-	Node    string          `json:"node"`
-	Epoch   uint64          `json:"epoch"`
-	State   session.State   `json:"state"`
-	Stream  string          `json:"stream,omitempty"`
-	Pool    string          `json:"pool"`
-	Region  string          `json:"region,omitempty"`
-	Group   string          `json:"group,omitempty"`
-	Created time.Time       `json:"created"`
-	Changed time.Time       `json:"changed"`
-	Leaving bool            `json:"leaving,omitempty"`
-	Reason  proto.CloseCode `json:"reason,omitempty"`
-	Word    string          `json:"reason_word,omitempty"`
+	ID       string          `json:"id"`
+	User     string          `json:"user"`
+	Node     string          `json:"node"`
+	Epoch    uint64          `json:"epoch"`
+	State    session.State   `json:"state"`
+	Stream   string          `json:"stream,omitempty"`
+	Pool     string          `json:"pool"`
+	Region   string          `json:"region,omitempty"`
+	Group    string          `json:"group,omitempty"`
+	Fallback []string        `json:"fallback,omitempty"`
+	Strict   bool            `json:"strict,omitempty"`
+	Created  time.Time       `json:"created"`
+	Changed  time.Time       `json:"changed"`
+	Leaving  bool            `json:"leaving,omitempty"`
+	Reason   proto.CloseCode `json:"reason,omitempty"`
+	Word     string          `json:"reason_word,omitempty"`
 }
 
 func showSession(r session.Record) sessionJSON {
 	return sessionJSON{
 		ID: r.ID, User: r.User, Node: r.Node, Epoch: r.Epoch, State: r.State, Stream: r.Stream,
 		Pool: r.Pool, Region: r.Region, Group: r.Group,
+		Fallback: r.Fallback, Strict: r.Strict,
 		Created: r.Created.UTC(), Changed: r.Changed.UTC(), Leaving: r.Leaving, Reason: r.Reason, Word: r.Word,
 	}
 }

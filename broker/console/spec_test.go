@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -143,6 +144,7 @@ func TestEveryAnswer(t *testing.T) {
 	}
 	ops := []op{
 		{"assign", "POST", "/v1/assignments", `{"user":"ada"}`, console.Backend, console.Operator},
+		{"explain", "GET", "/v1/explain?user=ada", "", console.Backend, ""},
 		{"nodes", "GET", "/v1/nodes", "", console.Viewer, console.Backend},
 		{"node", "GET", "/v1/nodes/node-1", "", console.Operator, console.Backend},
 		{"userSessions", "GET", "/v1/users/ada/sessions", "", console.Viewer, ""},
@@ -182,9 +184,19 @@ func TestEveryAnswer(t *testing.T) {
 		}
 	}
 	h.do(h.request(console.Viewer, "GET", "/v1/nodes/none", ""))
+	for _, query := range []string{"?user=ada&colour=red", "?user=ada&strict=perhaps"} {
+		if w := h.do(h.request(console.Viewer, "GET", "/v1/explain"+query, "")); w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", query, w.Code)
+		}
+	}
+	h.do(h.request(console.Viewer, "GET", "/v1/explain?user=ada&region=eu&fallback=us&fallback=ap&strict=true&pool=p&group=g&unreachable=node-3", ""))
+	want := proto.Placement{Region: "eu", Fallback: []string{"us", "ap"}, Strict: true, Pool: "p", Group: "g"}
+	if got := h.broker.assigned; got.User != "ada" || !reflect.DeepEqual(got.Placement, want) || h.broker.unreachable != "node-3" {
+		t.Errorf("asked for %+v, %q", got, h.broker.unreachable)
+	}
 	h.do(h.request(console.Viewer, "GET", "/v1/nowhere", ""))
 
-	h.provokeInternal(ops[1].path, ops[2].path)
+	h.provokeInternal("/v1/nodes", "/v1/nodes/node-1")
 	h.openLocal()
 	for _, o := range ops { // from elsewhere
 		r := h.request("", o.method, o.path, o.body)

@@ -7,7 +7,7 @@ import (
 )
 
 // table returns a policy of four brokers that knows n nodes in four regions.
-func table(n int) *Least {
+func table(n int) *Table {
 	l := newLeast()
 	l.SetBrokers(4)
 	for i := range n {

@@ -13,7 +13,7 @@ import (
 // none.
 func TestRelaxation(t *testing.T) {
 	now := after(10 * time.Second)
-	fresh := func(l *Least, id string, live uint32) { l.Report(now, report(id, 1, 100, live, 0)) }
+	fresh := func(l *Table, id string, live uint32) { l.Report(now, report(id, 1, 100, live, 0)) }
 	l := newLeast(ready("silent", 100, 0), ready("suspended", 100, 0), ready("crowded", 100, 95), ready("good", 100, 90))
 	l.SetBrokers(8)
 	fresh(l, "suspended", 0)

@@ -12,7 +12,7 @@ type regionKey struct{ pool, region string }
 type group struct {
 	members []*node
 	open    []candidate // those eligible
-	upTo    []uint64    // upTo[i] is the capacity of open[0..i]
+	upTo    []uint64    // upTo[i] is the weight of open[0..i], in hundredths
 	boosted []int       // indices in open of the underfull
 	cursor  int         // whose turn among boosted it is
 }
@@ -28,7 +28,7 @@ type candidate struct {
 }
 
 func (c candidate) key(perOwn float64) float64 {
-	return (c.n.estimate(perOwn) + c.handicap + 1) / float64(c.n.capacity)
+	return (c.n.estimate(perOwn) + c.handicap + 1) / c.n.weight()
 }
 
 func (g *group) reset() {
@@ -45,7 +45,7 @@ func (g *group) add(n *node, open bool) {
 		before = g.upTo[len(g.upTo)-1]
 	}
 	g.open = append(g.open, candidate{n: n})
-	g.upTo = append(g.upTo, before+uint64(n.capacity))
+	g.upTo = append(g.upTo, before+uint64(n.weight()*100)+1)
 }
 
 // The two kinds of group that a node is in.
@@ -65,14 +65,14 @@ func (g *group) weigh(kind int, perOwn, part float64) {
 	var load, capacity float64
 	for _, c := range g.open {
 		load += c.n.estimate(perOwn)
-		capacity += float64(c.n.capacity)
+		capacity += c.n.weight()
 	}
 	if capacity == 0 {
 		return
 	}
 	mean := load / capacity
 	for i, c := range g.open {
-		n, own := c.n, float64(c.n.capacity)
+		n, own := c.n, c.n.weight()
 		bound := part * mean * own
 		if n.underfull[kind] {
 			bound *= nearMean
@@ -88,34 +88,34 @@ func (g *group) weigh(kind int, perOwn, part float64) {
 	mean = load / capacity // of the others; there are some, for not all can be under the mean
 	for _, i := range g.boosted {
 		c := &g.open[i]
-		c.handicap = max(0, mean*float64(c.n.capacity)-c.n.estimate(perOwn))
+		c.handicap = max(0, mean*c.n.weight()-c.n.estimate(perOwn))
 	}
 }
 
-// draw returns an eligible node at random, by capacity.
-func (g *group) draw(x uint64) candidate {
-	return g.open[sort.Search(len(g.upTo), func(i int) bool { return g.upTo[i] > x })]
+// draw returns the index of the candidate at x of the weight of all.
+func (g *group) draw(x uint64) int {
+	return sort.Search(len(g.upTo), func(i int) bool { return g.upTo[i] > x })
 }
 
 // refresh brings the groups up to date with the nodes.
-func (l *Least) refresh(at time.Duration) {
-	l.stale = false
-	for _, g := range l.pools {
+func (t *Table) refresh(at time.Duration) {
+	t.stale = false
+	for _, g := range t.pools {
 		g.reset()
 	}
-	for _, g := range l.regions {
+	for _, g := range t.regions {
 		g.reset()
 	}
-	for _, n := range l.sorted {
+	for _, n := range t.sorted {
 		n.pending.advance(at)
-		open := l.level(n, at) == eligible
-		groupOf(l.pools, n.peer.Pool).add(n, open)
+		open := t.level(n, at) == eligible
+		groupOf(t.pools, n.peer.Pool).add(n, open)
 		if n.peer.Region != "" {
-			groupOf(l.regions, regionKey{n.peer.Pool, n.peer.Region}).add(n, open)
+			groupOf(t.regions, regionKey{n.peer.Pool, n.peer.Region}).add(n, open)
 		}
 	}
-	settle(l, inPool, l.pools)
-	settle(l, inRegion, l.regions)
+	settle(t, inPool, t.pools)
+	settle(t, inRegion, t.regions)
 }
 
 func groupOf[K comparable](groups map[K]*group, k K) *group {
@@ -127,12 +127,12 @@ func groupOf[K comparable](groups map[K]*group, k K) *group {
 	return g
 }
 
-func settle[K comparable](l *Least, kind int, groups map[K]*group) {
+func settle[K comparable](t *Table, kind int, groups map[K]*group) {
 	for k, g := range groups {
 		if len(g.members) == 0 {
 			delete(groups, k)
 			continue
 		}
-		g.weigh(kind, l.perOwn, l.cfg.Underfull)
+		g.weigh(kind, t.perOwn, t.cfg.Underfull)
 	}
 }

@@ -24,6 +24,12 @@ type node struct {
 	suspended time.Duration // until when
 	pending   pending
 
+	reach     Reach
+	unreached string // why reach is Unreachable, or not Reached yet
+	doubt     int    // percent by which others would have it get fewer
+	hash      uint64 // of its id
+	slot      float64
+
 	tokens    float64 // boosted picks it may be given now
 	shedding  bool    // named by Overloaded, until it is down to its target
 	underfull [2]bool // whether it is underfull in its pool and in its region
@@ -31,7 +37,11 @@ type node struct {
 
 // began makes the node a new start of itself: nothing of the one before holds.
 func (n *node) began(at time.Duration, p proto.Peer) {
-	*n = node{peer: p, previous: n.previous, since: at, pending: pending{head: int64(at / bucketWidth)}}
+	fresh := node{peer: p, previous: n.previous, hash: n.hash, since: at, pending: pending{head: int64(at / bucketWidth)}}
+	if p.URL == n.peer.URL { // whether an address can be reached does not depend on who is there
+		fresh.reach, fresh.unreached, fresh.doubt = n.reach, n.unreached, n.doubt
+	}
+	*n = fresh
 	n.told(at, p.State, p.Capacity, p.Live)
 }
 
@@ -59,51 +69,76 @@ func (n *node) estimate(perOwn float64) float64 {
 	return float64(n.live) + float64(n.pending.sum)*perOwn
 }
 
+// strain is the percentage by which the node is to get fewer than its capacity
+// would have it: its own word, or that of its clients.
+func (n *node) strain() int { return max(int(min(n.report.Strain, 100)), n.doubt) }
+
+// weight is the node's capacity as far as it can be used now.
+func (n *node) weight() float64 {
+	return float64(n.capacity) * max(1-float64(n.strain())/100, 0.01)
+}
+
 // A level says how much must be overlooked to send a session to a node. Those
 // before levelFull are given up one after another, when there is no node
 // without, rather than refuse a session.
 type level uint8
 
 const (
-	eligible  level = iota
-	silent          // its load was told too long ago
-	suspended       // it failed lately
-	crowded         // the estimate says full; what is known for certain does not
-	full            // known to be full
-	notReady        // it takes no sessions
+	eligible    level = iota
+	strained          // it says that it can take no more
+	silent            // its load was told too long ago
+	suspended         // it failed lately
+	crowded           // the estimate says full; what is known for certain does not
+	unreachable       // clients cannot get in, as far as can be seen from here; they could before
+	full              // known to be full
+	notReady          // it takes no sessions, or was never seen to let anybody in
 )
 
 // level must be called with pending advanced to at.
-func (l *Least) level(n *node, at time.Duration) level {
+func (t *Table) level(n *node, at time.Duration) level {
 	switch {
 	case n.state == proto.StateFull:
 		return full
-	case n.state != proto.StateReady:
+	case n.state != proto.StateReady, t.cfg.Probed && (n.reach == Unproven || n.reach == Shut):
 		return notReady
 	case uint64(n.live)+uint64(n.pending.sum) >= uint64(n.capacity):
 		return full
-	case n.estimate(l.perOwn)+1 > float64(n.capacity):
+	case t.cfg.Probed && n.reach == Unreachable:
+		return unreachable
+	case n.estimate(t.perOwn)+1 > float64(n.capacity):
 		return crowded
 	case at < n.suspended:
 		return suspended
-	case at-n.heard >= l.cfg.ReportAge:
+	case at-n.heard >= t.cfg.ReportAge:
 		return silent
+	case n.strain() >= 100:
+		return strained
 	}
 	return eligible
 }
 
-func (l *Least) why(n *node, at time.Duration) string {
-	switch l.level(n, at) {
+func (t *Table) why(n *node, at time.Duration) string {
+	switch t.level(n, at) {
 	case silent:
 		return fmt.Sprintf("no report for %v", (at - n.heard).Truncate(100*time.Millisecond))
 	case suspended:
 		return fmt.Sprintf("suspended after failures for another %v", (n.suspended - at).Truncate(100*time.Millisecond))
 	case crowded:
-		return fmt.Sprintf("full, counting the sessions under way: about %.0f of %d", n.estimate(l.perOwn), n.capacity)
+		return fmt.Sprintf("full, counting the sessions under way: about %.0f of %d", n.estimate(t.perOwn), n.capacity)
 	case full:
 		return fmt.Sprintf("full: %d of %d, %d under way", n.live, n.capacity, n.pending.sum)
+	case strained:
+		return "says that it can take no more"
+	case unreachable:
+		return "no client can get in: " + n.unreached
 	case notReady:
-		return n.state.String()
+		switch {
+		case n.state != proto.StateReady:
+			return n.state.String()
+		case n.reach == Shut:
+			return "no client can get in: " + n.unreached
+		}
+		return "its address was not tried yet"
 	}
 	return ""
 }

@@ -43,13 +43,13 @@ type Shed struct {
 //
 // Regions are evened out one by one: sessions are where they are because they
 // prefer it.
-func (l *Least) Overloaded(now time.Time, o Overload) []Shed {
+func (t *Table) Overloaded(now time.Time, o Overload) []Shed {
 	o = o.withDefaults()
-	at := l.at(now)
-	groups := l.balances(at)
+	at := t.at(now)
+	groups := t.balances(at)
 	var over []*node
-	for _, n := range l.sorted {
-		if !l.counts(n, at) {
+	for _, n := range t.sorted {
+		if !t.counts(n, at) {
 			n.shedding = false
 			continue
 		}
@@ -64,8 +64,8 @@ func (l *Least) Overloaded(now time.Time, o Overload) []Shed {
 		if n.shedding {
 			over = append(over, n)
 			b.surplus += float64(n.live) - b.share(n)
-		} else if n.estimate(l.perOwn) < b.share(n) {
-			b.room += float64(n.capacity) / l.cfg.FillTime.Seconds()
+		} else if n.estimate(t.perOwn) < b.share(n) {
+			b.room += float64(n.capacity) / t.cfg.FillTime.Seconds()
 		}
 	}
 	list := make([]Shed, 0, len(over))
@@ -92,10 +92,10 @@ func (b *balance) slack(n *node, o Overload) float64 {
 	return max(b.share(n)*o.Distance, float64(o.Slack))
 }
 
-func (l *Least) balances(at time.Duration) map[regionKey]*balance {
+func (t *Table) balances(at time.Duration) map[regionKey]*balance {
 	groups := map[regionKey]*balance{}
-	for _, n := range l.sorted {
-		if !l.counts(n, at) {
+	for _, n := range t.sorted {
+		if !t.counts(n, at) {
 			continue
 		}
 		b := groups[n.key()]
@@ -104,7 +104,7 @@ func (l *Least) balances(at time.Duration) map[regionKey]*balance {
 			groups[n.key()] = b
 		}
 		n.pending.advance(at)
-		b.load += n.estimate(l.perOwn)
+		b.load += n.estimate(t.perOwn)
 		b.capacity += float64(n.capacity)
 	}
 	return groups
@@ -112,8 +112,8 @@ func (l *Least) balances(at time.Duration) map[regionKey]*balance {
 
 // counts reports whether the node shares the sessions of its pool: it takes
 // some, or would if it were not full, and has said lately how many it has.
-func (l *Least) counts(n *node, at time.Duration) bool {
-	return n.reported && at-n.heard < l.cfg.ReportAge && at >= n.suspended && n.capacity > 0 &&
+func (t *Table) counts(n *node, at time.Duration) bool {
+	return n.reported && at-n.heard < t.cfg.ReportAge && at >= n.suspended && n.capacity > 0 &&
 		(n.state == proto.StateReady || n.state == proto.StateFull)
 }
 

@@ -2,10 +2,7 @@ package placement
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -14,182 +11,13 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// shedders are the nodes of a simulation that obey orders to shed, as
-// node.Node does: at a bounded rate, each session some time after it was asked.
-type shedders struct {
-	rate    float64 // part of the capacity a second
-	leave   func() int
-	orders  []shedOrder
-	leaving []int         // by node: asked and still there
-	gone    map[int][]int // when, from where
-	moved   int
-	asked   int
-}
-
-type shedOrder struct {
-	target int
-	until  int
-	tokens float64
-}
-
-func newShedders(s *sim) *shedders {
-	return &shedders{
-		rate: 0.01, gone: map[int][]int{},
-		leave: func() int { return 50 + s.rng.IntN(2000) },
-	}
-}
-
-func (x *shedders) step(s *sim) {
-	for len(x.orders) < len(s.nodes) {
-		x.orders, x.leaving = append(x.orders, shedOrder{}), append(x.leaving, 0)
-	}
-	for i, b := range s.brokers {
-		if (s.ms+311*i)%1000 != 0 {
-			continue
-		}
-		for _, shed := range b.Overloaded(s.now, Overload{}) {
-			n, _ := strconv.Atoi(shed.Node[1:])
-			x.orders[n].target, x.orders[n].until = int(shed.Target), s.ms+3000
-		}
-	}
-	for _, from := range x.gone[s.ms] {
-		x.leaving[from]--
-		if s.nodes[from].live > 0 {
-			s.nodes[from].live--
-			x.moved++
-			s.place(Hints{Exclude: s.nodes[from].id, Balance: true})
-		}
-	}
-	delete(x.gone, s.ms)
-	if s.ms%50 != 0 {
-		return
-	}
-	for i, n := range s.nodes {
-		o := &x.orders[i]
-		if n.dead || s.ms >= o.until {
-			o.tokens = 0
-			continue
-		}
-		perSecond := max(x.rate*float64(n.capacity), 1)
-		o.tokens = min(o.tokens+perSecond*0.05, perSecond)
-		few := min(int(o.tokens), n.live-x.leaving[i]-o.target)
-		for range max(few, 0) {
-			o.tokens--
-			x.asked++
-			x.leaving[i]++
-			at := s.ms + x.leave()
-			x.gone[at] = append(x.gone[at], i)
-		}
-	}
-}
-
-// unevenness returns the greatest distance of a node from its fair share, as a
-// part of it; a few sessions count for nothing.
-func (s *sim) unevenness() (worst float64) {
-	capacity := 0
-	for _, n := range s.nodes {
-		capacity += n.capacity
-	}
-	mean := float64(s.live()) / float64(capacity)
-	for _, n := range s.nodes {
-		share := mean * float64(n.capacity)
-		if off := math.Abs(float64(n.live) - share); off > 16 {
-			worst = max(worst, off/share)
-		}
-	}
-	return worst
-}
-
-// surplus is how many sessions are above the fair share of their nodes: the
-// fewest that have to move.
-func (s *sim) surplus() (over float64) {
-	capacity := 0
-	for _, n := range s.nodes {
-		capacity += n.capacity
-	}
-	for _, n := range s.nodes {
-		over += max(0, float64(n.live)-float64(s.live()*n.capacity)/float64(capacity))
-	}
-	return over
-}
-
-// Uneven clusters become even in a time that the rate allows, with few more
-// moves than needed, and then nothing moves any more.
-func TestShedding(t *testing.T) {
-	for _, tc := range []struct {
-		name    string
-		nodes   []int // sessions of each
-		brokers int
-		stale   bool // one broker hears everything 2.5 s late
-		busy    bool // logins and logouts go on
-		uneven  bool // every third node is twice as large
-	}{
-		{name: "scale-out, 3 and 2", nodes: []int{6000, 6000, 6000, 0, 0}, brokers: 2},
-		{name: "scale-out, busy", nodes: []int{6000, 6000, 6000, 0, 0}, brokers: 2, busy: true},
-		{name: "scale-out, 20 and 5", nodes: append(slices.Repeat([]int{5000}, 20), 0, 0, 0, 0, 0), brokers: 4, busy: true},
-		{name: "after a rolling restart", nodes: []int{4500, 4500, 0}, brokers: 2, busy: true},
-		{name: "small", nodes: []int{150, 150, 0}, brokers: 2},
-		{name: "uneven capacities", nodes: []int{6000, 6000, 6000, 0, 0, 0}, brokers: 3, uneven: true},
-		{name: "a stale broker", nodes: []int{6000, 6000, 0}, brokers: 3, stale: true, busy: true},
-		{name: "sixteen brokers", nodes: []int{6000, 6000, 6000, 0}, brokers: 16, busy: true},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newSim(7, 0, tc.brokers, 0, nil)
-			for i, live := range tc.nodes {
-				capacity := 10_000
-				if tc.uneven && i%3 == 0 {
-					capacity *= 2
-				}
-				s.add(capacity, live)
-			}
-			s.abandon = 0
-			if !tc.busy {
-				s.rate, s.stay = func(int) float64 { return 0 }, 1e9
-			}
-			if tc.stale {
-				s.lag = func(b int) int {
-					if b == 0 {
-						return 2500
-					}
-					return 1 + s.rng.IntN(20)
-				}
-			}
-			x := newShedders(s)
-			s.also = x.step
-			needed := s.surplus()
-			took := 0
-			for s.run(policies{}, 1); s.unevenness() > 0.06 && took < 600; took++ {
-				s.run(policies{}, 1)
-			}
-			s.run(policies{}, 30) // those asked last
-			moved := x.moved
-			x.asked = 0
-			s.run(policies{}, 60)
-			t.Logf("even after %d s, %d moved, %.0f needed; in a further minute %d asked; now %.3f", took, moved, needed, x.asked, s.unevenness())
-			// No node gives away more than 1 % of its capacity a second.
-			if limit := 10 + int(1.5*needed/100); took > limit {
-				t.Errorf("took %d s, want at most %d", took, limit)
-			}
-			if float64(moved) > 1.2*needed {
-				t.Errorf("%d moved, %.0f were needed", moved, needed)
-			}
-			if x.asked > 0 {
-				t.Errorf("%d asked to leave after all was even", x.asked)
-			}
-			if s.refused > 0 {
-				t.Errorf("%d refused", s.refused)
-			}
-		})
-	}
-}
-
 // Whatever the cluster looks like: nobody is to shed who is not over its share,
 // no target is below a share, pools and regions are for themselves, and nodes
 // that leave, are silent or suspended count for nothing.
 func TestOverloadedProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_700_000_000, 0)
-		l := NewLeast(Config{Issuer: "b"}, rand.New(rand.NewPCG(1, 1)), now)
+		l := NewTable(Config{Issuer: "b"}, rand.New(rand.NewPCG(1, 1)), now)
 		type group struct{ load, capacity float64 }
 		groups := map[string]group{}
 		live, capacity, where := map[string]float64{}, map[string]float64{}, map[string]string{}

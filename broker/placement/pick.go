@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"slices"
 	"time"
 
 	"github.com/usher-broker/usher/proto"
@@ -8,25 +9,25 @@ import (
 
 // Tick brings up to date what changes with time alone. It is to be called
 // every 100 ms, and costs time proportional to the number of nodes.
-func (l *Least) Tick(now time.Time) {
-	at := l.at(now)
-	dt := min(max(at-l.ticked, 0), time.Second)
-	l.ticked = at
-	l.share.decay(dt, l.cfg.ShareMemory)
-	l.perOwn = 1 / l.share.value()
-	l.refresh(at)
-	for _, g := range l.pools {
-		l.refill(g, at, dt)
+func (t *Table) Tick(now time.Time) {
+	at := t.at(now)
+	dt := min(max(at-t.ticked, 0), time.Second)
+	t.ticked = at
+	t.share.decay(dt, t.cfg.ShareMemory)
+	t.perOwn = 1 / t.share.value()
+	t.refresh(at)
+	for _, g := range t.pools {
+		t.refill(g, at, dt)
 	}
 }
 
 // refill gives the nodes of a pool the boosted picks of the time dt. What was
 // not used is kept for a quarter of a second only: a node's peak must stay near
 // its rate.
-func (l *Least) refill(g *group, at, dt time.Duration) {
+func (t *Table) refill(g *group, at, dt time.Duration) {
 	for _, n := range g.members {
-		ramp := min(float64(at-n.since)/float64(l.cfg.Ramp), 1)
-		rate := float64(n.capacity) / l.cfg.FillTime.Seconds() / l.perOwn * ramp
+		ramp := min(float64(at-n.since)/float64(t.cfg.Ramp), 1)
+		rate := float64(n.capacity) / t.cfg.FillTime.Seconds() / t.perOwn * ramp
 		n.tokens = min(n.tokens+rate*dt.Seconds(), max(1, rate/4))
 	}
 }
@@ -34,30 +35,22 @@ func (l *Least) refill(g *group, at, dt time.Duration) {
 // Pick returns the id of the node for a session and counts it as on its way
 // there. It fails with ErrNoCapacity or ErrNoNodes. It costs the time to look
 // at a few nodes, and all of them only when none is eligible.
-func (l *Least) Pick(now time.Time, h Hints) (string, error) {
-	at := l.at(now)
-	if l.stale {
-		l.refresh(at)
+func (t *Table) Pick(now time.Time, h Hints) (string, error) {
+	at := t.at(now)
+	if t.stale {
+		t.refresh(at)
 	}
 	if h.Pool == "" {
 		h.Pool = proto.DefaultPool
 	}
-	pool := l.pools[h.Pool]
+	pool := t.pools[h.Pool]
 	if pool == nil {
 		return "", ErrNoNodes
 	}
-	var n *node
-	if h.Region != "" {
-		if region := l.regions[regionKey{h.Pool, h.Region}]; region != nil {
-			n = l.choose(region, at, h)
-		}
-	}
-	if n == nil {
-		n = l.choose(pool, at, h)
-	}
+	n := t.prefer(pool, at, h)
 	if n == nil {
 		var err error
-		if n, err = l.search(pool, at, h); err != nil {
+		if n, err = t.search(pool, at, h); err != nil {
 			return "", err
 		}
 	}
@@ -68,115 +61,78 @@ func (l *Least) Pick(now time.Time, h Hints) (string, error) {
 	return n.peer.ID, nil
 }
 
-// choose returns an eligible node, or nil when it finds none.
-func (l *Least) choose(g *group, at time.Duration, h Hints) *node {
-	exclude := h.Exclude
-	if len(g.open) == 0 {
-		return nil
-	}
-	if h.Balance {
-		return l.emptiest(g, at, exclude)
-	}
-	if n := l.boost(g, at, exclude); n != nil {
-		return n
-	}
-	if len(g.open) <= l.cfg.Few {
-		return l.leastOfAll(g, at, exclude)
-	}
-	var best *node
-	var least float64
-	total := g.upTo[len(g.upTo)-1]
-	// Those drawn may have become ineligible since the refresh: draw a few
-	// more for them.
-	for drawn, seen := 0, 0; drawn < 3*l.cfg.Candidates && seen < l.cfg.Candidates; drawn++ {
-		c := g.draw(l.rng.Uint64N(total))
-		if !l.may(c.n, at, exclude) {
-			continue
-		}
-		seen++
-		if key := c.key(l.perOwn); best == nil || key < least {
-			best, least = c.n, key
-		}
-	}
-	if best == nil {
-		return l.leastOfAll(g, at, exclude)
-	}
-	return best
-}
-
-// boost returns an underfull node that may be filled faster, if there is one.
-// They take turns; no more are looked at than there are candidates.
-func (l *Least) boost(g *group, at time.Duration, exclude string) *node {
-	for range min(l.cfg.Candidates, len(g.boosted)) {
-		g.cursor = (g.cursor + 1) % len(g.boosted)
-		if n := g.open[g.boosted[g.cursor]].n; n.tokens >= 1 && l.may(n, at, exclude) {
+// prefer returns an eligible node, in the first of the regions asked for that
+// has one, or nil when there is none.
+func (t *Table) prefer(pool *group, at time.Duration, h Hints) *node {
+	if h.Region != "" {
+		if n := t.choose(t.regions[regionKey{h.Pool, h.Region}], at, h); n != nil {
 			return n
 		}
 	}
-	return nil
-}
-
-func (l *Least) leastOfAll(g *group, at time.Duration, exclude string) *node {
-	var best *node
-	var least float64
-	// Beginning anywhere keeps equals from being picked in the same order by
-	// every broker.
-	from := l.rng.IntN(len(g.open))
-	for i := range g.open {
-		c := g.open[(from+i)%len(g.open)]
-		if !l.may(c.n, at, exclude) {
-			continue
-		}
-		if key := c.key(l.perOwn); best == nil || key < least {
-			best, least = c.n, key
+	for _, region := range h.Fallback {
+		if n := t.choose(t.regions[regionKey{h.Pool, region}], at, h); n != nil {
+			return n
 		}
 	}
-	return best
-}
-
-// emptiest returns the eligible node with the least load. How fast it is filled
-// is bounded by those who ask (Overloaded).
-func (l *Least) emptiest(g *group, at time.Duration, exclude string) *node {
-	var best *node
-	var least float64
-	for _, c := range g.open {
-		c.handicap = 0
-		if key := c.key(l.perOwn); l.may(c.n, at, exclude) && (best == nil || key < least) {
-			best, least = c.n, key
-		}
+	if h.Strict {
+		return nil
 	}
-	return best
+	return t.choose(pool, at, h)
 }
 
-func (l *Least) may(n *node, at time.Duration, exclude string) bool {
-	n.pending.advance(at)
-	return l.level(n, at) == eligible && n.peer.ID != exclude
+// choose returns an eligible node of the group, or nil when it finds none.
+func (t *Table) choose(g *group, at time.Duration, h Hints) *node {
+	if g == nil || len(g.open) == 0 {
+		return nil
+	}
+	t.among = Candidates{t: t, g: g, at: at, exclude: h.Exclude}
+	c := &t.among
+	i := -1
+	if h.Balance {
+		i = c.emptiest()
+	} else {
+		i = t.policy(h.Pool).Pick(c, h)
+	}
+	if i < 0 || i >= c.Len() || !c.Open(i) {
+		return nil
+	}
+	return g.open[i].n
+}
+
+func (t *Table) policy(pool string) Policy {
+	p := t.policies[pool]
+	if p == nil {
+		p = t.cfg.Policy(pool)
+		t.policies[pool] = p
+	}
+	return p
 }
 
 // search looks through all nodes of the pool for the one that takes the least
-// overlooking: of equals, one in the region asked for, then the least loaded.
-func (l *Least) search(g *group, at time.Duration, h Hints) (*node, error) {
+// overlooking: of equals, one in the region that is preferred, then the least
+// loaded.
+func (t *Table) search(g *group, at time.Duration, h Hints) (*node, error) {
 	var best *node
 	var bestLevel level
-	var bestFar bool
+	var bestFar int
 	var least float64
 	err := ErrNoNodes
-	from := l.rng.IntN(len(g.members))
+	from := t.rng.IntN(len(g.members))
 	for i := range g.members {
 		n := g.members[(from+i)%len(g.members)]
-		if n.peer.ID == h.Exclude {
+		far := h.far(n.peer.Region)
+		if n.peer.ID == h.Exclude || far == nowhere {
 			continue
 		}
 		n.pending.advance(at)
-		lv := l.level(n, at)
+		lv := t.level(n, at)
 		if lv == full {
 			err = ErrNoCapacity
 		}
 		if lv >= full {
 			continue
 		}
-		far := h.Region != "" && n.peer.Region != h.Region
-		key := candidate{n: n}.key(l.perOwn)
+		key := candidate{n: n}.key(t.perOwn)
 		if best == nil || before(lv, far, key, bestLevel, bestFar, least) {
 			best, bestLevel, bestFar, least = n, lv, far, key
 		}
@@ -187,12 +143,48 @@ func (l *Least) search(g *group, at time.Duration, h Hints) (*node, error) {
 	return best, nil
 }
 
-func before(lv level, far bool, key float64, lv2 level, far2 bool, key2 float64) bool {
+// Room returns how many sessions with the hints the nodes can take, as far as is
+// known.
+func (t *Table) Room(now time.Time, h Hints) int {
+	at := t.at(now)
+	if h.Pool == "" {
+		h.Pool = proto.DefaultPool
+	}
+	room := 0
+	for _, n := range t.sorted {
+		if n.peer.Pool != h.Pool || n.peer.ID == h.Exclude || h.far(n.peer.Region) == nowhere {
+			continue
+		}
+		n.pending.advance(at)
+		if t.level(n, at) < crowded {
+			room += int(float64(n.capacity) - n.estimate(t.perOwn))
+		}
+	}
+	return room
+}
+
+// nowhere is a region that does not serve.
+const nowhere = -1
+
+// far says how many regions are preferred to the node's.
+func (h Hints) far(region string) int {
+	switch i := slices.Index(h.Fallback, region); {
+	case h.Region == "" && len(h.Fallback) == 0, region == h.Region && region != "":
+		return 0
+	case i >= 0 && region != "":
+		return i + 1
+	case h.Strict:
+		return nowhere
+	}
+	return len(h.Fallback) + 1
+}
+
+func before(lv level, far int, key float64, lv2 level, far2 int, key2 float64) bool {
 	switch {
 	case lv != lv2:
 		return lv < lv2
 	case far != far2:
-		return !far
+		return far < far2
 	}
 	return key < key2
 }

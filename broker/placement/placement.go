@@ -7,7 +7,8 @@
 //
 // A broker's picture of the nodes is always a little old, every broker has one
 // of its own, and clients arrive some time after they were sent, or never.
-// The policy in Least allows for all three.
+// Table allows for all three. Among the nodes that may be given a session a
+// Policy picks; Least is the one for all who have no reason to want another.
 package placement
 
 import (
@@ -28,27 +29,33 @@ var (
 
 // Hints say what is known of a session that wants a node.
 type Hints struct {
-	Region  string // preferred; another region serves when it has no room
-	Pool    string // strict; empty means proto.DefaultPool
-	Exclude string // id of a node that must not be picked
-	Balance bool   // it leaves its node for the sake of balance: it goes to the emptiest
-	Key     string // user or group, for policies that keep a key's sessions together; Least does not look at it
+	Region string // preferred; another region serves when it has no room
+	// Fallback are the regions that serve before any other, in this order, when
+	// Region has no room.
+	Fallback []string
+	Strict   bool   // no region but Region and Fallback serves
+	Pool     string // strict; empty means proto.DefaultPool
+	Exclude  string // id of a node that must not be picked
+	Balance  bool   // it leaves its node for the sake of balance: it goes to the emptiest
+	Key      string // user or group, for policies that keep a key's sessions together
 }
 
-// Config adjusts Least. The zero value of a field means its default; a broker
-// has no reason to set any but Issuer.
+// Config adjusts a Table. The zero value of a field means its default; a broker
+// has no reason to set any but the first three.
 type Config struct {
 	// Issuer is the id under which the nodes count what this broker sent them
 	// (proto.Report.Landed). A policy must not outlive it: its successor would
 	// wait for landings that are counted under another name.
 	Issuer string
 
-	// Candidates is how many nodes are drawn, by capacity, to pick the least
-	// loaded of. Default 3.
-	Candidates int
-	// Few is the number of eligible nodes up to which all of them are
-	// candidates. Default 8.
-	Few int
+	// Policy returns the policy for a pool; it is called once for each. A policy
+	// that keeps anything must be another value each time. Default: Least.
+	Policy func(pool string) Policy
+
+	// Probed says that SetReach is told of every node. Until then a node gets no
+	// sessions.
+	Probed bool
+
 	// ReportAge is how long a node is believed to be as it last said. Default
 	// 3.5 s: three reports lost in a row.
 	ReportAge time.Duration
@@ -67,8 +74,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Candidates, 3)
-	setDefault(&c.Few, 8)
+	if c.Policy == nil {
+		c.Policy = func(string) Policy { return Least{} }
+	}
 	setDefault(&c.ReportAge, 3500*time.Millisecond)
 	setDefault(&c.Underfull, 0.05)
 	setDefault(&c.FillTime, time.Minute)
@@ -90,6 +98,25 @@ type NodeView struct {
 	Age      time.Duration // since the node last told its load
 	Pending  int           // sessions sent there by this broker that have not landed
 	Estimate float64       // sessions it is taken to hold, with those under way from every broker
-	Eligible bool
-	Why      string // why it is not eligible
+	Reach    Reach
+	// Unreached is why clients cannot get in, or what the last try said.
+	Unreached string
+	Strain    int // percent by which it is given fewer than its capacity would have it
+	Eligible  bool
+	Why       string // why it is not eligible
+}
+
+// Reach says whether clients can get in at a node's address.
+type Reach uint8
+
+// What is known of an address.
+const (
+	Unproven    Reach = iota // not tried yet
+	Reached                  // the last tries got in
+	Unreachable              // the last tries did not, earlier ones did
+	Shut                     // nobody ever got in
+)
+
+func (r Reach) String() string {
+	return [...]string{"untried", "reached", "unreachable", "shut"}[r]
 }

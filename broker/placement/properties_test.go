@@ -18,7 +18,7 @@ import (
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := t0
-		l := NewLeast(Config{Few: rapid.IntRange(1, 8).Draw(t, "few")}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
+		l := NewTable(Config{Policy: fewOf(rapid.IntRange(1, 8).Draw(t, "few"))}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
 		id := rapid.Custom(func(t *rapid.T) string { return fmt.Sprintf("n%d", rapid.IntRange(0, 11).Draw(t, "node")) })
 		pool := rapid.SampledFrom([]string{"", proto.DefaultPool, "vip"})
 		region := rapid.SampledFrom([]string{"", "eu", "us"})
@@ -74,7 +74,7 @@ func TestProperties(t *testing.T) {
 	})
 }
 
-func checkPick(t *rapid.T, l *Least, now time.Time, h Hints) {
+func checkPick(t *rapid.T, l *Table, now time.Time, h Hints) {
 	before := l.Nodes(now)
 	id, err := l.Pick(now, h)
 	pool := h.Pool
@@ -108,7 +108,7 @@ func checkPick(t *rapid.T, l *Least, now time.Time, h Hints) {
 func TestBurstSpreads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "nodes")
-		l := NewLeast(Config{}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
+		l := NewTable(Config{}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
 		l.SetBrokers(rapid.IntRange(1, 16).Draw(t, "brokers"))
 		live := rapid.Uint32Range(0, 5000).Draw(t, "live")
 		for i := range n {
@@ -157,4 +157,8 @@ func TestDeterministic(t *testing.T) {
 	if !slices.Equal(run(), run()) {
 		t.Error("two equal runs picked differently")
 	}
+}
+
+func fewOf(n int) func(string) Policy {
+	return func(string) Policy { return Least{Few: n} }
 }

@@ -22,19 +22,31 @@ const (
 
 // Record is what the cluster knows of one session.
 type Record struct {
-	ID      string
-	User    string
-	Node    string // the owner: the only node that may serve the session
-	Epoch   uint64 // rises with every change of owner, from 1
-	State   State
-	Stream  string // the stream the owner serves; empty before the first attach
-	Pool    string
-	Region  string
-	Group   string
-	Ext     json.RawMessage
-	Created time.Time
-	Changed time.Time       // of the last transition
-	Leaving bool            // its node has asked the client to go elsewhere
-	Reason  proto.CloseCode // why it ended; 0 unless State is Ended
-	Word    string          // the same in one word, if it is not the code's
+	ID     string
+	User   string
+	Node   string // the owner: the only node that may serve the session
+	Epoch  uint64 // rises with every change of owner, from 1
+	State  State
+	Stream string // the stream the owner serves; empty before the first attach
+	Pool   string
+	Region string
+	// Fallback and Strict say which regions serve when Region has no room.
+	Fallback []string
+	Strict   bool
+	Group    string
+	Ext      json.RawMessage
+	Created  time.Time
+	Changed  time.Time       // of the last transition
+	Leaving  bool            // its node has asked the client to go elsewhere
+	Reason   proto.CloseCode // why it ended; 0 unless State is Ended
+	Word     string          // the same in one word, if it is not the code's
+}
+
+// GroupKey names the group of the record in the store, or is "". Pools are strict,
+// so that a group has a node in each. No name holds a newline.
+func (r Record) GroupKey() string {
+	if r.Group == "" {
+		return ""
+	}
+	return r.Pool + "\n" + r.Group
 }

@@ -120,10 +120,27 @@ type Store interface {
 	// most limit.
 	Sessions(ctx context.Context, user string, limit int) ([]Record, error)
 
-	// Group binds a group to a node and returns the node it is bound to: want
-	// if the group was free or bound to replace, or else the node it was bound
-	// to before, for which ttl starts anew.
-	Group(ctx context.Context, group, want, replace string, ttl time.Duration) (node string, err error)
+	// Group binds a group to a node: to want if the group was free or bound to
+	// replace; otherwise it stays where it is, and ttl starts anew. The session,
+	// if one is named, counts as one of the group from now on, until it has ended
+	// or ttl has passed without anybody asking. A group without a session that
+	// counts is free.
+	Group(ctx context.Context, group, sid, want, replace string, ttl time.Duration) (Bound, error)
+
+	// Ungroup has the session count no longer. End and EndUser do the same.
+	Ungroup(ctx context.Context, group, sid string) error
+
+	// Grouped returns the node that the group is bound to, or "".
+	Grouped(ctx context.Context, group string) (node string, err error)
+
+	// Wait gives a place in a line, at its end, or keeps the one it has, for ttl.
+	// Places that were not kept are given up. A place of "" is none: only the line
+	// is looked at. by is the broker that asks.
+	Wait(ctx context.Context, line, place, by string, ttl time.Duration) (Place, error)
+
+	// Seat ends the waiting of a place: with the session that it got, which Wait
+	// tells for ttl if the place is asked for again, or with "", if it is given up.
+	Seat(ctx context.Context, line, place, sid, by string, ttl time.Duration) error
 
 	// Fence has a node look, within about a second, which of the sessions it
 	// holds are still its own: some were ended or given to others, and the node
@@ -176,3 +193,37 @@ type Parked struct {
 	State  []byte // nil if there is nothing
 	Seq    uint64 // for the owner, if it saves under the same lease, to go on from
 }
+
+// Bound says where a group is, and with whom.
+type Bound struct {
+	Node string
+	// Others are sessions that count as the group's, beside the one asked for: the
+	// oldest ones, GroupOthers at most. Some may be gone without having ended.
+	Others []string
+	// Young says that another joined within GroupYoung: it may be about to be
+	// created.
+	Young bool
+}
+
+// Bounds of Bound.
+const (
+	GroupOthers = 8
+	GroupYoung  = 10 * time.Second
+)
+
+// Place is a place in a line.
+type Place struct {
+	Ahead   int     // places before it
+	Waiting int     // places in the line, with it
+	Rate    float64 // places a second that got a session, of late; 0 if none did
+	Lately  int     // places that other brokers have seated within LineLately
+	Session string  // that the place has got; it is no longer in the line
+	GivenUp int     // places of others that were found not to have been kept
+}
+
+// LineRate is the time constant of Place.Rate, an exponential average.
+const LineRate = 30 * time.Second
+
+// LineLately is for how long it may not show in the load of the nodes that a
+// session was opened.
+const LineLately = 1500 * time.Millisecond

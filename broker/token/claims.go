@@ -96,18 +96,10 @@ func (c *strictClaims) ext(fields object) error {
 // checkTimes judges authentic claims by the clock; of several faults it names
 // expiry last.
 func (v *Verifier) checkTimes(c proto.Claims) error {
-	now, leeway, longest := time.Now, v.Leeway, v.MaxLifetime
-	if v.Now != nil {
-		now = v.Now
-	}
-	if leeway == 0 {
-		leeway = DefaultLeeway
-	}
+	leeway, t, longest := v.leeway(), v.now(), v.MaxLifetime
 	if longest == 0 {
 		longest = DefaultMaxLifetime
 	}
-	leeway = max(leeway, 0)
-	t := now()
 	switch {
 	case c.Expires <= c.IssuedAt || c.Expires <= c.NotBefore:
 		return fmt.Errorf("%w: exp is not after iat and nbf", ErrClaims)
@@ -121,6 +113,20 @@ func (v *Verifier) checkTimes(c proto.Claims) error {
 		return ErrExpired
 	}
 	return nil
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now != nil {
+		return v.Now()
+	}
+	return time.Now()
+}
+
+func (v *Verifier) leeway() time.Duration {
+	if v.Leeway == 0 {
+		return DefaultLeeway
+	}
+	return max(v.Leeway, 0)
 }
 
 // encodeClaims returns the claims as they travel. Claims that no verifier

@@ -38,9 +38,10 @@ type keys struct {
 }
 
 type signingKey struct {
-	header  string // the encoded header of its tokens
-	private ed25519.PrivateKey
-	made    time.Time
+	header       string // the encoded header of its tokens
+	ticketHeader string // and of its tickets
+	private      ed25519.PrivateKey
+	made         time.Time
 }
 
 // NewKeySet returns a set of one new key that exists in memory only.
@@ -113,12 +114,16 @@ func readKeys(file []byte) (*keys, error) {
 		if err != nil {
 			return err
 		}
-		header, err := json.Marshal(map[string]string{"alg": proto.TokenAlg, "kid": k.ID, "typ": proto.TokenType})
+		header, err := encodeHeader(k.ID, proto.TokenType)
+		if err != nil {
+			return err
+		}
+		ticketHeader, err := encodeHeader(k.ID, proto.TicketType)
 		if err != nil {
 			return err
 		}
 		s.all = append(s.all, signingKey{
-			header:  base64.RawURLEncoding.EncodeToString(header),
+			header: header, ticketHeader: ticketHeader,
 			private: private,
 			made:    time.Unix(k.Made, 0), // a key that does not say when it was made counts as old
 		})
@@ -134,6 +139,11 @@ func readKeys(file []byte) (*keys, error) {
 	slices.SortStableFunc(s.all, func(a, b signingKey) int { return a.made.Compare(b.made) })
 	s.jwks, err = encodeSet(published...)
 	return s, err
+}
+
+func encodeHeader(kid, typ string) (string, error) {
+	header, err := json.Marshal(map[string]string{"alg": proto.TokenAlg, "kid": kid, "typ": typ})
+	return base64.RawURLEncoding.EncodeToString(header), err
 }
 
 func encodeSet(list ...jwk) ([]byte, error) {

@@ -33,7 +33,7 @@ func kidOf(t *testing.T, k *KeySet) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kid, err := readHeader(raw)
+	kid, err := readHeader(raw, proto.TokenType)
 	if err != nil {
 		t.Fatal(err)
 	}

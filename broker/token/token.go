@@ -68,7 +68,7 @@ type Verifier struct {
 // its age it returns the claims together with ErrExpired. Every other error
 // comes with no claims.
 func (v *Verifier) Verify(ctx context.Context, raw string) (proto.Claims, error) {
-	kid, err := readHeader(raw)
+	kid, err := readHeader(raw, proto.TokenType)
 	if err != nil {
 		return proto.Claims{}, err
 	}
@@ -113,7 +113,7 @@ func classify(err error) error {
 }
 
 // readHeader checks the form of a token and returns the id of its key.
-func readHeader(raw string) (kid string, err error) {
+func readHeader(raw, typ string) (kid string, err error) {
 	if len(raw) > proto.MaxTokenBytes {
 		return "", fmt.Errorf("%w: %d bytes, more than %d", ErrMalformed, len(raw), proto.MaxTokenBytes)
 	}
@@ -134,7 +134,7 @@ func readHeader(raw string) (kid string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: header: %w", ErrMalformed, err)
 	}
-	return checkHeader(fields)
+	return checkHeader(fields, typ)
 }
 
 func notTokenChar(r rune) bool {
@@ -147,7 +147,7 @@ func notTokenChar(r rune) bool {
 
 // checkHeader admits exactly alg, kid and typ: every other member either
 // brings its own key (jwk, jku, x5c, x5u) or changes what is signed (crit, b64).
-func checkHeader(fields object) (kid string, err error) {
+func checkHeader(fields object, want string) (kid string, err error) {
 	var alg, typ string
 	for name := range fields {
 		switch name {
@@ -167,8 +167,8 @@ func checkHeader(fields object) (kid string, err error) {
 	switch {
 	case alg != proto.TokenAlg:
 		return "", fmt.Errorf("%w: header: alg is %q, not %s", ErrMalformed, alg, proto.TokenAlg)
-	case typ != proto.TokenType:
-		return "", fmt.Errorf("%w: header: typ is %q, not %s", ErrMalformed, typ, proto.TokenType)
+	case typ != want:
+		return "", fmt.Errorf("%w: header: typ is %q, not %s", ErrMalformed, typ, want)
 	case kid == "" || len(kid) > maxKidBytes:
 		return "", fmt.Errorf("%w: header: kid of %d bytes", ErrMalformed, len(kid))
 	}

@@ -44,6 +44,11 @@ type Config struct {
 	OnState func(StateChange)
 	OnReset func(Reset)
 
+	// OnQueue is told when the login has to wait because every node is full, and
+	// again each time it has moved up: Position, which counts from 1, and how long
+	// it may take. It is called by Connect, which waits until ctx ends. Optional.
+	OnQueue func(proto.Queued)
+
 	// Dial opens the network connections, for auth and for the node. Default:
 	// a net.Dialer. TLS configures https and wss. Default: the system's
 	// roots. Both must be left empty when HTTPClient is set.

@@ -63,7 +63,8 @@ type Session struct {
 // When auth refuses, the error wraps its *proto.Problem; when the session ended
 // before it was attached, the error is an *EndedError. A node that cannot be
 // reached is tried again, there or elsewhere, until ctx ends; the error then
-// wraps ctx's and says what was wrong last. ctx has no effect on the session
+// wraps ctx's and says what was wrong last. Where every node is full it waits for
+// its turn (Config.OnQueue), or auth refuses. ctx has no effect on the session
 // that is returned.
 func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	cfg, err := cfg.complete()

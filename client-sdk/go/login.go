@@ -24,5 +24,8 @@ func (s *Session) login(ctx context.Context) (proto.Assignment, error) {
 	if err != nil {
 		return proto.Assignment{}, fmt.Errorf("usher: login: %w", err)
 	}
+	if q, waits := queuedIn(body); waits {
+		return s.waitTurn(ctx, q)
+	}
 	return assignment(body)
 }

@@ -118,10 +118,22 @@ func isProblem(err error, code string) bool {
 
 // apiNode is what the commands show of a node.
 type apiNode struct {
-	ID    string       `json:"id"`
-	State string       `json:"state"`
-	Live  int          `json:"live"`
-	Drain *proto.Drain `json:"drain"`
+	ID          string       `json:"id"`
+	URL         string       `json:"url"`
+	Region      string       `json:"region"`
+	Pool        string       `json:"pool"`
+	State       string       `json:"state"`
+	Capacity    int          `json:"capacity"`
+	Live        int          `json:"live"`
+	Attached    int          `json:"attached"`
+	Pending     int          `json:"pending"`
+	ReportAgeMS int64        `json:"report_age_ms"`
+	Strain      int          `json:"strain"`
+	Reach       string       `json:"reach"`
+	Eligible    bool         `json:"eligible"`
+	Why         string       `json:"why"`
+	Version     string       `json:"version"`
+	Drain       *proto.Drain `json:"drain"`
 }
 
 func nodePath(id string) string    { return "/v1/nodes/" + url.PathEscape(id) }

@@ -16,6 +16,7 @@ type authCmd struct {
 	storeFlags   `embed:""`
 	signingFlags `embed:""`
 	placingFlags `embed:""`
+	waitingFlags `embed:""`
 
 	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
 	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
@@ -30,6 +31,19 @@ type authCmd struct {
 type signingFlags struct {
 	TokenTTL   time.Duration `name:"token-ttl" help:"Lifetime of a token." default:"1h" placeholder:"TIME"`
 	KeyOverlap time.Duration `help:"Time between a new key being published and being used, so that every node knows it by then." default:"10m" placeholder:"TIME"`
+}
+
+// waitingFlags say what becomes of logins when every node is full.
+type waitingFlags struct {
+	WaitingRoom  bool `help:"Have logins wait for their turn when every node is full, instead of refusing them. The same on every auth."`
+	WaitingLimit int  `help:"Logins that may wait in one line." default:"100000" placeholder:"N"`
+}
+
+func (f waitingFlags) check() error {
+	if f.WaitingLimit < 1 || f.WaitingLimit > 10_000_000 {
+		return usageError{"--waiting-limit", fmt.Errorf("%d: must be 1 to 10000000", f.WaitingLimit)}
+	}
+	return nil
 }
 
 // minOverlap is how long a node may take to learn of a new key: it asks for
@@ -54,7 +68,10 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return usageError{"--signing-key", err}
 	}
-	if err := c.check(); err != nil {
+	if err := c.signingFlags.check(); err != nil {
+		return err
+	}
+	if err := c.waitingFlags.check(); err != nil {
 		return err
 	}
 	stop.add(runUntilStop(keys.Run))
@@ -63,8 +80,8 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	b, err := startBroker(brokerOptions{
-		placingFlags: c.placingFlags,
-		role:         proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+		placingFlags: c.placingFlags, waitingLimit: c.WaitingLimit,
+		role: proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
 	})
 	if err != nil {
 		return err
@@ -72,7 +89,7 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 	stop.add(b.close)
 	door, err := startAuth(authOptions{
 		listen: c.Listen, broker: b, keys: keys, providers: providers, registry: m.registry,
-		trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
+		waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
 	})
 	if err != nil {
 		return err

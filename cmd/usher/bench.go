@@ -2,6 +2,7 @@ package main
 
 // benchCmd groups what measures.
 type benchCmd struct {
-	Memory benchMemoryCmd `cmd:"" help:"Measure what an idle attached session costs a node, in resident bytes."`
-	Node   benchNodeCmd   `cmd:"" hidden:"" help:"The process that «bench memory» measures."`
+	Placement benchPlacementCmd `cmd:"" help:"Compare the placement policies with one that knows everything, in a simulation."`
+	Memory    benchMemoryCmd    `cmd:"" help:"Measure what an idle attached session costs a node, in resident bytes."`
+	Node      benchNodeCmd      `cmd:"" hidden:"" help:"The process that «bench memory» measures."`
 }

@@ -121,14 +121,19 @@ type brokerOptions struct {
 	store    session.Store
 	signer   broker.Signer // nil: opens no sessions
 	tokenTTL time.Duration
-	registry prometheus.Registerer
-	log      *slog.Logger
+
+	waitingLimit int // logins in a line; 0: the default
+	registry     prometheus.Registerer
+	log          *slog.Logger
 }
 
 // placingFlags are the flags of every process that places sessions.
 type placingFlags struct {
 	DuplicateLogins []string `help:"What becomes of a login of a user who has a session: replace ends the old one, reject refuses the new one, allow:N ends the oldest beyond N, allow none. POOL=POLICY is for one pool. The same on every auth and broker." default:"replace" placeholder:"POLICY"`
+	Placement       []string `help:"Which node a session is given: least, power-of-two, round-robin, weighted-round-robin, random or hash. POOL=POLICY is for one pool. The same on every auth and broker." default:"least" placeholder:"POLICY"`
 	Rebalance       bool     `help:"Have nodes that hold more than the others ask idle sessions to go there. The same on every auth and broker."`
+
+	probeFlags `embed:""`
 }
 
 // brokerRole is a member of the cluster that decides where sessions go: the
@@ -155,18 +160,36 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	if err != nil {
 		return nil, usageError{"--duplicate-logins", err}
 	}
+	policy, err := placement.ParsePolicies(o.Placement)
+	if err != nil {
+		return nil, usageError{"--placement", err}
+	}
+	health, err := o.health()
+	if err != nil {
+		return nil, err
+	}
+	var look func(ctx context.Context, node, url string) error
+	if o.Probe != "none" {
+		probes, err := o.prober()
+		if err != nil {
+			return nil, err
+		}
+		look = probes.probe
+	}
 	via := &lateCluster{}
 	now := time.Now()
 	r.broker, err = broker.New(broker.Config{
 		Issuer: r.issuer, Store: o.store, Signer: o.signer, Cluster: via,
-		Placement:  placement.NewLeast(placement.Config{Issuer: r.issuer}, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), now),
+		Placement: placement.NewTable(placement.Config{Issuer: r.issuer, Policy: policy, Probed: health.Interval > 0},
+			rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), now),
 		Duplicates: duplicates, Rebalance: o.Rebalance,
-		TokenTTL: o.tokenTTL, Logger: o.log, Probe: probe, Hooks: brokerHooks(o.registry),
+		TokenTTL: o.tokenTTL, Logger: o.log, Probe: look, Health: health, Line: broker.Line{Limit: o.waitingLimit}, Hooks: brokerHooks(o.registry),
 	})
 	if err != nil {
 		return nil, err
 	}
 	r.stop.add(r.broker.Close)
+	o.registry.MustRegister(&nodeCollector{r.broker.Nodes})
 	r.stop.add(runUntilStop(func(ctx context.Context) { _ = r.broker.Run(ctx) }))
 
 	cfg := o.gossip

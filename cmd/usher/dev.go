@@ -22,6 +22,7 @@ import (
 type devCmd struct {
 	nodeFlags    `embed:""`
 	placingFlags `embed:""`
+	waitingFlags `embed:""`
 
 	Nodes    int           `help:"How many nodes." default:"3" placeholder:"N"`
 	Auth     string        `help:"Address of the login door." default:"127.0.0.1:8080" placeholder:"ADDR"`
@@ -73,8 +74,8 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 	}
 	gossip := cluster.Config{Bind: "127.0.0.1:0", Label: "usher-dev"}
 	opts := brokerOptions{
-		placingFlags: c.placingFlags,
-		role:         proto.RoleAuth, gossip: gossip, store: store, signer: keys, tokenTTL: c.TokenTTL,
+		placingFlags: c.placingFlags, waitingLimit: c.WaitingLimit,
+		role: proto.RoleAuth, gossip: gossip, store: store, signer: keys, tokenTTL: c.TokenTTL,
 		registry: labelled(reg, "auth"), log: e.log,
 	}
 	door, err := startBroker(opts)
@@ -84,7 +85,7 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 	stop.add(door.close)
 	gossip.Join = []string{door.cluster.Addr()}
 	d.auth, err = startAuth(authOptions{
-		listener: doors[0], broker: door, keys: keys, registry: reg, origins: []string{"*"}, log: e.log,
+		listener: doors[0], waiting: c.WaitingRoom, broker: door, keys: keys, registry: reg, origins: []string{"*"}, log: e.log,
 		providers: map[string]credential.Provider{"guest": credential.Guest{}},
 	})
 	if err != nil {

@@ -22,6 +22,7 @@ type authOptions struct {
 	keys      *token.KeySet
 	providers map[string]credential.Provider
 	registry  prometheus.Registerer
+	waiting   bool // logins wait when all is full
 	trusted   []netip.Prefix
 	origins   []string
 	log       *slog.Logger
@@ -34,8 +35,14 @@ type authRole struct {
 }
 
 func startAuth(o authOptions) (*authRole, error) {
+	verifier := &token.Verifier{Keys: o.keys}
+	var waiting auth.Tickets
+	if o.waiting {
+		waiting = tickets{o.keys, verifier}
+	}
 	a, err := auth.New(auth.Config{
-		Broker: o.broker.broker, Verifier: &token.Verifier{Keys: o.keys}, JWKS: o.keys.JWKS,
+		Tickets: waiting,
+		Broker:  o.broker.broker, Verifier: verifier, JWKS: o.keys.JWKS,
 		Providers: o.providers, Registry: o.registry, TrustedProxies: o.trusted, Origins: o.origins, Logger: o.log,
 	})
 	if err != nil {
@@ -50,7 +57,14 @@ func startAuth(o authOptions) (*authRole, error) {
 	return &authRole{http: serveOn(ln, a.Handler(), o.log), auth: a}, nil
 }
 
+// tickets signs and verifies the tickets of those who wait.
+type tickets struct {
+	*token.KeySet
+	*token.Verifier
+}
+
 func (r *authRole) close() {
+	r.auth.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r.http.close(ctx)

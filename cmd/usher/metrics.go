@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/cluster"
+	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 )
 
@@ -22,7 +24,10 @@ func brokerHooks(reg prometheus.Registerer) broker.Hooks {
 	reassigned := vector("reassignments_total", "Sessions that asked where to go, by result and, where it is ok, by why they are where they are.", "result", "reason")
 	ended := vector("ends_total", "Sessions ended by logout or by an operator, by result.", "result")
 	commands := vector("commands_total", "Commands to nodes, by operation and fate.", "op", "fate")
-	probes := vector("probes_total", "Looks at nodes that a client could not reach, by whether they answered.", "result")
+	probes := vector("probes_total", "Looks at the addresses of nodes, by result: ok, refused, timeout, tls, dns, answer (not a node's), other_node, failed.", "result")
+	waited := vector("waiting_total", "Logins in the waiting room, by pool and what became of them.", "pool", "what")
+	waiting := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "usher", Name: "waiting", Help: "Logins that wait for room, by pool, as of the last that asked here."}, []string{"pool"})
+	reg.MustRegister(waiting)
 	picks := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "usher", Name: "placement_seconds", Help: "Time of one pick of a node, the wait for the table included.",
 		Buckets: []float64{.000001, .000005, .00001, .00005, .0001, .0005, .001, .005, .01, .1},
@@ -32,6 +37,9 @@ func brokerHooks(reg prometheus.Registerer) broker.Hooks {
 		assigned.WithLabelValues(string(r))
 		ended.WithLabelValues(string(r))
 	}
+	for _, r := range probeResults {
+		probes.WithLabelValues(r)
+	}
 	for _, r := range broker.Reasons {
 		reassigned.WithLabelValues(string(broker.OK), string(r))
 	}
@@ -40,15 +48,50 @@ func brokerHooks(reg prometheus.Registerer) broker.Hooks {
 		Ended:      func(r broker.Result) { ended.WithLabelValues(string(r)).Inc() },
 		Reassigned: func(r broker.Result, why broker.Reason) { reassigned.WithLabelValues(string(r), string(why)).Inc() },
 		Picked:     func(_ broker.Result, took time.Duration) { picks.Observe(took.Seconds()) },
-		Probed: func(err error) {
-			result := "ok"
-			if err != nil {
-				result = "failed"
-			}
-			probes.WithLabelValues(result).Inc()
+		Probed:     func(_ string, err error) { probes.WithLabelValues(probeResult(err)).Inc() },
+		Waited: func(pool string, what broker.Waited, n int) {
+			waited.WithLabelValues(pool, string(what)).Inc()
+			waiting.WithLabelValues(pool).Set(float64(n))
 		},
 		Commanded: func(op string, fate broker.Fate) { commands.WithLabelValues(op, string(fate)).Inc() },
 	}
+}
+
+// nodeCollector publishes what a broker makes of the nodes. Nodes that clients
+// can reach have no series of their own: there may be a thousand.
+type nodeCollector struct {
+	nodes func() []placement.NodeView
+}
+
+var (
+	nodesDesc       = prometheus.NewDesc("usher_nodes", "Nodes by what probes of their addresses say: reached, unreachable (they could be before), shut (nobody ever got in), untried.", []string{"reach"}, nil)
+	eligibleDesc    = prometheus.NewDesc("usher_nodes_eligible", "Nodes that are given sessions.", nil, nil)
+	unreachableDesc = prometheus.NewDesc("usher_node_unreachable", "1 for each node at whose address no client gets in, as far as this process can see.", []string{"node", "why"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- nodesDesc
+	ch <- eligibleDesc
+	ch <- unreachableDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	eligible, reach := 0, map[placement.Reach]int{}
+	for _, v := range c.nodes() {
+		reach[v.Reach]++
+		if v.Eligible {
+			eligible++
+		}
+		if v.Reach == placement.Unreachable || v.Reach == placement.Shut {
+			ch <- prometheus.MustNewConstMetric(unreachableDesc, prometheus.GaugeValue, 1, v.Peer.ID, strings.ToValidUTF8(v.Unreached, "?"))
+		}
+	}
+	for _, r := range []placement.Reach{placement.Reached, placement.Unreachable, placement.Shut, placement.Unproven} {
+		ch <- prometheus.MustNewConstMetric(nodesDesc, prometheus.GaugeValue, float64(reach[r]), r.String())
+	}
+	ch <- prometheus.MustNewConstMetric(eligibleDesc, prometheus.GaugeValue, float64(eligible))
 }
 
 // countGossip publishes how a member fares in the cluster.

@@ -183,8 +183,8 @@ func (w *world) startAuth(name string) {
 	var err error
 	d.broker, err = broker.New(broker.Config{
 		Issuer: d.issuer, Store: w.store, Signer: w.keys, Cluster: w,
-		Placement: placement.NewLeast(placement.Config{Issuer: d.issuer}, rand.New(rand.NewPCG(w.opts.Seed, 3)), time.Now()),
-		Probe:     w.probe, Logger: w.log.With("at", name),
+		Placement: placement.NewTable(placement.Config{Issuer: d.issuer, Probed: true}, rand.New(rand.NewPCG(w.opts.Seed, 3)), time.Now()),
+		Probe:     w.probe, Health: broker.Health{Interval: 2 * time.Second}, Logger: w.log.With("at", name),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -340,7 +340,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // probe is the broker's look at a node's door.
-func (w *world) probe(ctx context.Context, url string) error {
+func (w *world) probe(_ context.Context, _, url string) error {
 	id := strings.TrimSuffix(strings.TrimPrefix(url, "ws://"), ":80"+proto.ConnectPath)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -70,10 +70,26 @@ func (c *cluster) awaitNodes() {
 	c.auth.await("know the nodes", starts, func() bool {
 		return int(c.auth.metrics()[members]) >= 1+len(c.nodes)
 	})
+	c.auth.await("reach the nodes", starts, func() bool {
+		return int(c.auth.metrics()["usher_nodes_eligible"]) >= len(c.nodes)
+	})
 	before := c.auth.metrics()[reports]
 	c.auth.await("hear of their load", starts, func() bool {
 		return int(c.auth.metrics()[reports]-before) >= 2*len(c.nodes)
 	})
+}
+
+// startAuth starts another auth, which knows the nodes when it returns.
+func (c *cluster) startAuth(name string, flags ...string) *process {
+	c.t.Helper()
+	p := startRole(c.t, name, append([]string{
+		"auth", "--guest", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join=" + c.auth.gossip,
+		"--redis=" + c.redis.URL(), "--signing-key=" + c.keys,
+	}, flags...)...)
+	p.await("reach the nodes", starts, func() bool {
+		return int(p.metrics()["usher_nodes_eligible"]) >= len(c.nodes)
+	})
+	return p
 }
 
 // url returns the URL of a path of auth.

@@ -13,6 +13,7 @@ var rooms = []struct {
 	{"proto/...", []string{"proto/..."}, nil},
 
 	{"broker/placement", []string{"proto"}, nil},
+	{"broker/placement/simulate", []string{"proto", "broker/placement"}, nil},
 	{"broker/cluster", []string{"proto"}, nil},
 	{"broker/token", []string{"proto"}, nil},
 	{"broker/door", []string{"proto"}, nil},
@@ -71,4 +72,4 @@ var noNames = []string{"common", "util", "utils", "types", "helpers", "misc", "s
 
 // standardOnly may import nothing but the standard library and what rooms
 // says. Their tests may.
-var standardOnly = []string{"proto/...", "broker/placement", "broker/session", "broker/door"}
+var standardOnly = []string{"proto/...", "broker/placement", "broker/placement/simulate", "broker/session", "broker/door"}

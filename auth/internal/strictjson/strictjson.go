@@ -68,6 +68,37 @@ func (o Object) Text(name string) (string, error) {
 	return s, nil
 }
 
+// Texts returns the array of strings of that name, none when there is none, and
+// no more than most.
+func (o Object) Texts(name string, most int) ([]string, error) {
+	v, ok := o[name]
+	if !ok {
+		return nil, nil
+	}
+	var items []json.RawMessage
+	if v[0] != '[' || json.Unmarshal(v, &items) != nil {
+		return nil, fmt.Errorf("%q is not an array", name)
+	}
+	if len(items) > most {
+		return nil, fmt.Errorf("%q has more than %d items", name, most)
+	}
+	list := make([]string, len(items))
+	for i, item := range items {
+		if item[0] != '"' || json.Unmarshal(item, &list[i]) != nil {
+			return nil, fmt.Errorf("%q is not an array of strings", name)
+		}
+	}
+	return list, nil
+}
+
+// Flag returns the truth value of that name, false when there is none.
+func (o Object) Flag(name string) (b bool, err error) {
+	if v, ok := o[name]; ok && json.Unmarshal(v, &b) != nil {
+		return false, fmt.Errorf("%q is neither true nor false", name)
+	}
+	return b, nil
+}
+
 // Object returns the object of that name, an empty one when there is none.
 func (o Object) Object(name string) (Object, error) {
 	v, ok := o[name]

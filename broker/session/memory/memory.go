@@ -20,7 +20,8 @@ type Store struct {
 	mu      sync.Mutex
 	entries map[string]*entry // by session id
 	users   map[string]*entry // by user: the newest session, and by its links the older ones
-	groups  map[string]group
+	groups  map[string]*group
+	lines   map[string]*line
 	fences  map[string]int // by node
 	closed  bool
 }
@@ -43,7 +44,8 @@ func New(now func() time.Time) *Store {
 		now:     now,
 		entries: make(map[string]*entry),
 		users:   make(map[string]*entry),
-		groups:  make(map[string]group),
+		groups:  make(map[string]*group),
+		lines:   make(map[string]*line),
 		fences:  make(map[string]int),
 	}
 }
@@ -93,7 +95,7 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.entries, s.users, s.groups, s.fences = true, nil, nil, nil, nil
+	s.closed, s.entries, s.users, s.groups, s.lines, s.fences = true, nil, nil, nil, nil, nil
 	return nil
 }
 

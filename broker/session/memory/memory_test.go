@@ -61,7 +61,7 @@ func TestExpiredRecordsMakeRoom(t *testing.T) {
 }
 
 func TestBytesPerRecord(t *testing.T) {
-	const n, bound = 100_000, 520
+	const n, bound = 100_000, 544
 	before := heap()
 	s := memory.New(time.Now)
 	fill(t, s, n, time.Hour)
@@ -94,4 +94,27 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// A session that joined a group long ago is known to have been created.
+func TestGroupYoung(t *testing.T) {
+	c := &clock{t: time.Now()}
+	s := memory.New(c.now)
+	t.Cleanup(func() { _ = s.Close() })
+	join := func(sid string) session.Bound {
+		b, err := s.Group(t.Context(), "match", sid, "node-1", "", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	join("a")
+	c.pass(session.GroupYoung - time.Second)
+	if b := join("b"); !b.Young {
+		t.Errorf("%+v", b)
+	}
+	c.pass(session.GroupYoung + time.Second)
+	if b := join("b"); b.Young {
+		t.Errorf("%+v", b)
+	}
 }

@@ -36,7 +36,7 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		e.replaced = new([]string)
 	}
 	for _, old := range over {
-		old.end(rule.Reason, rule.Word, now, rule.TTL)
+		s.end(old, rule.Reason, rule.Word, now, rule.TTL)
 		*e.replaced = append(*e.replaced, old.ID)
 		ended = append(ended, old.Record)
 	}
@@ -199,7 +199,7 @@ func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session
 	case epoch != 0 && e.Epoch != epoch:
 		return e.Record, session.ErrMoved
 	}
-	e.end(reason, word, now, ttl)
+	s.end(e, reason, word, now, ttl)
 	return e.Record, nil
 }
 
@@ -213,7 +213,7 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 	var ended []session.Record
 	for e := s.users[user]; e != nil; e = e.older {
 		if e.State != session.Ended && now.Before(e.expires) {
-			e.end(reason, word, now, ttl)
+			s.end(e, reason, word, now, ttl)
 			ended = append(ended, e.Record)
 		}
 	}
@@ -222,8 +222,9 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 	return ended, nil
 }
 
-// end makes the entry a tombstone.
-func (e *entry) end(reason session.Reason, word string, now time.Time, ttl time.Duration) {
+// end makes the entry a tombstone. s.mu is held.
+func (s *Store) end(e *entry, reason session.Reason, word string, now time.Time, ttl time.Duration) {
 	e.State, e.Reason, e.Word, e.Changed, e.expires = session.Ended, reason, word, now, now.Add(ttl)
 	e.Leaving, e.parked = false, nil
+	s.ungroup(e.GroupKey(), e.ID)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
@@ -53,6 +54,7 @@ func formatEpoch(e uint64) string { return strconv.FormatUint(e, 10) }
 func fields(r session.Record) []any {
 	return []any{
 		"user", r.User, "pool", r.Pool, "region", r.Region, "group", r.Group, "ext", []byte(r.Ext),
+		"fallback", strings.Join(r.Fallback, "\n"), "strict", flag(r.Strict),
 	}
 }
 
@@ -70,7 +72,10 @@ func record(id string, hash []any) (session.Record, error) {
 	r := session.Record{
 		ID: id, User: f["user"], Node: f["node"], State: session.State(f["state"]), Stream: f["stream"],
 		Pool: f["pool"], Region: f["region"], Group: f["group"],
-		Leaving: f["leaving"] == "1", Word: f["word"],
+		Leaving: f["leaving"] == "1", Word: f["word"], Strict: f["strict"] == "1",
+	}
+	if fallback := f["fallback"]; fallback != "" {
+		r.Fallback = strings.Split(fallback, "\n")
 	}
 	if ext := f["ext"]; ext != "" {
 		r.Ext = json.RawMessage(ext)

@@ -39,6 +39,12 @@ var (
 	sessionsLua string
 	//go:embed group.lua
 	groupLua string
+	//go:embed ungroup.lua
+	ungroupLua string
+	//go:embed wait.lua
+	waitLua string
+	//go:embed seat.lua
+	seatLua string
 )
 
 var (
@@ -53,6 +59,9 @@ var (
 	endUserScript  = newScript(finishLua + endUserLua)
 	sessionsScript = newScript(sessionsLua)
 	groupScript    = newScript(groupLua)
+	ungroupScript  = newScript(ungroupLua)
+	waitScript     = newScript(waitLua)
+	seatScript     = newScript(seatLua)
 )
 
 func newScript(source string) script {

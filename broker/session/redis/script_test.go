@@ -40,8 +40,18 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return list[0], err
 		},
 		func() (session.Record, error) {
-			_, err := s.Group(t.Context(), "g", "node-1", "", time.Hour)
+			_, err := s.Group(t.Context(), "g", "sid", "node-1", "", time.Hour)
 			return session.Record{Epoch: 2}, err
+		},
+		func() (session.Record, error) {
+			return session.Record{Epoch: 2}, s.Ungroup(t.Context(), "g", "sid")
+		},
+		func() (session.Record, error) {
+			_, err := s.Wait(t.Context(), "line", "place", "broker-1", time.Hour)
+			return session.Record{Epoch: 2}, err
+		},
+		func() (session.Record, error) {
+			return session.Record{Epoch: 2}, s.Seat(t.Context(), "line", "place", "sid", "broker-1", time.Hour)
 		},
 		func() (session.Record, error) {
 			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 1, TTL: time.Hour}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/usher-broker/usher/broker/session"
 )
@@ -70,18 +69,4 @@ func recordList(reply any) (list []session.Record, err error) {
 		list = append(list, r)
 	}
 	return list, nil
-}
-
-// Group implements session.Store.
-func (s *Store) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
-	if want == "" {
-		return "", fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
-	}
-	var node string
-	err := s.do(ctx, "group", func(ctx context.Context) error {
-		var err error
-		node, err = s.run(ctx, groupScript, groupKey(group), []any{want, replace, milliseconds(ttl)}).Text()
-		return err
-	})
-	return node, err
 }

@@ -23,6 +23,7 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		ended, err = recordList(extra)
 		return err
 	})
+	s.release(ctx, ended...)
 	return made, ended, err
 }
 
@@ -69,7 +70,11 @@ func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take
 
 // End implements session.Store.
 func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "end", endScript, id, ttl, int(reason), word, formatEpoch(epoch))
+	r, err := s.transition(ctx, "end", endScript, id, ttl, int(reason), word, formatEpoch(epoch))
+	if err == nil {
+		s.release(ctx, r)
+	}
+	return r, err
 }
 
 // EndUser implements session.Store. A user with very many sessions takes
@@ -96,6 +101,7 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 			}
 		}
 	})
+	s.release(ctx, ended...)
 	return ended, err
 }
 

@@ -25,7 +25,7 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
 		createTests, getTests, reassignTests, attachTests, renewTests, saveTests, moveTests, endTests,
-		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, ttlTests, hostileTests, troubleTests, walkTests,
+		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, memberTests, lineTests, ttlTests, hostileTests, troubleTests, walkTests,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func newUser() string { return "ada-" + rand.Text() }
 func (f *fixture) draft() session.Record {
 	return session.Record{
 		ID: session.NewID(f.user), User: f.user, Node: "node-1",
-		Pool: "ranked", Region: "eu", Group: "match-1", Ext: []byte(`{"level": 3}`),
+		Pool: "ranked", Region: "eu", Fallback: []string{"eu-2", "us"}, Strict: true, Group: "match-1", Ext: []byte(`{"level": 3}`),
 	}
 }
 
@@ -88,6 +88,15 @@ func (f *fixture) Unpark(ctx context.Context, l session.Lease) (session.Parked, 
 // End is the store's, with the word of the code.
 func (f *fixture) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
 	return f.Store.End(ctx, id, 0, reason, "", ttl)
+}
+
+// Group is the store's, for no session.
+func (f *fixture) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
+	b, err := f.Store.Group(ctx, group, "", want, replace, ttl)
+	if len(b.Others) > 0 || b.Young {
+		f.Errorf("a group of none: %+v", b)
+	}
+	return b.Node, err
 }
 
 // create returns a new session of the fixture's user, at epoch 1 of node-1.

@@ -1,10 +1,12 @@
-package placement
+package simulate
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/usher-broker/usher/broker/placement"
 )
 
 // scenario is one course of things; it is run under the policy and under the
@@ -26,13 +28,6 @@ func settleTime(nodes int) float64 {
 	return 30
 }
 
-// measure runs on from here, and counts from here.
-func (s *sim) measure(by chooser, seconds float64) *sim {
-	s.worst, s.refused, s.misplaced = 0, 0, 0
-	s.run(by, seconds)
-	return s
-}
-
 func steady(nodes, brokers int) scenario {
 	return func(seed uint64, by chooser) *sim {
 		s := newSim(seed, nodes, brokers, 10_000, level60)
@@ -43,75 +38,42 @@ func steady(nodes, brokers int) scenario {
 }
 
 // burst is of 100,000 logins within ten seconds, on nodes unevenly filled.
-func burst(nodes, brokers int, sigma float64) scenario {
-	return func(seed uint64, by chooser) *sim {
-		s := newSim(seed, nodes, brokers, max(10_000, 300_000/nodes), uneven(0.4, sigma))
-		s.run(by, 3)
-		base := s.rate
-		end := s.ms + 10_000
-		s.rate = func(ms int) float64 {
-			if ms < end {
-				return 10_000
-			}
-			return base(ms)
-		}
-		return s.measure(by, 15)
-	}
-}
+var sizes = []struct{ nodes, brokers int }{{3, 2}, {10, 4}, {20, 8}, {100, 16}}
 
-func death(nodes, brokers int) scenario {
-	return func(seed uint64, by chooser) *sim {
-		s := newSim(seed, nodes, brokers, 10_000, level60)
-		s.stay = 300
-		s.run(by, settleTime(nodes)/2)
-		s.at[s.ms+1000] = func(s *sim) { s.kill(nodes / 2) }
-		return s.measure(by, 5+settleTime(nodes)/2)
-	}
-}
-
-var sizes = []struct{ nodes, brokers int }{{3, 2}, {10, 4}, {20, 8}, {100, 16}, {1000, 16}}
-
+// Every scenario that comes with the package, and its goals.
 func TestGoals(t *testing.T) {
-	for _, size := range sizes {
-		if testing.Short() && size.nodes > 100 {
-			continue
-		}
-		n, b := size.nodes, size.brokers
-		for name, sc := range map[string]scenario{
-			"steady": steady(n, b), "burst": burst(n, b, 0.07), "burst on even nodes": burst(n, b, 0), "death": death(n, b),
-		} {
-			t.Run(fmt.Sprintf("%s/%d nodes/%d brokers", name, n, b), func(t *testing.T) {
-				compare(t, sc, 7, 1.01)
-			})
-		}
-	}
-}
-
-func compare(t *testing.T, sc scenario, seed uint64, most float64) {
-	t.Helper()
-	want, got := sc(seed, oracle{}), sc(seed, policies{})
-	ratio := got.worst / want.worst
-	t.Logf("worst max/mean: oracle %.4f, policy %.4f, ratio %.4f", want.worst, got.worst, ratio)
-	if ratio > most {
-		t.Errorf("worst max/mean %.4f is %.4f of the oracle's %.4f, more than %v", got.worst, ratio, want.worst, most)
-	}
-	if want.refused == 0 && got.refused > 0 {
-		t.Errorf("%d refused; the oracle refuses nobody", got.refused)
+	for _, s := range Builtin() {
+		t.Run(s.Name, func(t *testing.T) {
+			nodes := 0
+			for _, n := range s.Nodes {
+				nodes += n.Count
+			}
+			if testing.Short() && nodes > 100 {
+				t.Skip("takes seconds")
+			}
+			results, err := Run(t.Context(), s, []string{Oracle, Default}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("worst max/mean: oracle %.4f, policy %.4f, ratio %.4f", results[0].Worst, results[1].Worst, results[1].Worst/results[0].Worst)
+			for _, m := range s.Missed(results) {
+				t.Error(m)
+			}
+		})
 	}
 }
 
 // The oracle must be hard to match: what the policy is not, fails the goals.
 func TestGoalsTellPoliciesApart(t *testing.T) {
-	for name, cfg := range map[string]Config{
-		"least of all, as last reported": {Candidates: 1, Few: 1000},
-		"at random":                      {Candidates: 1, Few: 1},
+	for name, p := range map[string]policies{
+		"least of all, as last reported": {policy: placement.Least{Candidates: 1, Few: 1000}, blind: true},
+		"at random":                      {policy: placement.Least{Candidates: 1, Few: 1}},
 	} {
 		worst := 0.0
 		for seed := range uint64(3) {
 			sc := steady(20, 8)
 			s := newSim(seed, 20, 8, 10_000, level60)
 			s.stay = 300
-			p := policies{cfg: cfg, blind: cfg.Few > 1}
 			s.run(p, 30)
 			worst = max(worst, s.measure(p, 30).worst/sc(seed, oracle{}).worst)
 		}
@@ -122,7 +84,7 @@ func TestGoalsTellPoliciesApart(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	for _, size := range sizes[:4] {
+	for _, size := range sizes {
 		t.Run(fmt.Sprint(size.nodes), func(t *testing.T) {
 			s := newSim(3, size.nodes, size.brokers, 10_000, uneven(0.7, 0.01))
 			s.stay = 300
@@ -157,18 +119,6 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// share is the node's utilisation over the mean.
-func (s *sim) share(n *simNode) float64 {
-	var live, capacity float64
-	for _, x := range s.nodes {
-		if !x.dead {
-			live += float64(x.live)
-			capacity += float64(x.capacity)
-		}
-	}
-	return float64(n.live) / float64(n.capacity) / (live / capacity)
-}
-
 func TestHalfEmptyEvenOut(t *testing.T) {
 	s := newSim(4, 20, 8, 10_000, func(r *rand.Rand) float64 { return 0.3 + 0.3*float64(r.IntN(2)) })
 	s.stay = 100
@@ -177,74 +127,6 @@ func TestHalfEmptyEvenOut(t *testing.T) {
 		if x := s.share(n); x < 0.97 || x > 1.03 {
 			t.Errorf("%s is at %.3f of the mean after 60 s", n.id, x)
 		}
-	}
-}
-
-func TestOddities(t *testing.T) {
-	for name, sc := range map[string]scenario{
-		"uneven capacities": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 4000, level60)
-			for i, n := range s.nodes {
-				n.capacity *= 1 + i%4
-				n.live *= 1 + i%4
-			}
-			s.stay = 200
-			s.run(by, 30)
-			return s.measure(by, 30)
-		},
-		"a hot and a stale broker": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 10_000, level60)
-			s.stay = 200
-			s.weights[0] = 10
-			s.lag = func(b int) int {
-				if b == 1 {
-					return 1500 + s.rng.IntN(1000)
-				}
-				return 1 + s.rng.IntN(20)
-			}
-			s.run(by, 30)
-			return s.measure(by, 30)
-		},
-		"slow connects, most abandoned": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 10_000, level60)
-			s.stay, s.abandon = 200, 0.4
-			s.connect = func() int { return 500 + s.rng.IntN(4000) }
-			s.run(by, 30)
-			return s.measure(by, 30)
-		},
-		"a rack lost": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 10_000, level60)
-			s.stay = 300
-			s.run(by, 10)
-			s.at[s.ms+100] = func(s *sim) {
-				for i := range 6 {
-					s.kill(i)
-				}
-			}
-			return s.measure(by, 30)
-		},
-		"all brokers restarted": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 10_000, level60)
-			s.stay = 200
-			s.run(by, 20)
-			s.at[s.ms+500] = func(s *sim) {
-				if p, ok := by.(policies); ok {
-					for _, n := range s.nodes {
-						clear(n.landed) // counted for other issuers
-					}
-					p.start(s)
-				}
-			}
-			return s.measure(by, 20)
-		},
-		"nearly full": func(seed uint64, by chooser) *sim {
-			s := newSim(seed, 30, 6, 2000, func(*rand.Rand) float64 { return 0.97 })
-			s.stay = 200
-			s.run(by, 20)
-			return s.measure(by, 30)
-		},
-	} {
-		t.Run(name, func(t *testing.T) { compare(t, sc, 11, 1.03) })
 	}
 }
 

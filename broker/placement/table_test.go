@@ -15,8 +15,8 @@ var t0 = time.Unix(1_700_000_000, 0)
 
 func after(d time.Duration) time.Time { return t0.Add(d) }
 
-func newLeast(nodes ...proto.Peer) *Least {
-	l := NewLeast(Config{Issuer: "auth-1/1"}, rand.New(rand.NewPCG(1, 2)), t0)
+func newLeast(nodes ...proto.Peer) *Table {
+	l := NewTable(Config{Issuer: "auth-1/1"}, rand.New(rand.NewPCG(1, 2)), t0)
 	for _, n := range nodes {
 		l.Update(t0, n)
 	}
@@ -33,7 +33,7 @@ func report(id string, seq uint64, capacity, live uint32, landed uint64) proto.R
 	}
 }
 
-func view(t *testing.T, l *Least, now time.Time, id string) NodeView {
+func view(t *testing.T, l *Table, now time.Time, id string) NodeView {
 	t.Helper()
 	for _, v := range l.Nodes(now) {
 		if v.Peer.ID == id {
@@ -44,7 +44,7 @@ func view(t *testing.T, l *Least, now time.Time, id string) NodeView {
 	return NodeView{}
 }
 
-func pick(t *testing.T, l *Least, now time.Time, h Hints) string {
+func pick(t *testing.T, l *Table, now time.Time, h Hints) string {
 	t.Helper()
 	id, err := l.Pick(now, h)
 	if err != nil {

@@ -1,4 +1,4 @@
-package placement
+package simulate
 
 import (
 	"math"
@@ -6,18 +6,14 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
 
-// The simulation runs many policies against many nodes in steps of a
-// millisecond: clients arrive at brokers, connect some time later or never,
-// stay for a while; nodes report with a delay. It measures the highest
-// utilisation over the mean.
-
-// chooser is what the simulation asks for a node: one policy a broker, or the
+// chooser is what the simulation asks for a node: one table a broker, or the
 // oracle.
 type chooser interface {
-	pick(s *sim, h Hints) int // -1 when refused
+	pick(s *sim, h placement.Hints) int // -1 when refused
 }
 
 type simNode struct {
@@ -26,6 +22,8 @@ type simNode struct {
 	live       int
 	flying     int // picked and going to land, known to the oracle alone
 	dead       bool
+	draining   bool
+	joined     bool // after the measuring began
 	generation uint64
 	landed     []uint64 // by broker
 	landedAll  uint64
@@ -46,7 +44,7 @@ type delivery struct {
 type sim struct {
 	rng     *rand.Rand
 	nodes   []*simNode
-	brokers []*Least // nil entries when the oracle decides
+	brokers []*placement.Table // nil entries when the oracle decides
 	weights []float64
 	by      chooser
 
@@ -68,6 +66,9 @@ type sim struct {
 	misplaced int     // sent to a dead node
 	worst     float64 // highest max/mean since reset
 	last      float64
+	trace     []float64 // last, every 100 ms; nil: not kept
+	keep      bool
+	users     int
 }
 
 func newSim(seed uint64, nodes, brokers, capacity int, fill func(r *rand.Rand) float64) *sim {
@@ -111,22 +112,42 @@ func (s *sim) add(capacity, live int) *simNode {
 
 func (n *simNode) peer() proto.Peer {
 	return proto.Peer{
-		ID: n.id, Role: proto.RoleNode, State: proto.StateReady, Capacity: uint32(n.capacity),
+		ID: n.id, Role: proto.RoleNode, State: n.state(), Capacity: uint32(n.capacity),
 		Live: uint32(n.live), Generation: n.generation,
 	}
 }
 
-// policies puts a Least with each broker; blind ones forget at once what they
-// sent.
+func (n *simNode) state() proto.NodeState {
+	if n.draining {
+		return proto.StateDraining
+	}
+	return proto.StateReady
+}
+
+// policies puts a table with each broker, with a policy; blind ones forget at
+// once what they sent. The zero value is the default policy.
 type policies struct {
-	cfg   Config
-	blind bool
+	policy placement.Policy // of which there is but one value: good for what keeps nothing
+	make   func() placement.Policy
+	blind  bool
+}
+
+func (p policies) config() placement.Config {
+	return placement.Config{Policy: func(string) placement.Policy {
+		switch {
+		case p.make != nil:
+			return p.make()
+		case p.policy != nil:
+			return p.policy
+		}
+		return placement.Least{}
+	}}
 }
 
 func (p policies) start(s *sim) {
 	s.brokers = nil
 	for i := range s.weights {
-		l := NewLeast(p.cfg, rand.New(rand.NewPCG(uint64(i), s.rng.Uint64())), s.now)
+		l := placement.NewTable(p.config(), rand.New(rand.NewPCG(uint64(i), s.rng.Uint64())), s.now)
 		l.SetBrokers(len(s.weights))
 		for _, n := range s.nodes {
 			if !n.dead {
@@ -137,7 +158,7 @@ func (p policies) start(s *sim) {
 	}
 }
 
-func (p policies) pick(s *sim, h Hints) int {
+func (p policies) pick(s *sim, h placement.Hints) int {
 	b := s.broker()
 	id, err := s.brokers[b].Pick(s.now, h)
 	if err != nil {
@@ -154,11 +175,11 @@ func (p policies) pick(s *sim, h Hints) int {
 // oracle knows every node exactly, and what is under way from everybody.
 type oracle struct{}
 
-func (oracle) pick(s *sim, h Hints) int {
+func (oracle) pick(s *sim, h placement.Hints) int {
 	best, least := -1, math.MaxFloat64
 	for i, n := range s.nodes {
 		key := float64(n.live+n.flying+1) / float64(n.capacity)
-		if n.id != h.Exclude && !n.dead && n.live+n.flying < n.capacity && key < least {
+		if n.id != h.Exclude && !n.dead && !n.draining && n.live+n.flying < n.capacity && key < least {
 			best, least = i, key
 		}
 	}
@@ -192,7 +213,7 @@ func (s *sim) send(node, broker int) {
 	s.landings[at] = append(s.landings[at], landing{node, broker})
 }
 
-func (s *sim) place(h Hints) {
+func (s *sim) place(h placement.Hints) {
 	if s.by.pick(s, h) < 0 {
 		s.refused++
 	}
@@ -219,7 +240,8 @@ func (s *sim) step() {
 		s.also(s)
 	}
 	for range s.poisson(s.rate(s.ms) / 1000) {
-		s.place(Hints{})
+		s.users++
+		s.place(placement.Hints{Key: strconv.Itoa(s.users)})
 	}
 	for _, l := range s.landings[s.ms] {
 		s.land(l)
@@ -250,7 +272,7 @@ func (s *sim) land(l landing) {
 	switch {
 	case n.dead:
 		s.misplaced++
-		s.place(Hints{Exclude: n.id})
+		s.place(placement.Hints{Exclude: n.id})
 	case n.live >= n.capacity:
 		s.refused++
 	default:
@@ -268,10 +290,16 @@ func (s *sim) nodesStep() {
 		if n.dead {
 			continue
 		}
+		if n.draining {
+			s.leave(n)
+		}
 		n.live = max(0, n.live-s.poisson(float64(n.live)*0.05/s.stay))
 		moved := n.live - n.told
 		if s.ms-n.toldAt >= 1000 || max(moved, -moved)*100 >= n.capacity {
 			s.report(n)
+		}
+		if n.draining { // what it holds is on its way out, and nobody's choice
+			continue
 		}
 		most = max(most, float64(n.live)/float64(n.capacity))
 		live += float64(n.live)
@@ -279,6 +307,43 @@ func (s *sim) nodesStep() {
 	}
 	s.last = most * capacity / max(live, 1)
 	s.worst = max(s.worst, s.last)
+	if s.keep && s.ms%100 == 0 {
+		s.trace = append(s.trace, s.last)
+	}
+}
+
+// drainTime is over how long a draining node asks its sessions to leave, in ms.
+const drainTime = 5000
+
+// leave has a part of a draining node's sessions go elsewhere. It is called
+// every 50 ms.
+func (s *sim) leave(n *simNode) {
+	few := max(n.live*50*3/drainTime, min(n.live, 1)) // nearly all within drainTime
+	for range few {
+		n.live--
+		s.place(placement.Hints{Exclude: n.id})
+	}
+}
+
+func (s *sim) drain(i int) {
+	n := s.nodes[i]
+	n.draining = true
+	for _, b := range s.brokers {
+		b.Update(s.now, n.peer())
+	}
+	s.report(n)
+}
+
+// revive starts a dead node anew.
+func (s *sim) revive(i int) {
+	n := s.nodes[i]
+	n.dead, n.live, n.seq = false, 0, 0
+	n.generation++
+	n.landedAll, n.told, n.toldAt = 0, 0, s.ms
+	clear(n.landed)
+	for _, b := range s.brokers {
+		b.Update(s.now, n.peer())
+	}
 }
 
 func (s *sim) report(n *simNode) {
@@ -287,7 +352,7 @@ func (s *sim) report(n *simNode) {
 	for b := range s.brokers {
 		at := s.ms + max(1, s.lag(b))
 		s.reports[at] = append(s.reports[at], delivery{b, proto.Report{
-			ID: n.id, Generation: n.generation, Seq: n.seq, State: proto.StateReady, Capacity: uint32(n.capacity),
+			ID: n.id, Generation: n.generation, Seq: n.seq, State: n.state(), Capacity: uint32(n.capacity),
 			Live: uint32(n.live), Landed: n.landed[b], LandedAll: n.landedAll,
 		}})
 	}
@@ -305,11 +370,46 @@ func (s *sim) kill(i int) {
 	}
 	s.misplaced -= n.live
 	n.live = 0
-	s.at[s.ms+6000] = func(s *sim) {
+	s.then(6000, func() {
+		if !n.dead {
+			return
+		}
 		for _, b := range s.brokers {
 			b.Remove(n.id)
 		}
+	})
+}
+
+// then has f called in so many milliseconds, after whatever is to happen then
+// already.
+func (s *sim) then(ms int, f func()) {
+	ms = max(ms, 1)
+	at, before := s.ms+ms, s.at[s.ms+ms]
+	s.at[at] = func(s *sim) {
+		if before != nil {
+			before(s)
+		}
+		f()
 	}
+}
+
+// share is the node's utilisation over the mean.
+func (s *sim) share(n *simNode) float64 {
+	var live, capacity float64
+	for _, x := range s.nodes {
+		if !x.dead {
+			live += float64(x.live)
+			capacity += float64(x.capacity)
+		}
+	}
+	return float64(n.live) / float64(n.capacity) / (live / capacity)
+}
+
+// measure runs on from here, and counts from here.
+func (s *sim) measure(by chooser, seconds float64) *sim {
+	s.worst, s.refused, s.misplaced = 0, 0, 0
+	s.run(by, seconds)
+	return s
 }
 
 func (s *sim) poisson(mean float64) int {

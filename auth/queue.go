@@ -1,0 +1,211 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/proto"
+)
+
+// Tickets signs and verifies the tickets of logins that wait; token.KeySet and
+// token.Verifier do, the latter with its errors.
+type Tickets interface {
+	SignTicket(t proto.Ticket) (string, error)
+	VerifyTicket(ctx context.Context, raw string) (proto.Ticket, error)
+}
+
+// ticketTTL is how much longer than the time to ask again a ticket is good. A
+// place is kept for less.
+const ticketTTL = 2 * time.Minute
+
+// enter opens a session, or, in a cluster with a waiting room that is full, has
+// the login wait: then what it is told is not nil.
+func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, *proto.Queued, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.BrokerTimeout)
+	defer cancel()
+	if s.cfg.Tickets == nil {
+		a, err := s.cfg.Broker.Assign(ctx, req)
+		return a, nil, err
+	}
+	a, w, err := s.cfg.Broker.Enter(ctx, req, place)
+	if err != nil || w.Place == "" {
+		return a, nil, err
+	}
+	q, err := s.queued(req, w)
+	return a, q, err
+}
+
+func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Queued, error) {
+	now := time.Now()
+	ticket, err := s.cfg.Tickets.SignTicket(proto.Ticket{
+		Audience: proto.TicketAudience, User: req.User, Place: w.Place, Placement: req.Placement, Ext: req.Ext,
+		IssuedAt: now.Unix(), Expires: now.Add(w.Again + ticketTTL).Unix(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signing a ticket: %w", err)
+	}
+	return &proto.Queued{
+		Ticket: ticket, Position: w.Ahead + 1, Waiting: w.Waiting,
+		EstimateMS: w.Estimate.Milliseconds(), PollAfterMS: w.Again.Milliseconds(),
+	}, nil
+}
+
+// writeQueued answers a login that has to wait.
+func writeQueued(w http.ResponseWriter, q *proto.Queued) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Retry-After", strconv.Itoa(wholeSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
+	w.WriteHeader(http.StatusAccepted)
+	_ = json.NewEncoder(w).Encode(q) // the caller may be gone
+}
+
+// queue answers a login that waits: once, or, if the client takes events, until
+// it is let in.
+func (s *Server) queue(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	t, problem := s.ticket(w, r)
+	if problem != nil {
+		s.metrics.queue.WithLabelValues(problem.Code).Inc()
+		return problem
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		return s.queueEvents(w, r, t)
+	}
+	assigned, queued, problem := s.ask(r, t)
+	s.metrics.queue.WithLabelValues(queueResult(queued, problem)).Inc()
+	switch {
+	case problem != nil:
+		return problem
+	case queued != nil:
+		writeQueued(w, queued)
+	default:
+		door.WriteJSON(w, assigned)
+	}
+	return nil
+}
+
+func queueResult(queued *proto.Queued, problem *proto.Problem) string {
+	switch {
+	case problem != nil:
+		return problem.Code
+	case queued != nil:
+		return "waits"
+	}
+	return "ok"
+}
+
+// ask asks for the place of a ticket.
+func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.Queued, *proto.Problem) {
+	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext}
+	assigned, queued, err := s.enter(r.Context(), req, t.Place)
+	if err != nil {
+		return proto.Assignment{}, nil, s.brokerProblem("queue", err, "user", t.User)
+	}
+	if queued == nil {
+		s.log.Info("login", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID,
+			"method", "queue", "client", clientAddr(r, s.cfg.TrustedProxies))
+	}
+	return assigned, queued, nil
+}
+
+// ticket returns the ticket of the request.
+func (s *Server) ticket(w http.ResponseWriter, r *http.Request) (proto.Ticket, *proto.Problem) {
+	if s.cfg.Tickets == nil {
+		return proto.Ticket{}, s.notFound(w, r)
+	}
+	if _, problem := s.readBody(w, r); problem != nil { // nothing is asked of it
+		return proto.Ticket{}, problem
+	}
+	raw, ok := bearer(r.Header)
+	if !ok {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
+		return proto.Ticket{}, door.Unauthorized("Send the ticket from login in one header: «Authorization: Bearer …».")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
+	defer cancel()
+	t, err := s.cfg.Tickets.VerifyTicket(ctx, raw)
+	switch {
+	case err == nil:
+		return t, nil
+	case errors.Is(err, token.ErrUnavailable):
+		return proto.Ticket{}, door.StoreUnavailable("The ticket cannot be checked at this moment. Try again.")
+	}
+	s.log.Info("ticket refused", "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
+	w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
+	return proto.Ticket{}, door.Unauthorized("This ticket is not, or no longer, good here. Log in again.")
+}
+
+const (
+	// maxStreams bounds the logins that wait by events: each costs a connection.
+	maxStreams = 5000
+	// streamPoll is the longest time between two events.
+	streamPoll = 2 * time.Second
+	// streamWrite is how long a slow client may hold up an event.
+	streamWrite = 5 * time.Second
+)
+
+// queueEvents sends events to a login that waits: position with a proto.Queued,
+// and in the end assigned with the answer of a login, or problem.
+func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Ticket) *proto.Problem {
+	if n := s.streams.Add(1); n > maxStreams {
+		s.streams.Add(-1)
+		s.metrics.queue.WithLabelValues(proto.ProblemNoCapacity).Inc()
+		return door.NoCapacity() // ask without events
+	}
+	defer s.streams.Add(-1)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Time{}) // or it would end the stream
+	for {
+		assigned, queued, problem := s.ask(r, t)
+		s.metrics.queue.WithLabelValues(queueResult(queued, problem)).Inc()
+		_ = rc.SetWriteDeadline(time.Now().Add(streamWrite))
+		switch {
+		case problem != nil && problem.Status == http.StatusServiceUnavailable && r.Context().Err() == nil:
+			writeEvent(w, "problem", problem) // it waits on, and keeps its place
+		case problem != nil:
+			writeEvent(w, "problem", problem)
+			return nil
+		case queued == nil:
+			writeEvent(w, "assigned", assigned)
+			return nil
+		default:
+			writeEvent(w, "position", queued)
+		}
+		if rc.Flush() != nil {
+			return nil
+		}
+		wait := streamPoll
+		if queued != nil {
+			wait = min(wait, time.Duration(queued.PollAfterMS)*time.Millisecond)
+		}
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+			return nil
+		case <-s.closing:
+			return nil // another auth takes the ticket
+		}
+	}
+}
+
+func writeEvent(w http.ResponseWriter, name string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, b) // a client that is gone is seen by Flush
+}

@@ -1,0 +1,80 @@
+package console
+
+import (
+	"math"
+	"net/http"
+
+	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/proto"
+)
+
+// explanationJSON is why a login would go where; openapi.yaml says what the
+// fields mean.
+type explanationJSON struct {
+	User     string        `json:"user"`
+	Node     string        `json:"node,omitempty"`
+	Group    string        `json:"group_node,omitempty"`
+	Sessions []sessionJSON `json:"sessions"`
+	Nodes    []verdictJSON `json:"nodes"`
+}
+
+type verdictJSON struct {
+	ID        string   `json:"id"`
+	Region    string   `json:"region,omitempty"`
+	Pool      string   `json:"pool"`
+	Candidate bool     `json:"candidate"`
+	Chosen    bool     `json:"chosen"`
+	Score     *float64 `json:"score,omitempty"`
+	Capacity  uint32   `json:"capacity"`
+	Estimate  float64  `json:"estimate"`
+	Strain    int      `json:"strain"`
+	Because   string   `json:"because"`
+}
+
+// explain says where a login would go now, and why not elsewhere.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) *proto.Problem {
+	q := r.URL.Query()
+	for name := range q {
+		switch name {
+		case "user", "region", "fallback", "strict", "pool", "group", "unreachable":
+		default:
+			return door.Invalid("There is no parameter of that name; there are user, region, fallback, strict, pool, group and unreachable.")
+		}
+	}
+	strict := q.Get("strict")
+	if strict != "" && strict != "true" && strict != "false" {
+		return door.Invalid("Set strict to true or false.")
+	}
+	req := proto.AssignmentRequest{User: q.Get("user"), Placement: proto.Placement{
+		Region: q.Get("region"), Fallback: q["fallback"], Strict: strict == "true", Pool: q.Get("pool"), Group: q.Get("group"),
+	}}
+	ctx, cancel := s.limit(r)
+	defer cancel()
+	e, err := s.cfg.Broker.Explain(ctx, req, q.Get("unreachable"))
+	if err != nil {
+		return s.brokerProblem(r, err)
+	}
+	out := explanationJSON{User: req.User, Node: e.Node, Group: e.Group, Sessions: []sessionJSON{}, Nodes: []verdictJSON{}}
+	for _, rec := range e.Sessions {
+		out.Sessions = append(out.Sessions, showSession(rec))
+	}
+	for _, v := range e.Nodes {
+		out.Nodes = append(out.Nodes, showVerdict(v))
+	}
+	door.WriteJSON(w, out)
+	return nil
+}
+
+func showVerdict(v placement.Verdict) verdictJSON {
+	n := showNode(v.NodeView)
+	out := verdictJSON{
+		ID: n.ID, Region: n.Region, Pool: n.Pool, Candidate: v.Candidate, Chosen: v.Chosen,
+		Capacity: n.Capacity, Estimate: n.Estimate, Strain: v.Strain, Because: v.Because,
+	}
+	if v.Scored && !math.IsInf(v.Score, 0) && !math.IsNaN(v.Score) {
+		score := v.Score
+		out.Score = &score
+	}
+	return out
+}

@@ -1,0 +1,409 @@
+package placement
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/usher-broker/usher/proto"
+)
+
+func withPolicy(p Policy, nodes ...proto.Peer) *Table {
+	t := NewTable(Config{Issuer: "auth-1/1", Policy: func(string) Policy { return p }}, rand.New(rand.NewPCG(1, 2)), t0)
+	for _, n := range nodes {
+		t.Update(t0, n)
+	}
+	return t
+}
+
+func policyNamed(t testing.TB, name string) Policy {
+	t.Helper()
+	p, err := New(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestRoundRobin(t *testing.T) {
+	l := withPolicy(policyNamed(t, "round-robin"), ready("a", 10, 9), ready("b", 1000, 0), ready("c", 1000, 0))
+	var got []string
+	for range 7 {
+		got = append(got, pick(t, l, t0, Hints{}))
+	}
+	if s := strings.Join(got, ""); s != "abcbcbc" { // a is full after one
+		t.Error(s)
+	}
+	l.Remove("b")
+	if id := pick(t, l, t0, Hints{}); id != "c" && id != "a" {
+		t.Error(id)
+	}
+}
+
+// The turns are those of nginx for weights 5, 1 and 1.
+func TestWeightedRoundRobin(t *testing.T) {
+	l := withPolicy(policyNamed(t, "weighted-round-robin"), ready("a", 50000, 0), ready("b", 10000, 0), ready("c", 10000, 0))
+	var got []string
+	for range 14 {
+		got = append(got, pick(t, l, t0, Hints{}))
+	}
+	if s := strings.Join(got, ""); s != "aabacaaaabacaa" {
+		t.Error(s)
+	}
+}
+
+func TestRandomAndPowerOfTwo(t *testing.T) {
+	for _, name := range []string{"random", "power-of-two"} {
+		l := withPolicy(policyNamed(t, name), ready("a", 300_000, 0), ready("b", 100_000, 0), ready("c", 100_000, 0))
+		got := map[string]int{}
+		for range 10_000 {
+			got[pick(t, l, t0, Hints{})]++
+		}
+		if got["a"] < 5500 || got["a"] > 6500 || got["b"] < 1700 || got["b"] > 2300 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	l := withPolicy(policyNamed(t, "power-of-two"), ready("a", 1000, 900), ready("b", 1000, 100))
+	for range 100 {
+		if id := pick(t, l, t0, Hints{}); id != "b" {
+			t.Fatal("the fuller of two was picked")
+		}
+	}
+}
+
+// A key stays where it is, but for those of a node that goes, and no node gets
+// more than its bound.
+func TestHash(t *testing.T) {
+	var nodes []proto.Peer
+	for i := range 10 {
+		nodes = append(nodes, ready(fmt.Sprint("node-", i), 100_000, 0))
+	}
+	where := func(l *Table) map[string]string {
+		at := map[string]string{}
+		for i := range 500 {
+			key := fmt.Sprint("user-", i)
+			at[key] = pick(t, l, t0, Hints{Key: key})
+			l.Cancel(t0, at[key])
+		}
+		return at
+	}
+	l := withPolicy(Hash{}, nodes...)
+	before := where(l)
+	if other := withPolicy(Hash{}, nodes...); !maps.Equal(before, where(other)) {
+		t.Error("two brokers differ")
+	}
+	l.Remove("node-3")
+	moved := 0
+	for key, id := range where(l) {
+		if id != before[key] {
+			moved++
+			if before[key] != "node-3" {
+				t.Errorf("%s went from %s to %s", key, before[key], id)
+			}
+		}
+	}
+	if moved < 25 || moved > 90 {
+		t.Errorf("%d of 500 moved", moved)
+	}
+	got := map[string]int{}
+	for range 900 { // all under one name
+		got[pick(t, l, t0, Hints{Key: "ada"})]++
+	}
+	for id, n := range got {
+		if n > 126 {
+			t.Errorf("%s got %d; a fair share is 100, the bound 125", id, n)
+		}
+	}
+}
+
+// Any policy picks an eligible node as long as there is one, and obeys the
+// hints.
+func TestPoliciesProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := withPolicy(policyNamed2(t))
+		for i := range rapid.IntRange(1, 30).Draw(t, "nodes") {
+			p := ready(fmt.Sprint("n", i), rapid.Uint32Range(0, 30).Draw(t, "capacity"), 0)
+			p.Region = rapid.SampledFrom([]string{"", "eu", "us"}).Draw(t, "region")
+			p.State = rapid.SampledFrom([]proto.NodeState{proto.StateReady, proto.StateReady, proto.StateDraining}).Draw(t, "state")
+			l.Update(t0, p)
+			l.Report(t0, proto.Report{
+				ID: p.ID, Generation: 1, Seq: 1, State: p.State, Capacity: p.Capacity,
+				Strain: rapid.SampledFrom([]uint8{0, 0, 50, 100}).Draw(t, "strain"),
+			})
+		}
+		h := Hints{
+			Region: rapid.SampledFrom([]string{"", "eu"}).Draw(t, "want"), Strict: rapid.Bool().Draw(t, "strict"),
+			Exclude: "n0", Key: "ada", Balance: rapid.Bool().Draw(t, "balance"),
+		}
+		if h.Region == "" {
+			h.Strict = false
+		}
+		for range 100 {
+			before := l.Nodes(t0)
+			id, err := l.Pick(t0, h)
+			allowed := func(v NodeView) bool {
+				return v.Peer.ID != "n0" && (!h.Strict || v.Peer.Region == h.Region)
+			}
+			open := slices.ContainsFunc(before, func(v NodeView) bool { return allowed(v) && v.Eligible })
+			near := slices.ContainsFunc(before, func(v NodeView) bool { return allowed(v) && v.Eligible && v.Peer.Region == h.Region })
+			i := slices.IndexFunc(before, func(v NodeView) bool { return v.Peer.ID == id })
+			switch {
+			case err != nil && open:
+				t.Fatalf("%v while a node is eligible", err)
+			case err != nil:
+				return
+			case !allowed(before[i]):
+				t.Fatalf("%s may not be picked", id)
+			case open && !before[i].Eligible:
+				t.Fatalf("%s is not eligible: %s", id, before[i].Why)
+			case near && h.Region != "" && before[i].Peer.Region != h.Region:
+				t.Fatalf("%s is not in the region, and one there has room", id)
+			}
+		}
+	})
+}
+
+func policyNamed2(t *rapid.T) Policy {
+	p, err := New(rapid.SampledFrom(Names()).Draw(t, "policy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// lastOne is a policy of somebody's own.
+type lastOne struct{}
+
+func (lastOne) Pick(c *Candidates, _ Hints) int { return c.Len() - 1 }
+
+// stubborn picks what is not there.
+type stubborn struct{}
+
+func (stubborn) Pick(*Candidates, Hints) int { return 99 }
+
+func TestOwnPolicy(t *testing.T) {
+	l := withPolicy(lastOne{}, ready("a", 10, 0), ready("b", 10, 0))
+	if id := pick(t, l, t0, Hints{}); id != "b" {
+		t.Error(id)
+	}
+	// One that is wrong costs nobody a session.
+	l = withPolicy(stubborn{}, ready("a", 10, 5), ready("b", 10, 0))
+	if id := pick(t, l, t0, Hints{}); id != "b" {
+		t.Error(id)
+	}
+}
+
+func TestParsePolicies(t *testing.T) {
+	of, err := ParsePolicies([]string{"power-of-two", "vip=hash"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := of("vip").(Hash); !ok {
+		t.Errorf("%T", of("vip"))
+	}
+	if _, ok := of("default").(PowerOfTwo); !ok {
+		t.Errorf("%T", of("default"))
+	}
+	if of, _ := ParsePolicies(nil); of("x") != (Least{}) {
+		t.Errorf("%T", of("x"))
+	}
+	for _, list := range [][]string{{"best"}, {"=hash"}, {"hash", "least"}, {"a=hash", "a=least"}} {
+		if _, err := ParsePolicies(list); err == nil {
+			t.Errorf("%v: no error", list)
+		}
+	}
+}
+
+func inRegions(l *Table, live map[string]uint32) {
+	for _, region := range []string{"eu", "us", "ap"} {
+		p := ready(region+"-1", 100, live[region])
+		p.Region = region
+		l.Update(t0, p)
+	}
+}
+
+func TestRegionsInOrder(t *testing.T) {
+	order := Hints{Region: "eu", Fallback: []string{"us"}}
+	for _, tc := range []struct {
+		live map[string]uint32
+		h    Hints
+		want string
+	}{
+		{nil, order, "eu-1"},
+		{map[string]uint32{"eu": 100}, order, "us-1"},
+		{map[string]uint32{"eu": 100, "us": 100}, order, "ap-1"},
+		{map[string]uint32{"eu": 100, "us": 100}, Hints{Region: "eu", Fallback: []string{"us"}, Strict: true}, ""},
+		{map[string]uint32{"eu": 100}, Hints{Region: "eu", Fallback: []string{"us"}, Strict: true}, "us-1"},
+		{map[string]uint32{"eu": 100}, Hints{Region: "eu", Strict: true}, ""},
+	} {
+		l := newLeast()
+		inRegions(l, tc.live)
+		id, err := l.Pick(t0, tc.h)
+		if id != tc.want || (tc.want == "") != errors.Is(err, ErrNoCapacity) {
+			t.Errorf("%v %+v: %s, %v; want %s", tc.live, tc.h, id, err, tc.want)
+		}
+	}
+	l := newLeast()
+	inRegions(l, nil)
+	if _, err := l.Pick(t0, Hints{Region: "mars", Strict: true}); !errors.Is(err, ErrNoNodes) {
+		t.Error(err)
+	}
+	// When all is silent the order still holds.
+	late := after(time.Minute)
+	for range 20 {
+		if id := pick(t, l, late, order); id != "eu-1" {
+			t.Fatal(id)
+		}
+	}
+}
+
+// A node gets nothing before it was reached, and nothing after it no longer is,
+// as long as there is another; one that was never reached gets nothing at all.
+func TestReach(t *testing.T) {
+	l := NewTable(Config{Issuer: "a", Probed: true}, rand.New(rand.NewPCG(1, 2)), t0)
+	for _, id := range []string{"a", "b"} {
+		l.Update(t0, ready(id, 100, 0))
+	}
+	if _, err := l.Pick(t0, Hints{}); !errors.Is(err, ErrNoNodes) {
+		t.Fatal(err)
+	}
+	l.SetReach("a", Shut, "connection refused")
+	if v := view(t, l, t0, "a"); v.Eligible || v.Why != "no client can get in: connection refused" || v.Reach != Shut {
+		t.Errorf("%+v", v)
+	}
+	l.SetReach("b", Reached, "")
+	for range 10 {
+		if id := pick(t, l, t0, Hints{}); id != "b" {
+			t.Fatal(id)
+		}
+	}
+	if _, err := l.Pick(t0, Hints{Exclude: "b"}); !errors.Is(err, ErrNoNodes) {
+		t.Errorf("one that nobody ever reached: %v", err)
+	}
+	l.SetReach("b", Unreachable, "timeout")
+	if id := pick(t, l, t0, Hints{}); id != "b" {
+		t.Errorf("the last resort: %s", id)
+	}
+	l.SetReach("a", Reached, "")
+	for range 10 {
+		if id := pick(t, l, t0, Hints{}); id != "a" {
+			t.Fatal(id)
+		}
+	}
+	p := ready("a", 100, 0) // starts anew, elsewhere
+	p.Generation, p.URL = 2, "ws://elsewhere"
+	l.Update(t0, p)
+	if v := view(t, l, t0, "a"); v.Reach != Unproven || v.Eligible {
+		t.Errorf("%+v", v)
+	}
+}
+
+// A node that is unwell gets fewer, and nothing when it can take no more.
+func TestStrain(t *testing.T) {
+	shares := func(strain uint8, doubt int) map[string]int {
+		l := newLeast(ready("a", 10_000, 0), ready("b", 10_000, 0), ready("c", 10_000, 0))
+		for _, id := range []string{"a", "b", "c"} {
+			r := report(id, 1, 10_000, 0, 0)
+			if id == "a" {
+				r.Strain = strain
+			}
+			l.Report(t0, r)
+		}
+		l.Doubt("a", doubt)
+		got := map[string]int{}
+		for range 2500 {
+			got[pick(t, l, t0, Hints{})]++
+		}
+		return got
+	}
+	if got := shares(50, 0); got["a"] < 490 || got["a"] > 510 {
+		t.Errorf("half well: %v", got)
+	}
+	if got := shares(0, 50); got["a"] < 490 || got["a"] > 510 {
+		t.Errorf("half in doubt: %v", got)
+	}
+	if got := shares(100, 0); got["a"] != 0 {
+		t.Errorf("unwell: %v", got)
+	}
+	if got := shares(0, 0); got["a"] < 830 || got["a"] > 840 {
+		t.Errorf("well: %v", got)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	l := NewTable(Config{Issuer: "a", Probed: true}, rand.New(rand.NewPCG(1, 2)), t0)
+	add := func(id, pool, region string, live uint32, r Reach) {
+		p := ready(id, 100, live)
+		p.Pool, p.Region = pool, region
+		l.Update(t0, p)
+		l.SetReach(id, r, "refused")
+	}
+	add("best", "", "eu", 10, Reached)
+	add("second", "", "eu", 20, Reached)
+	add("far", "", "us", 0, Reached)
+	add("full", "", "eu", 100, Reached)
+	add("shut", "", "eu", 0, Shut)
+	add("vip", "vip", "eu", 0, Reached)
+	add("gone", "", "eu", 0, Reached)
+	before := view(t, l, t0, "best")
+	list := l.Explain(t0, Hints{Region: "eu", Exclude: "gone"})
+	if view(t, l, t0, "best") != before {
+		t.Error("explaining counted something")
+	}
+	want := map[string]string{
+		"best":   "it has the best score",
+		"second": "best has a better score: 0.11, not 0.21",
+		"far":    `region "eu" is preferred and has room`,
+		"full":   "full: 100 of 100, 0 under way",
+		"shut":   "no client can get in: refused",
+		"vip":    `it is in pool "vip", not "default"`,
+		"gone":   "it is the one that the client could not reach",
+	}
+	if len(list) != len(want) || list[0].Peer.ID != "best" || list[1].Peer.ID != "second" {
+		t.Errorf("%+v", list)
+	}
+	for _, v := range list {
+		if v.Because != want[v.Peer.ID] || v.Chosen != (v.Peer.ID == "best") {
+			t.Errorf("%s: chosen %v, %q, want %q", v.Peer.ID, v.Chosen, v.Because, want[v.Peer.ID])
+		}
+	}
+	late := after(time.Minute)
+	list = l.Explain(late, Hints{Region: "eu"})
+	i := slices.IndexFunc(list, func(v Verdict) bool { return v.Chosen })
+	if i < 0 || list[i].Peer.Region != "eu" || !strings.HasPrefix(list[i].Because, "there is no better one") {
+		t.Errorf("%+v", list)
+	}
+	for _, v := range l.Explain(t0, Hints{Region: "mars", Strict: true}) {
+		if v.Chosen || v.Candidate {
+			t.Errorf("%+v", v)
+		}
+	}
+	if list := newLeast().Explain(t0, Hints{}); len(list) != 0 {
+		t.Error(list)
+	}
+}
+
+func BenchmarkPolicies(b *testing.B) {
+	for _, name := range Names() {
+		b.Run(name, func(b *testing.B) {
+			l := withPolicy(policyNamed(b, name))
+			for i := range 1000 {
+				l.Update(t0, ready(fmt.Sprintf("node-%04d", i), 1<<24, uint32(i%7)*1000+1<<20))
+			}
+			l.Tick(t0)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := l.Pick(t0, Hints{Key: "ada"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

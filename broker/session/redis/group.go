@@ -1,0 +1,79 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/usher-broker/usher/broker/session"
+)
+
+// Group implements session.Store.
+func (s *Store) Group(ctx context.Context, group, sid, want, replace string, ttl time.Duration) (session.Bound, error) {
+	if want == "" {
+		return session.Bound{}, fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
+	}
+	var b session.Bound
+	err := s.do(ctx, "group", func(ctx context.Context) error {
+		args := []any{sid, want, replace, milliseconds(ttl), session.GroupOthers, session.GroupYoung.Milliseconds()}
+		reply, err := s.run(ctx, groupScript, groupKey(group), args).Slice()
+		if err != nil {
+			return err
+		}
+		b, err = bound(reply)
+		return err
+	})
+	return b, err
+}
+
+func bound(reply []any) (b session.Bound, err error) {
+	if len(reply) < 2 {
+		return b, fmt.Errorf("%w: a group of %d parts", errCorrupt, len(reply))
+	}
+	b.Node, _ = reply[0].(string)
+	young, _ := reply[1].(int64)
+	b.Young = young != 0
+	for _, item := range reply[2:] {
+		sid, _ := item.(string)
+		b.Others = append(b.Others, sid)
+	}
+	if b.Node == "" {
+		return b, fmt.Errorf("%w: a group without a node", errCorrupt)
+	}
+	return b, nil
+}
+
+// Ungroup implements session.Store.
+func (s *Store) Ungroup(ctx context.Context, group, sid string) error {
+	return s.do(ctx, "ungroup", func(ctx context.Context) error {
+		return s.run(ctx, ungroupScript, groupKey(group), []any{sid}).Err()
+	})
+}
+
+// release has sessions that have ended count no longer as their groups'. A group
+// may lie in another slot than its sessions, so that this is a step of its own;
+// should it fail, whoever asks for the group next finds out.
+func (s *Store) release(ctx context.Context, ended ...session.Record) {
+	for _, r := range ended {
+		if key := r.GroupKey(); key != "" && r.State == session.Ended {
+			_ = s.Ungroup(ctx, key, r.ID)
+		}
+	}
+}
+
+// Grouped implements session.Store.
+func (s *Store) Grouped(ctx context.Context, group string) (node string, err error) {
+	err = s.do(ctx, "grouped", func(ctx context.Context) error {
+		cmd := newCommand(ctx, "get", groupKey(group))
+		_ = s.client.Process(ctx, cmd) // cmd has the error
+		node, err = cmd.Text()
+		if errors.Is(err, goredis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return node, err
+}

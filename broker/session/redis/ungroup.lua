@@ -1,0 +1,6 @@
+-- KEYS[1]: the group. ARGV: a session that is no longer of it.
+local sessions = KEYS[1] .. ':sessions'
+if redis.call('ZREM', sessions, ARGV[1]) == 1 and redis.call('EXISTS', sessions) == 0 then
+  redis.call('DEL', KEYS[1])
+end
+return 1

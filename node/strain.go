@@ -1,0 +1,63 @@
+package node
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// A process that does not get to run when it should is overloaded, whatever it
+// counts. How late a timer fires tells: from lagFrom on the node asks for fewer
+// sessions, and at lagFull for as few as it can ask for on its own account.
+const (
+	lagInterval = 100 * time.Millisecond
+	lagFrom     = 50 * time.Millisecond
+	lagFull     = 500 * time.Millisecond
+	// lagMemory is how many intervals the moving average over lags goes back:
+	// one hiccup is none of the brokers' business.
+	lagMemory = 20
+	// maxLagStrain is short of 100: a node that is slow is better than none.
+	maxLagStrain = 90
+)
+
+// strain is how unwell the node is.
+type strain struct {
+	lag     atomic.Int64 // the moving average, in nanoseconds
+	percent atomic.Int32
+}
+
+// watchStrain keeps the node's strain up to date until ctx ends.
+func (n *Node) watchStrain(ctx context.Context) {
+	ticker := time.NewTimer(lagInterval)
+	defer ticker.Stop()
+	for {
+		began := time.Now()
+		ticker.Reset(lagInterval)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		late := max(time.Since(began)-lagInterval, 0)
+		before := time.Duration(n.strain.lag.Load())
+		n.strain.lag.Store(int64(before + (late-before)/lagMemory))
+		n.strain.percent.Store(int32(max(n.lagStrain(), n.ownStrain())))
+	}
+}
+
+func (n *Node) lagStrain() int {
+	over := time.Duration(n.strain.lag.Load()) - lagFrom
+	return int(maxLagStrain * min(max(float64(over)/float64(lagFull-lagFrom), 0), 1))
+}
+
+// ownStrain asks the application.
+func (n *Node) ownStrain() int {
+	if n.cfg.Strain == nil {
+		return 0
+	}
+	return min(max(n.cfg.Strain(), 0), 100)
+}
+
+// Strain is the percentage by which the node would have fewer new sessions than
+// its capacity says: 0 when all is well, 100 when it can take none.
+func (n *Node) Strain() uint8 { return uint8(n.strain.percent.Load()) }
