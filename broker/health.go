@@ -61,10 +61,11 @@ func (b *Broker) watch() {
 	defer b.mu.Unlock()
 	for id, n := range b.nodes {
 		d := &n.door
-		if n.peer.URL == "" || n.peer.State == proto.StateStarting || d.busy || now.Before(d.next) {
+		if d.url == "" || n.peer.State == proto.StateStarting || d.busy || now.Before(d.next) {
 			continue
 		}
-		if !b.suspects.begin(func() { b.look(id, n.peer.URL) }) {
+		url := d.url
+		if !b.suspects.begin(func() { b.look(id, url) }) {
 			return // the rest the next time
 		}
 		d.busy = true
