@@ -32,9 +32,15 @@ images: ## the container image usher:latest; BUILD_IMAGE= and RUN_IMAGE= replace
 		$(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE='$(BUILD_IMAGE)') \
 		$(if $(RUN_IMAGE),--build-arg RUN_IMAGE='$(RUN_IMAGE)') .
 
-test: need-cc need-redis ## all tests of all modules with the race detector, about ten minutes
+test: need-cc need-redis test-js ## all tests of all modules with the race detector, about ten minutes
 	$(GO_TEST) $(ROOMS)
 	$(GO_TEST) -count=1 ./test/...
+
+build-js: ## client-sdk/js/dist
+	cd client-sdk/js && npm ci --silent && node build.mjs
+
+test-js: build build-js ## the JavaScript SDK: vectors, and cuts against a real node
+	cd client-sdk/js && node test/build.mjs && node --test test/
 
 test-slow: export USHER_SLOW = 1
 test-slow: test ## the same with longer outages and more random schedules
@@ -69,7 +75,7 @@ fuzz: ## every fuzz target in the tree, each for FUZZTIME=1000000x runs
 	done
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin client-sdk/js/dist client-sdk/js/node_modules
 
 # What tests need besides Go: a C compiler for the race detector, and a real
 # Redis.
@@ -79,4 +85,4 @@ need-cc:
 need-redis:
 	@command -v redis-server >/dev/null || .ci/need redis-server
 
-.PHONY: help run build images test test-slow test-containers check fix bench fuzz clean need-cc need-redis
+.PHONY: help run build build-js images test test-js test-slow test-containers check fix bench fuzz clean need-cc need-redis

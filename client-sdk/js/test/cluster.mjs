@@ -1,0 +1,35 @@
+// A cluster in one process, for tests: «usher dev» on ports of the system's choice.
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const bin = process.env.USHER_BIN || fileURLToPath(new URL('../../../bin/usher', import.meta.url));
+
+export async function startCluster(...flags) {
+  const p = spawn(bin, ['dev', '--auth=127.0.0.1:0', '--api=127.0.0.1:0', '--ops=127.0.0.1:0', '--node-port=0', ...flags]);
+  let said = '';
+  const found = (re) => (said.match(re) || [])[1];
+  await new Promise((ok, no) => {
+    const timer = setTimeout(() => no(new Error('usher dev did not start:\n' + said)), 20_000);
+    const read = (b) => {
+      said += b;
+      if (found(/Ctrl-C stops it/) !== undefined || /Ctrl-C stops it/.test(said)) {
+        clearTimeout(timer);
+        ok();
+      }
+    };
+    p.stdout.on('data', read);
+    p.stderr.on('data', read);
+    p.on('exit', (code) => no(new Error(`usher dev ended with ${code}:\n${said}`)));
+    p.on('error', no);
+  });
+  return {
+    auth: found(/login door\s+(http:\/\/[^/\s]+)/),
+    api: found(/private API\s+(http:\/\/[^/\s]+)/),
+    said: () => said,
+    stop: () => new Promise((ok) => {
+      p.removeAllListeners('exit');
+      p.on('exit', ok);
+      p.kill('SIGKILL');
+    }),
+  };
+}

@@ -1,0 +1,149 @@
+// The conformance vectors of proto/vectors, as far as they concern a client.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { actionOf, decodeMessage, decodeSlowly, decodeText, encodeMessage, encodeSlowly, encodeText, parseControl, Retry, Stream } from './.parts.mjs';
+
+const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../proto/vectors/${name}.json`, import.meta.url), 'utf8'));
+const bytes = (hex) => Uint8Array.from((hex || '').match(/../g) || [], (b) => parseInt(b, 16));
+
+describe('messages', () => {
+  for (const v of vectors('messages')) {
+    test(v.name, () => {
+      const data = v.text ? v.string || '' : bytes(v.data);
+      assert.deepEqual(encodeMessage(data, !!v.volatile), bytes(v.frame));
+      const m = decodeMessage(bytes(v.frame));
+      assert.equal(m.volatile, !!v.volatile);
+      assert.deepEqual(typeof m.data === 'string' ? m.data : new Uint8Array(m.data), data);
+      if (v.text) {
+        for (const [encode, decode] of [[encodeText, decodeText], [encodeSlowly, decodeSlowly]]) {
+          assert.deepEqual(encode(data), bytes(v.data));
+          assert.equal(decode(bytes(v.data)), data);
+        }
+      }
+    });
+  }
+});
+
+describe('bad messages', () => {
+  for (const v of vectors('bad_messages')) {
+    test(v.name, () => {
+      assert.equal(decodeMessage(bytes(v.frame)), null);
+      if (v.error === 'invalid_utf8') assert.throws(() => decodeSlowly(bytes(v.frame).subarray(1)));
+    });
+  }
+});
+
+describe('controls', () => {
+  for (const v of vectors('controls')) {
+    test(v.name, () => {
+      const c = parseControl(v.text);
+      assert.equal(typeof c, 'object', `closed with ${c}`);
+      if (v.client === 'ignore') {
+        assert.equal(c.type, 'unknown');
+        return;
+      }
+      const want = v.control;
+      assert.equal(c.type, want.type);
+      const fields = want.welcome || want.goaway || { received: want.received, id: want.id };
+      for (const [name, value] of Object.entries(fields)) {
+        if (name === 'token_expires_at') assert.equal(Date.parse(c[name]), Date.parse(value));
+        else if (value !== undefined && name in c) assert.deepEqual(c[name], value, name);
+        else assert.ok(!value, name); // absent is 0, false or empty
+      }
+    });
+  }
+});
+
+describe('bad controls', () => {
+  for (const v of vectors('bad_controls')) {
+    if (v.lexical || v.bytes) continue;
+    test(v.name, () => {
+      const code = parseControl(v.text);
+      assert.equal(code, encodeText(v.text).length > 4096 ? 4004 : 4000);
+    });
+  }
+});
+
+describe('close codes', () => {
+  for (const v of vectors('close_codes')) test(`${v.code} ${v.name}`, () => assert.equal(actionOf(v.code), v.action));
+});
+
+describe('backoff', () => {
+  for (const v of vectors('backoff')) {
+    test(v.name, () => {
+      let draw = 0;
+      const r = new Retry(() => draw);
+      v.steps.forEach((s, i) => {
+        draw = s.draw || 0;
+        const events = {
+          ended: () => r.ended(s.at_ms, s.code, s.attached_ms || 0),
+          attach_failed: () => r.failed(s.at_ms, s.code),
+          unreachable: () => r.unreachable(),
+          welcome: () => (r.welcomed(), [0, '']),
+          reconnected: () => (r.named(s.at_ms), [0, 'attach']),
+          reconnect_failed: () => r.unanswered(s.hint_ms || 0),
+          reconnect_refused: () => [0, 'stop'],
+        };
+        const [wait, door] = events[s.event]();
+        assert.deepEqual([Math.floor(wait), door], [s.wait_ms || 0, s.next || ''], `step ${i}, ${s.event}`);
+      });
+    });
+  }
+});
+
+describe('stream', () => {
+  for (const v of vectors('stream')) {
+    test(v.name, () => {
+      const s = new Stream(v.limits.messages, v.limits.bytes);
+      v.steps.forEach((step, i) => {
+        const at = `step ${i}, ${step.op}`;
+        for (let k = 0; k < (step.repeat || 1); k++) {
+          const last = k === (step.repeat || 1) - 1;
+          switch (step.op) {
+            case 'send': {
+              const ok = s.send(new Uint8Array((step.bytes || 0) + 1));
+              if (last) assert.deepEqual([ok, ok ? s.sent : 0], [step.error !== 'full', step.number || 0], at);
+              break;
+            }
+            case 'acked': {
+              const ok = s.ack(step.count || 0);
+              if (last) assert.equal(ok, step.error !== 'count', at);
+              break;
+            }
+            case 'receive':
+              s.received++;
+              break;
+            case 'handled':
+              s.handle(step.bytes || 0);
+              break;
+            case 'due':
+              assert.equal(s.due(), step.now ? 'now' : step.owed ? 'soon' : 'no', at);
+              break;
+            case 'take_ack':
+              assert.equal(s.takeAck(), step.count || 0, at);
+              break;
+            case 'resumed':
+              s.resumed();
+              break;
+            case 'state':
+              assert.deepEqual(
+                [s.sent, s.acked, s.received, s.handled, s.frames.map((f) => f.length - 1)],
+                [step.sent || 0, step.acked || 0, step.received || 0, step.handled || 0, step.kept || []], at);
+              break;
+            default:
+              assert.fail(`unknown op ${step.op}`);
+          }
+        }
+      });
+    });
+  }
+});
+
+test('half of a surrogate pair is no text, and costs no message', () => {
+  for (const encode of [encodeText, encodeSlowly]) {
+    assert.equal(decodeText(encode('a\ud83cb')), 'a\ufffdb');
+    assert.equal(decodeText(encode('\udfaeb')), '\ufffdb');
+    assert.equal(decodeText(encode('\ud83c\udfae')), '\ud83c\udfae');
+  }
+});
