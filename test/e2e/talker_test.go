@@ -189,6 +189,18 @@ func (tk *talker) since(state usher.State, t0 time.Time) (moment, bool) {
 	return moment{}, false
 }
 
+// elsewhere returns the first time after the moment that the talker was attached
+// to another node.
+func (tk *talker) elsewhere(not string, t0 time.Time) (moment, bool) {
+	states, _, _ := tk.view()
+	for _, m := range states {
+		if m.state == usher.Attached && m.at.After(t0) && m.node != not {
+			return m, true
+		}
+	}
+	return moment{}, false
+}
+
 // awaitEchoes waits until every talker has had echoes of what it sends from
 // now on.
 func awaitEchoes(t testing.TB, list []*talker, within time.Duration) {
