@@ -40,7 +40,14 @@ build-js: ## client-sdk/js/dist
 	cd client-sdk/js && npm ci --silent && node build.mjs
 
 test-js: build build-js ## the JavaScript SDK: vectors, and cuts against a real node
+	@cmp client-sdk/js/dist/usher.min.js cmd/usher/demo/usher.min.js || { echo 'make demo-js'; exit 1; }
 	cd client-sdk/js && node test/build.mjs && node --test test/
+
+demo-js: build-js ## the SDK's script as the demo has it
+	cp client-sdk/js/dist/usher.min.js cmd/usher/demo/
+
+test-browser: build build-js need-redis need-chromium ## demo and dashboard in headless Chromium; pictures in client-sdk/js/browser/pictures
+	cd client-sdk/js && node --test browser/
 
 test-slow: export USHER_SLOW = 1
 test-slow: test ## the same with longer outages and more random schedules
@@ -85,4 +92,7 @@ need-cc:
 need-redis:
 	@command -v redis-server >/dev/null || .ci/need redis-server
 
-.PHONY: help run build build-js images test test-js test-slow test-containers check fix bench fuzz clean need-cc need-redis
+need-chromium:
+	@test -x /usr/bin/chromium || .ci/need chromium
+
+.PHONY: help run build build-js demo-js images test test-js test-browser need-chromium test-slow test-containers check fix bench fuzz clean need-cc need-redis

@@ -44,9 +44,12 @@ func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var c caller
 		var problem *proto.Problem
-		if s.cfg.Keys == nil {
+		switch {
+		case s.cfg.Keys == nil:
 			c, problem = caller{anybody, "local"}, checkLocal(r)
-		} else {
+		case isPage(r):
+			// It asks for a key by itself.
+		default:
 			c, problem = s.holder(w, r)
 		}
 		if problem != nil {

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -69,6 +71,10 @@ type Server struct {
 	// failures is how many wrong keys are answered and logged. More are
 	// answered with 429; right keys are not held up by them.
 	failures *rate.Limiter
+
+	streams atomic.Int64 // of events that are open
+	closing chan struct{}
+	close   sync.Once
 }
 
 const (
@@ -90,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce)}
+	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), closing: make(chan struct{})}
 	s.router = s.routes()
 	return s, nil
 }
@@ -98,11 +104,17 @@ func New(cfg Config) (*Server, error) {
 // Handler returns the handler of the whole private interface.
 func (s *Server) Handler() http.Handler { return s.router }
 
+// Close ends the streams of events: the http.Server would wait for them when it
+// shuts down.
+func (s *Server) Close() { s.close.Do(func() { close(s.closing) }) }
+
 // routes are all paths there are, and who may use them.
 func (s *Server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.recover, s.identify)
 	r.Post("/v1/assignments", s.change("assign", s.assign, Backend))
+	r.Get("/v1/me", s.read(s.me, Viewer, Operator, Backend))
+	r.Get("/v1/events", s.read(s.events, Viewer, Operator))
 	r.Get("/v1/explain", s.read(s.explain, Viewer, Operator, Backend))
 	r.Get("/v1/nodes", s.read(s.nodes, Viewer, Operator))
 	r.Get("/v1/nodes/{id}", s.read(s.node, Viewer, Operator))
@@ -114,6 +126,9 @@ func (s *Server) routes() *chi.Mux {
 	r.Get("/v1/sessions/{sid}", s.read(s.session, Viewer, Operator, Backend))
 	r.Delete("/v1/sessions/{sid}", s.change("end", s.endSession, Operator, Backend))
 	r.Post("/v1/sessions/{sid}/messages", s.change("push", s.pushSession, Backend))
+	for _, path := range pages {
+		r.Get(path, s.page)
+	}
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed)
 	return r

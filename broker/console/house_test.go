@@ -78,6 +78,11 @@ func (h *house) request(role console.Role, method, path, body string) *http.Requ
 	}
 	r := httptest.NewRequest(method, "http://127.0.0.1:8081"+path, rd)
 	r.RemoteAddr = "127.0.0.1:40000"
+	if path == "/v1/events" { // its caller has gone after the first event
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		r = r.WithContext(ctx)
+	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -162,7 +167,7 @@ func newFakeBroker() *fakeBroker {
 		views: []placement.NodeView{
 			{
 				Peer:   peer,
-				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19},
+				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19, LandedAll: 91_220},
 				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Reach: placement.Reached, Eligible: true,
 			},
 			{

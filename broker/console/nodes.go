@@ -19,6 +19,7 @@ type nodeJSON struct {
 	Capacity    uint32  `json:"capacity"`
 	Live        uint32  `json:"live"`
 	Attached    uint32  `json:"attached"`
+	Landed      uint64  `json:"landed"`
 	Pending     int     `json:"pending"`
 	Estimate    float64 `json:"estimate"`
 	ReportAgeMS int64   `json:"report_age_ms"`
@@ -50,7 +51,7 @@ func showNode(v placement.NodeView) nodeJSON {
 	return nodeJSON{
 		Drain: drain,
 		ID:    p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
-		Capacity: capacity, Live: live, Attached: v.Report.Attached, Pending: v.Pending,
+		Capacity: capacity, Live: live, Attached: v.Report.Attached, Landed: v.Report.LandedAll, Pending: v.Pending,
 		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
 		Strain: v.Strain, Reach: v.Reach.String(), Unreached: v.Unreached,
 		Eligible: v.Eligible, Why: v.Why, Version: p.Version,
@@ -58,13 +59,17 @@ func showNode(v placement.NodeView) nodeJSON {
 }
 
 func (s *Server) nodes(w http.ResponseWriter, _ *http.Request) *proto.Problem {
+	door.WriteJSON(w, map[string]any{"nodes": s.showNodes()})
+	return nil
+}
+
+func (s *Server) showNodes() []nodeJSON {
 	views := s.cfg.Broker.Nodes()
 	list := make([]nodeJSON, len(views))
 	for i, v := range views {
 		list[i] = showNode(v)
 	}
-	door.WriteJSON(w, map[string]any{"nodes": list})
-	return nil
+	return list
 }
 
 func (s *Server) node(w http.ResponseWriter, r *http.Request) *proto.Problem {

@@ -126,6 +126,7 @@ type apiNode struct {
 	Capacity    int          `json:"capacity"`
 	Live        int          `json:"live"`
 	Attached    int          `json:"attached"`
+	Landed      uint64       `json:"landed"`
 	Pending     int          `json:"pending"`
 	ReportAgeMS int64        `json:"report_age_ms"`
 	Strain      int          `json:"strain"`

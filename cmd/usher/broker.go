@@ -110,7 +110,9 @@ func startConsole(ln net.Listener, b *brokerRole, keys *console.Keys, log *slog.
 		ln.Close()
 		return nil, err
 	}
-	return serveOn(ln, api.Handler(), log), nil
+	s := serveOn(ln, api.Handler(), log)
+	s.http.RegisterOnShutdown(api.Close)
+	return s, nil
 }
 
 // brokerOptions are what a member that places needs of the process it runs in.

@@ -8,8 +8,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker/cluster"
 	"github.com/usher-broker/usher/broker/session/memory"
@@ -54,7 +56,7 @@ type devCluster struct {
 	auth  *authRole
 	api   *server
 	ops   *server
-	nodes []*nodeRole
+	stage *stage
 }
 
 func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
@@ -84,8 +86,9 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 	}
 	stop.add(door.close)
 	gossip.Join = []string{door.cluster.Addr()}
+	show := &atomic.Pointer[stage]{}
 	d.auth, err = startAuth(authOptions{
-		listener: doors[0], waiting: c.WaitingRoom, broker: door, keys: keys, registry: reg, origins: []string{"*"}, log: e.log,
+		listener: doors[0], beside: demo(show), waiting: c.WaitingRoom, broker: door, keys: keys, registry: reg, origins: []string{"*"}, log: e.log,
 		providers: map[string]credential.Provider{"guest": credential.Guest{}},
 	})
 	if err != nil {
@@ -104,28 +107,26 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 	}
 	stop.add(func() { d.api.close(context.Background()) })
 
-	port := c.NodePort
-	for i := range c.Nodes {
-		id := "node-" + strconv.Itoa(i+1)
-		ln, err := listenFrom("127.0.0.1", &port)
-		if err != nil {
-			return nil, usageError{"--node-port", err}
-		}
-		n, err := startNode(nodeOptions{
-			nodeFlags: c.nodeFlags, id: id, listener: ln, gossip: gossip, store: store, keys: keys,
-			registry: labelled(reg, id), keep: true, log: e.log,
-		})
-		if err != nil {
+	d.stage = &stage{
+		broker: private.broker, port: c.NodePort,
+		options: nodeOptions{nodeFlags: c.nodeFlags, gossip: gossip, store: store, keys: keys, keep: true, log: e.log},
+		labels:  func(id string) prometheus.Registerer { return labelled(reg, id) },
+	}
+	if c.App == "" {
+		d.stage.options.App = "field"
+	}
+	stop.add(d.stage.close)
+	for range c.Nodes {
+		if _, err := d.stage.add(); err != nil {
 			return nil, err
 		}
-		stop.add(n.close)
-		d.nodes = append(d.nodes, n)
 	}
+	show.Store(d.stage)
 	ops, err := c.listenOps()
 	if err != nil {
 		return nil, usageError{"--ops", err}
 	}
-	d.ops = serveOpsOn(ops, reg, append(door.checks(), d.nodes[0].checks()...), e.log)
+	d.ops = serveOpsOn(ops, reg, append(door.checks(), d.stage.checks()...), e.log)
 	stop.add(func() { d.ops.close(context.Background()) })
 	return d, awaitNodes(door, private, c.Nodes)
 }
@@ -207,11 +208,13 @@ func opsURL(addr string) string {
 func (d *devCluster) tell(w io.Writer) {
 	fmt.Fprintf(w, "Usher %s, a whole cluster in one process.\n", versionString())
 	fmt.Fprintf(w, "Sessions are kept in memory: they end with this process. Several processes share them through Redis.\n\n")
+	fmt.Fprintf(w, "  demo         http://%s/demo/   (open it in two tabs, and kill a node)\n", d.auth.http.addr())
+	fmt.Fprintf(w, "  dashboard    http://%s/\n", d.api.addr())
 	fmt.Fprintf(w, "  login door   http://%s/v1/login   (anybody gets in, under any name: method «guest»)\n", d.auth.http.addr())
 	fmt.Fprintf(w, "  private API  http://%s/v1/nodes   (no key needed from this machine)\n", d.api.addr())
 	fmt.Fprintf(w, "  ops door     %s\n", opsURL(d.ops.addr()))
-	for i, n := range d.nodes {
-		fmt.Fprintf(w, "  node-%-7d %s\n", i+1, n.url)
+	for _, n := range d.stage.all() {
+		fmt.Fprintf(w, "  %-12s %s\n", n.id, n.url)
 	}
 	fmt.Fprintf(w, "\nTry, in another terminal:\n\n")
 	try := os.Args[0] + " try" // as it was called: it need not be on the PATH

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -22,7 +23,8 @@ type authOptions struct {
 	keys      *token.KeySet
 	providers map[string]credential.Provider
 	registry  prometheus.Registerer
-	waiting   bool // logins wait when all is full
+	waiting   bool                            // logins wait when all is full
+	beside    func(http.Handler) http.Handler // adds paths; nil for none
 	trusted   []netip.Prefix
 	origins   []string
 	log       *slog.Logger
@@ -54,7 +56,11 @@ func startAuth(o authOptions) (*authRole, error) {
 			return nil, usageError{"--listen", err}
 		}
 	}
-	return &authRole{http: serveOn(ln, a.Handler(), o.log), auth: a}, nil
+	handler := a.Handler()
+	if o.beside != nil {
+		handler = o.beside(handler)
+	}
+	return &authRole{http: serveOn(ln, handler, o.log), auth: a}, nil
 }
 
 // tickets signs and verifies the tickets of those who wait.

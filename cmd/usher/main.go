@@ -37,6 +37,8 @@ type cli struct {
 	Node        nodeCmd        `cmd:"" help:"Run a node: clients attach to it and it keeps their sessions."`
 	Broker      brokerCmd      `cmd:"" help:"Run the private API, for operators and backends."`
 	Nodes       nodesCmd       `cmd:"" help:"List the nodes: how full they are, and why one gets no sessions."`
+	Sessions    sessionsCmd    `cmd:"" help:"Show a session, or those of a user."`
+	Top         topCmd         `cmd:"" help:"Watch the cluster: nodes, sessions, arrivals, balance."`
 	Explain     explainCmd     `cmd:"" help:"Say where a login would go now, and why not elsewhere."`
 	Drain       drainCmd       `cmd:"" help:"Have a node give its sessions away, or take that back."`
 	Kick        kickCmd        `cmd:"" help:"Throw a session, or a user, out."`

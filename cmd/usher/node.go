@@ -21,6 +21,7 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/node"
+	"github.com/usher-broker/usher/node/field"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -38,7 +39,7 @@ type nodeCmd struct {
 
 // nodeFlags are what the nodes of «usher dev» take as well.
 type nodeFlags struct {
-	App          string        `help:"Application the node runs; of those built in there is echo." enum:"echo" default:"echo" placeholder:"NAME"`
+	App          string        `help:"Application the node runs: echo, or field, the demo, which echoes what it does not know. Default: echo, and field for «usher dev»." enum:",echo,field" default:"" placeholder:"NAME"`
 	Region       string        `help:"Region of the node; logins may prefer one." placeholder:"NAME"`
 	Pool         string        `help:"Pool of the node; logins name one, or mean this." default:"default" placeholder:"NAME"`
 	MaxSessions  int           `help:"Sessions the node may hold." default:"10000" placeholder:"N"`
@@ -78,8 +79,10 @@ func (f nodeFlags) check() error {
 
 func (f nodeFlags) app() (node.App, error) {
 	switch f.App {
-	case "echo":
+	case "", "echo":
 		return node.Echo{}, nil
+	case "field":
+		return &field.App{}, nil
 	}
 	return nil, usageError{"--app", fmt.Errorf("there is no application %q", f.App)}
 }
@@ -175,6 +178,7 @@ type nodeRole struct {
 	node    *node.Node
 	cluster *cluster.Cluster
 	http    *server
+	halt    func() // ends node.Run
 	id      string
 	url     string
 	store   session.Store
@@ -223,7 +227,8 @@ func startNode(o nodeOptions) (_ *nodeRole, err error) {
 	}
 	r.http = serveOn(ln, r.node.Handler(), o.log)
 
-	r.stop.add(runUntilStop(func(ctx context.Context) { _ = r.node.Run(ctx) }))
+	r.halt = runUntilStop(func(ctx context.Context) { _ = r.node.Run(ctx) })
+	r.stop.add(r.halt)
 	r.stop.add(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

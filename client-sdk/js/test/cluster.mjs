@@ -2,10 +2,10 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const bin = process.env.USHER_BIN || fileURLToPath(new URL('../../../bin/usher', import.meta.url));
+export const usherBin = process.env.USHER_BIN || fileURLToPath(new URL('../../../bin/usher', import.meta.url));
 
 export async function startCluster(...flags) {
-  const p = spawn(bin, ['dev', '--auth=127.0.0.1:0', '--api=127.0.0.1:0', '--ops=127.0.0.1:0', '--node-port=0', ...flags]);
+  const p = spawn(usherBin, ['dev', '--auth=127.0.0.1:0', '--api=127.0.0.1:0', '--ops=127.0.0.1:0', '--node-port=0', ...flags]);
   let said = '';
   const found = (re) => (said.match(re) || [])[1];
   await new Promise((ok, no) => {

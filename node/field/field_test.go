@@ -1,0 +1,42 @@
+package field
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/usher-broker/usher/node"
+)
+
+// A name or a text is cut at whole characters, and a colour is one of the circle.
+func TestCut(t *testing.T) {
+	for in, want := range map[string]string{"ada": "ada", strings.Repeat("ü", 30): strings.Repeat("ü", 24)} {
+		if got := cut(in, maxName); got != want {
+			t.Errorf("%q", got)
+		}
+	}
+	if h := hue("x"); h >= 360 || h != hue("x") {
+		t.Error(h)
+	}
+}
+
+// What a snapshot says of a player, the next node puts into its field.
+func TestSnapshot(t *testing.T) {
+	var a, b App
+	s := &node.Session{ID: "s1"}
+	if snapshot, err := a.Snapshot(s); err != nil || b.Restore(s, snapshot) != nil || s.Data != nil {
+		t.Errorf("one who has not joined: %s, %v", snapshot, err)
+	}
+	s.Data = &player{ID: "s1", Field: "main", Name: "ada", X: 0.25, Y: 0.75, Hue: 12}
+	snapshot, err := a.Snapshot(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back player
+	if err := json.Unmarshal(snapshot, &back); err != nil || back != *s.Data.(*player) {
+		t.Errorf("%s: %+v", snapshot, back)
+	}
+	if err := b.Restore(s, []byte("{")); err == nil {
+		t.Error("what is no snapshot was taken")
+	}
+}
