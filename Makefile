@@ -42,6 +42,7 @@ build-js: ## client-sdk/js/dist
 test-js: build build-js ## the JavaScript SDK: vectors, and cuts against a real node
 	@cmp client-sdk/js/dist/usher.min.js cmd/usher/demo/usher.min.js || { echo 'make demo-js'; exit 1; }
 	cd client-sdk/js && node test/build.mjs && node --test test/
+	cd client-sdk/js && ../../bin/usher conformance node conformance/client.mjs
 
 demo-js: build-js ## the SDK's script as the demo has it
 	cp client-sdk/js/dist/usher.min.js cmd/usher/demo/

@@ -44,6 +44,7 @@ type cli struct {
 	Kick        kickCmd        `cmd:"" help:"Throw a session, or a user, out."`
 	Push        pushCmd        `cmd:"" help:"Send a message to a session, or a user."`
 	Keys        keysCmd        `cmd:"" help:"Make keys and credentials."`
+	Conformance conformanceCmd `cmd:"" help:"Test a client SDK: a scripted server that does what networks do, and judges."`
 	Bench       benchCmd       `cmd:"" help:"Measure."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process on this machine whether it is ready; for containers without a shell."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -43,7 +43,7 @@ var only = map[string][]string{
 	"github.com/alexedwards/argon2id": {"auth/credential"},
 	"github.com/alecthomas/kong":      {"cmd/usher"},
 	"github.com/go-chi":               {"auth", "broker/console"},
-	"github.com/coder/websocket":      {"node/...", "client-sdk/go/...", "cmd/usher", "test/..."},
+	"github.com/coder/websocket":      {"node/...", "client-sdk/go/...", "cmd/usher/...", "test/..."},
 	"github.com/prometheus":           {"auth/...", "node/...", "cmd/usher", "test/..."},
 	"github.com/getkin/kin-openapi":   {"auth", "broker/console", "test/..."},
 	"github.com/rogpeppe/go-internal": {"test/..."},

@@ -1,0 +1,39 @@
+// Player is the program that «usher conformance» tests, with the Go SDK: it sends
+// 1 to 30, and takes in what it is sent until its session is over. With USHER_NAIVE
+// it is a client that must fail.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+)
+
+func main() {
+	ctx := context.Background()
+	if os.Getenv("USHER_NAIVE") != "" {
+		fmt.Fprintln(os.Stderr, naive(ctx, os.Getenv("USHER_AUTH"), os.Getenv("USHER_NAME")))
+		return
+	}
+	s, err := usher.Connect(ctx, usher.Config{Auth: os.Getenv("USHER_AUTH"), Credentials: usher.Guest(os.Getenv("USHER_NAME"))})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // a session may be over before it was attached
+		return
+	}
+	defer s.Close(ctx) // waits until the last words are out
+	go func() {
+		for i := 1; i <= 30 && s.SendText(ctx, strconv.Itoa(i)) == nil; i++ {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	for {
+		if _, err := s.Receive(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+	}
+}
