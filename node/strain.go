@@ -11,8 +11,8 @@ import (
 // sessions, and at lagFull for as few as it can ask for on its own account.
 const (
 	lagInterval = 100 * time.Millisecond
-	lagFrom     = 50 * time.Millisecond
-	lagFull     = 500 * time.Millisecond
+	lagFrom     = 100 * time.Millisecond
+	lagFull     = time.Second
 	// lagMemory is how many intervals the moving average over lags goes back:
 	// one hiccup is none of the brokers' business.
 	lagMemory = 20

@@ -33,12 +33,12 @@ func TestStrainOfTheProcess(t *testing.T) {
 			before := time.Duration(n.strain.lag.Load())
 			n.strain.lag.Store(int64(before + (d-before)/lagMemory))
 		}
-		late(900 * time.Millisecond)
+		late(1900 * time.Millisecond)
 		if s := n.lagStrain(); s != 0 {
 			t.Errorf("one hiccup: %d", s)
 		}
 		for range 100 {
-			late(time.Second)
+			late(2 * time.Second)
 		}
 		if s := n.lagStrain(); s != maxLagStrain {
 			t.Errorf("late all the time: %d", s)

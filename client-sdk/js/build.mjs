@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-const bound = 6000;
+const bound = 6 * 1024;
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 rmSync(at('dist'), { recursive: true, force: true });

@@ -144,7 +144,7 @@ interface Position {
   stream: string;
   received: number;
   acked: number;
-  kept: string[];
+  kept: string[]; // frames, in hexadecimal
 }
 
 const tooMuch = 64 << 10; // bytes that wait in a socket before volatile messages are dropped
@@ -244,7 +244,7 @@ export class Session {
     const volatile = !!(options && options.volatile);
     const frame = encodeMessage(data, volatile);
     const most = this.limits ? this.limits.max_message_bytes : 65536;
-    if (frame.length - 1 > most) throw new RangeError('a message of over ' + most + ' bytes');
+    if (frame.length - 1 > most) throw new RangeError('over ' + most + ' bytes');
     const c = this.conn;
     if (volatile) {
       if (c && !c.held && c.next > this.stream!.sent && c.ws.bufferedAmount < tooMuch) this.write(c, frame);
@@ -302,7 +302,7 @@ export class Session {
       stream: this.streamName,
       received: s ? s.handled : 0,
       acked: s ? s.acked : 0,
-      kept: (s ? s.frames : this.early).map((f) => btoa(String.fromCharCode(...Array.from(f)))),
+      kept: (s ? s.frames : this.early).map((f) => Array.from(f, (b) => (b + 256).toString(16).slice(1)).join('')),
     };
     return JSON.stringify(p);
   }
@@ -366,7 +366,7 @@ export class Session {
     try {
       p = JSON.parse(text);
       if (p.v !== 1 || !p.at.token) return false;
-      const frames = p.kept.map((k) => Uint8Array.from(atob(k), (c) => c.charCodeAt(0)));
+      const frames = p.kept.map((k) => Uint8Array.from(k.match(/../g)!, (b) => parseInt(b, 16)));
       this.at = p.at;
       if (p.stream) {
         const s = (this.stream = new Stream(1 << 20, 1 << 30)); // the bounds come with the welcome

@@ -86,7 +86,7 @@ const on = {
     const due = count.sent - count.back;
     count.lost += due;
     count.back = count.sent;
-    log(`The stream was lost (${r.reason}): ${due} messages on their way, ${r.unconfirmed.length} of them not confirmed.`, 'bad');
+    log(`The stream was lost (${r.reason}). On their way: ${due}, not confirmed: ${r.unconfirmed.length}.`, 'bad');
   },
   rtt: show,
 };
