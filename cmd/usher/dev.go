@@ -38,6 +38,9 @@ func (c *devCmd) Run(ctx context.Context, e *env) error {
 	if c.Nodes < 1 || c.Nodes > 64 {
 		return usageError{"--nodes", fmt.Errorf("%d: must be 1 to 64", c.Nodes)}
 	}
+	if err := c.waitingFlags.check(); err != nil {
+		return err
+	}
 	collectOften()
 	var stop closers
 	defer func() { stop.close() }()
