@@ -18,9 +18,9 @@ const Oracle = "oracle"
 const StaleLeast = "stale-least"
 
 // Names returns the names that Run knows: those of the policies, the oracle
-// first, and the one to avoid last.
+// first, and what is here to compare with last.
 func Names() []string {
-	return append(append([]string{Oracle}, placement.Names()...), StaleLeast)
+	return append(append([]string{Oracle}, placement.Names()...), FreeRoom, StaleLeast)
 }
 
 // Result is what a policy made of a scenario.
@@ -80,9 +80,11 @@ func chooserOf(name string) (chooser, error) {
 		return oracle{}, nil
 	case StaleLeast:
 		return policies{policy: placement.Least{Candidates: 1, Few: maxNodes}, blind: true}, nil
+	case FreeRoom:
+		return policies{policy: freeRoom{}}, nil
 	}
 	if _, err := placement.New(name); err != nil {
-		return nil, errors.New(err.Error() + ", and " + Oracle + " and " + StaleLeast)
+		return nil, errors.New(err.Error() + ", and " + Oracle + ", " + FreeRoom + " and " + StaleLeast)
 	}
 	return policies{make: func() placement.Policy {
 		p, _ := placement.New(name)

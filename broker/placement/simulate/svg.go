@@ -15,7 +15,7 @@ const (
 )
 
 // colours are told apart by most people who see few colours.
-var colours = []string{"#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999"}
+var colours = []string{"#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#a6761d", "#999999"}
 
 // Plot draws max/mean over the time of the scenario, a line for each result, as
 // an SVG.
