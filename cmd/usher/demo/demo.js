@@ -87,6 +87,8 @@ const on = {
     count.lost += due;
     count.back = count.sent;
     log(`The stream was lost (${r.reason}). On their way: ${due}, not confirmed: ${r.unconfirmed.length}.`, 'bad');
+    // The node that died may have taken along that this player had joined. One that is known is not joined twice.
+    if (session) join();
   },
   rtt: show,
 };
@@ -134,6 +136,11 @@ function send(o, volatile) {
   return session.send(JSON.stringify(o), { volatile });
 }
 
+function join() {
+  send({ t: 'join', field: 'main', name });
+  send({ t: 'at', ...me }, true);
+}
+
 async function begin() {
   try {
     session = await usher.connect({
@@ -147,8 +154,7 @@ async function begin() {
   if (session.stats.resumes) log('The page was loaded again, and the session goes on.', 'good');
   else {
     count.sent = count.back = 0;
-    send({ t: 'join', field: 'main', name });
-    send({ t: 'at', ...me }, true);
+    join();
   }
   setInterval(() => {
     if (send({ t: 'count', n: count.sent + 1 })) count.sent++;
