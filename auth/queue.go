@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -61,13 +60,8 @@ func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Q
 
 // writeQueued answers a login that has to wait.
 func writeQueued(w http.ResponseWriter, q *proto.Queued) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Retry-After", strconv.Itoa(wholeSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
-	w.WriteHeader(http.StatusAccepted)
-	_ = json.NewEncoder(w).Encode(q) // the caller may be gone
+	w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
+	door.WriteJSONStatus(w, http.StatusAccepted, q)
 }
 
 // queue answers a login that waits: once, or, if the client takes events, until
@@ -150,62 +144,35 @@ const (
 	maxStreams = 5000
 	// streamPoll is the longest time between two events.
 	streamPoll = 2 * time.Second
-	// streamWrite is how long a slow client may hold up an event.
-	streamWrite = 5 * time.Second
 )
 
 // queueEvents sends events to a login that waits: position with a proto.Queued,
 // and in the end assigned with the answer of a login, or problem.
 func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Ticket) *proto.Problem {
-	if n := s.streams.Add(1); n > maxStreams {
-		s.streams.Add(-1)
+	stream, ok := s.streams.Open(w, r)
+	if !ok {
 		s.metrics.queue.WithLabelValues(proto.ProblemNoCapacity).Inc()
 		return door.NoCapacity() // ask without events
 	}
-	defer s.streams.Add(-1)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Time{}) // or it would end the stream
+	defer stream.End()
 	for {
 		assigned, queued, problem := s.ask(r, t)
 		s.metrics.queue.WithLabelValues(queueResult(queued, problem)).Inc()
-		_ = rc.SetWriteDeadline(time.Now().Add(streamWrite))
+		wait, last, err := streamPoll, false, error(nil)
 		switch {
-		case problem != nil && problem.Status == http.StatusServiceUnavailable && r.Context().Err() == nil:
-			writeEvent(w, "problem", problem) // it waits on, and keeps its place
 		case problem != nil:
-			writeEvent(w, "problem", problem)
-			return nil
+			// While nobody can be let in it waits on, and keeps its place.
+			last = problem.Status != http.StatusServiceUnavailable
+			err = stream.Send("problem", problem)
 		case queued == nil:
-			writeEvent(w, "assigned", assigned)
-			return nil
+			last = true
+			err = stream.Send("assigned", assigned)
 		default:
-			writeEvent(w, "position", queued)
-		}
-		if rc.Flush() != nil {
-			return nil
-		}
-		wait := streamPoll
-		if queued != nil {
 			wait = min(wait, time.Duration(queued.PollAfterMS)*time.Millisecond)
+			err = stream.Send("position", queued)
 		}
-		select {
-		case <-time.After(wait):
-		case <-r.Context().Done():
-			return nil
-		case <-s.closing:
-			return nil // another auth takes the ticket
+		if err != nil || last || !stream.Wait(wait) {
+			return nil // if this auth ends, another takes the ticket
 		}
 	}
-}
-
-func writeEvent(w http.ResponseWriter, name string, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return
-	}
-	fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, b) // a client that is gone is seen by Flush
 }

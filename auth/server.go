@@ -13,8 +13,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/door"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -95,9 +94,7 @@ type Server struct {
 	router  *chi.Mux
 	shed    *shedder
 
-	streams atomic.Int64 // of events that are open
-	closing chan struct{}
-	close   sync.Once
+	streams *door.Streams // of events
 }
 
 // New returns a server, or an error that names what is wrong with the
@@ -128,7 +125,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, metrics: m, cors: allowed,
-		shed: newShedder(cfg.Reconnects, cfg.ReconnectWait), closing: make(chan struct{}),
+		shed: newShedder(cfg.Reconnects, cfg.ReconnectWait), streams: door.NewStreams(maxStreams),
 	}
 	s.router = s.routes()
 	return s, nil
@@ -139,7 +136,7 @@ func (s *Server) Handler() http.Handler { return s.router }
 
 // Close ends the streams of events of those who wait: the http.Server would wait
 // for them when it shuts down.
-func (s *Server) Close() { s.close.Do(func() { close(s.closing) }) }
+func (s *Server) Close() { s.streams.Close() }
 
 // routes are all paths there are; everything else is a problem document too.
 func (s *Server) routes() *chi.Mux {

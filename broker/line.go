@@ -82,10 +82,8 @@ func (b *Broker) queue(ctx context.Context, line, place string, r session.Record
 		return proto.Assignment{}, Waiting{}, fmt.Errorf("waiting for room: %w", err)
 	}
 	b.lines.saw(line, p.Waiting, b.cfg.Now())
-	if p.GivenUp > 0 {
-		for range p.GivenUp {
-			b.hooks.Waited(r.Pool, Abandoned, p.Waiting)
-		}
+	for range p.GivenUp {
+		b.hooks.Waited(r.Pool, Abandoned, p.Waiting)
 	}
 	switch {
 	case p.Session != "":

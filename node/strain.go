@@ -26,21 +26,25 @@ type strain struct {
 	percent atomic.Int32
 }
 
+// late takes in how late a timer has fired.
+func (s *strain) late(d time.Duration) {
+	before := time.Duration(s.lag.Load())
+	s.lag.Store(int64(before + (d-before)/lagMemory))
+}
+
 // watchStrain keeps the node's strain up to date until ctx ends.
 func (n *Node) watchStrain(ctx context.Context) {
-	ticker := time.NewTimer(lagInterval)
-	defer ticker.Stop()
+	timer := time.NewTimer(lagInterval)
+	defer timer.Stop()
 	for {
 		began := time.Now()
-		ticker.Reset(lagInterval)
+		timer.Reset(lagInterval)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
-		late := max(time.Since(began)-lagInterval, 0)
-		before := time.Duration(n.strain.lag.Load())
-		n.strain.lag.Store(int64(before + (late-before)/lagMemory))
+		n.strain.late(max(time.Since(began)-lagInterval, 0))
 		n.strain.percent.Store(int32(max(n.lagStrain(), n.ownStrain())))
 	}
 }

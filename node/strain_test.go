@@ -29,10 +29,7 @@ func TestStrainOfTheApplication(t *testing.T) {
 func TestStrainOfTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{}
-		late := func(d time.Duration) {
-			before := time.Duration(n.strain.lag.Load())
-			n.strain.lag.Store(int64(before + (d-before)/lagMemory))
-		}
+		late := n.strain.late
 		late(1900 * time.Millisecond)
 		if s := n.lagStrain(); s != 0 {
 			t.Errorf("one hiccup: %d", s)

@@ -12,14 +12,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/time/rate"
 
 	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/door"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -72,9 +71,7 @@ type Server struct {
 	// answered with 429; right keys are not held up by them.
 	failures *rate.Limiter
 
-	streams atomic.Int64 // of events that are open
-	closing chan struct{}
-	close   sync.Once
+	streams *door.Streams // of events
 }
 
 const (
@@ -96,7 +93,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), closing: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), streams: door.NewStreams(maxStreams)}
 	s.router = s.routes()
 	return s, nil
 }
@@ -106,7 +103,7 @@ func (s *Server) Handler() http.Handler { return s.router }
 
 // Close ends the streams of events: the http.Server would wait for them when it
 // shuts down.
-func (s *Server) Close() { s.close.Do(func() { close(s.closing) }) }
+func (s *Server) Close() { s.streams.Close() }
 
 // routes are all paths there are, and who may use them.
 func (s *Server) routes() *chi.Mux {

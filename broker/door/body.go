@@ -65,10 +65,14 @@ func checkContentType(h http.Header) *proto.Problem {
 }
 
 // WriteJSON answers with v, which nobody may keep: it may hold a token.
-func WriteJSON(w http.ResponseWriter, v any) {
+func WriteJSON(w http.ResponseWriter, v any) { WriteJSONStatus(w, http.StatusOK, v) }
+
+// WriteJSONStatus is WriteJSON with another status than 200.
+func WriteJSONStatus(w http.ResponseWriter, status int, v any) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the caller may be gone
 }

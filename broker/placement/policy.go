@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 )
@@ -122,17 +121,12 @@ func Names() []string {
 
 // New returns a policy by its name.
 func New(name string) (Policy, error) {
-	i := slices.IndexFunc(policies, func(p struct {
-		name string
-		make func() Policy
-	},
-	) bool {
-		return p.name == name
-	})
-	if i < 0 {
-		return nil, fmt.Errorf("%q is no placement policy; there are %s", name, strings.Join(Names(), ", "))
+	for _, p := range policies {
+		if p.name == name {
+			return p.make(), nil
+		}
 	}
-	return policies[i].make(), nil
+	return nil, fmt.Errorf("%q is no placement policy; there are %s", name, strings.Join(Names(), ", "))
 }
 
 // ParsePolicies reads a list of names, each for all pools or, as POOL=NAME, for

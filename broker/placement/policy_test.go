@@ -23,7 +23,11 @@ func withPolicy(p Policy, nodes ...proto.Peer) *Table {
 	return t
 }
 
-func policyNamed(t testing.TB, name string) Policy {
+func policyNamed(t interface {
+	Helper()
+	Fatal(args ...any)
+}, name string,
+) Policy {
 	t.Helper()
 	p, err := New(name)
 	if err != nil {
@@ -127,7 +131,7 @@ func TestHash(t *testing.T) {
 // hints.
 func TestPoliciesProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := withPolicy(policyNamed2(t))
+		l := withPolicy(policyNamed(t, rapid.SampledFrom(Names()).Draw(t, "policy")))
 		for i := range rapid.IntRange(1, 30).Draw(t, "nodes") {
 			p := ready(fmt.Sprint("n", i), rapid.Uint32Range(0, 30).Draw(t, "capacity"), 0)
 			p.Region = rapid.SampledFrom([]string{"", "eu", "us"}).Draw(t, "region")
@@ -168,14 +172,6 @@ func TestPoliciesProperty(t *testing.T) {
 			}
 		}
 	})
-}
-
-func policyNamed2(t *rapid.T) Policy {
-	p, err := New(rapid.SampledFrom(Names()).Draw(t, "policy"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // lastOne is a policy of somebody's own.

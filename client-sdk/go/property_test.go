@@ -248,9 +248,9 @@ func (p *pair) disturb(how string, bytes int) {
 	case "half-open":
 		l.mute.Store(true)
 	case "cut after reading":
-		l.toRead.Store(int64(bytes))
+		l.toRead.CompareAndSwap(0, int64(bytes))
 	case "cut after writing":
-		l.toWrite.Store(int64(bytes))
+		l.toWrite.CompareAndSwap(0, int64(bytes))
 	case "lost welcome":
 		p.node.mu.Lock()
 		p.node.mute++
@@ -347,7 +347,8 @@ func (l *link) Write(b []byte) (int, error) {
 }
 
 // allow returns how many of n bytes may still pass, or -1, and breaks the link
-// when they are used up. A budget that is used up stays at -1.
+// when they are used up. A budget is set once: one that is used up stays at -1,
+// since whatever passed after the cut would pass with a hole before it.
 func (l *link) allow(budget *atomic.Int64, n int) int {
 	left := budget.Load()
 	switch {

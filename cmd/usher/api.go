@@ -96,6 +96,16 @@ func (a *api) call(ctx context.Context, method, path string, header http.Header,
 	return nil
 }
 
+// print writes what the API says to the GET, as it came.
+func (a *api) print(ctx context.Context, path string, out io.Writer) error {
+	var raw json.RawMessage
+	if err := a.call(ctx, http.MethodGet, path, nil, nil, &raw); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "%s\n", raw)
+	return err
+}
+
 func problemOf(resp *http.Response, body []byte) error {
 	p := &proto.Problem{Status: resp.StatusCode}
 	if json.Unmarshal(body, p) != nil || p.Code == "" {

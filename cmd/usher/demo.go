@@ -2,13 +2,13 @@ package main
 
 import (
 	"embed"
-	"encoding/json"
 	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 
+	"github.com/usher-broker/usher/broker/door"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
@@ -28,9 +28,9 @@ func demo(show *atomic.Pointer[stage]) func(http.Handler) http.Handler {
 		panic(err) // the directory above is there
 	}
 	static := http.StripPrefix("/demo/", http.FileServerFS(files))
-	return func(door http.Handler) http.Handler {
+	return func(login http.Handler) http.Handler {
 		mux := http.NewServeMux()
-		mux.Handle("/", door)
+		mux.Handle("/", login)
 		mux.Handle("GET /demo", http.RedirectHandler("/demo/", http.StatusFound))
 		mux.HandleFunc("GET /demo/", func(w http.ResponseWriter, r *http.Request) {
 			h := w.Header()
@@ -86,7 +86,7 @@ func (d *demoDoor) list(s *stage, w http.ResponseWriter, _ *http.Request) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	writeDemo(w, http.StatusOK, map[string]any{"nodes": list})
+	door.WriteJSON(w, map[string]any{"nodes": list})
 }
 
 func stateOf(v placement.NodeView) string {
@@ -102,7 +102,7 @@ func (d *demoDoor) add(s *stage, w http.ResponseWriter, _ *http.Request) {
 		proto.WriteProblem(w, &proto.Problem{Status: http.StatusConflict, Code: proto.ProblemInvalidRequest, Detail: err.Error()})
 		return
 	}
-	writeDemo(w, http.StatusCreated, map[string]string{"id": id})
+	door.WriteJSONStatus(w, http.StatusCreated, map[string]string{"id": id})
 }
 
 func (d *demoDoor) do(s *stage, w http.ResponseWriter, r *http.Request) {
@@ -126,11 +126,4 @@ func (d *demoDoor) do(s *stage, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-func writeDemo(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the page may be gone
 }

@@ -33,7 +33,6 @@ type authOptions struct {
 // authRole is a running login door.
 type authRole struct {
 	http *server
-	auth *auth.Server
 }
 
 func startAuth(o authOptions) (*authRole, error) {
@@ -60,7 +59,9 @@ func startAuth(o authOptions) (*authRole, error) {
 	if o.beside != nil {
 		handler = o.beside(handler)
 	}
-	return &authRole{http: serveOn(ln, handler, o.log), auth: a}, nil
+	s := serveOn(ln, handler, o.log)
+	s.http.RegisterOnShutdown(a.Close)
+	return &authRole{http: s}, nil
 }
 
 // tickets signs and verifies the tickets of those who wait.
@@ -70,7 +71,6 @@ type tickets struct {
 }
 
 func (r *authRole) close() {
-	r.auth.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r.http.close(ctx)

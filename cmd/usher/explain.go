@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -60,16 +59,13 @@ func (c *explainCmd) Run(ctx context.Context, e *env) error {
 	if c.Strict {
 		q.Set("strict", "true")
 	}
-	var raw json.RawMessage
-	if err := a.call(ctx, "GET", "/v1/explain?"+q.Encode(), nil, nil, &raw); err != nil {
-		return err
-	}
+	path := "/v1/explain?" + q.Encode()
 	if c.JSON {
-		return printJSON(e.out, raw)
+		return a.print(ctx, path, e.out)
 	}
 	var x explanation
-	if err := json.Unmarshal(raw, &x); err != nil {
-		return fmt.Errorf("%s does not speak as the private API does: %w", a.base, err)
+	if err := a.call(ctx, "GET", path, nil, nil, &x); err != nil {
+		return err
 	}
 	x.print(e.out, c.User)
 	return nil

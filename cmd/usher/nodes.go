@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -25,32 +24,21 @@ func (c *nodesCmd) Run(ctx context.Context, e *env) error {
 	if c.Node != "" {
 		path = nodePath(c.Node)
 	}
-	var raw json.RawMessage
-	if err := a.call(ctx, "GET", path, nil, nil, &raw); err != nil {
+	if c.JSON {
+		return a.print(ctx, path, e.out)
+	}
+	var answer struct {
+		Nodes   []apiNode
+		apiNode // of one that was named
+	}
+	if err := a.call(ctx, "GET", path, nil, nil, &answer); err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.out, raw)
-	}
-	var list []apiNode
 	if c.Node != "" {
-		list = make([]apiNode, 1)
-		err = json.Unmarshal(raw, &list[0])
-	} else {
-		var answer struct{ Nodes []apiNode }
-		err = json.Unmarshal(raw, &answer)
-		list = answer.Nodes
+		answer.Nodes = []apiNode{answer.apiNode}
 	}
-	if err != nil {
-		return fmt.Errorf("%s does not speak as the private API does: %w", a.base, err)
-	}
-	printNodes(e.out, list)
+	printNodes(e.out, answer.Nodes)
 	return nil
-}
-
-func printJSON(w io.Writer, raw json.RawMessage) error {
-	_, err := fmt.Fprintf(w, "%s\n", raw)
-	return err
 }
 
 // printNodes prints a line for each node: that it gets sessions, or why it does

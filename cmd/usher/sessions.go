@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
@@ -39,26 +38,22 @@ func (c *sessionsCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	path := userPath(c.Name) + "/sessions"
-	if sessionID.MatchString(c.Name) {
+	path, one := userPath(c.Name)+"/sessions", sessionID.MatchString(c.Name)
+	if one {
 		path = sessionPath(c.Name)
 	}
-	var raw json.RawMessage
-	if err := a.call(ctx, "GET", path, nil, nil, &raw); err != nil {
+	if c.JSON {
+		return a.print(ctx, path, e.out)
+	}
+	var answer struct {
+		Sessions   []apiSession
+		apiSession // of one that was named
+	}
+	if err := a.call(ctx, "GET", path, nil, nil, &answer); err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.out, raw)
-	}
-	var answer struct{ Sessions []apiSession }
-	if sessionID.MatchString(c.Name) {
-		answer.Sessions = make([]apiSession, 1)
-		err = json.Unmarshal(raw, &answer.Sessions[0])
-	} else {
-		err = json.Unmarshal(raw, &answer)
-	}
-	if err != nil {
-		return fmt.Errorf("%s does not speak as the private API does: %w", a.base, err)
+	if one {
+		answer.Sessions = []apiSession{answer.apiSession}
 	}
 	printSessions(e.out, c.Name, answer.Sessions)
 	return nil

@@ -102,13 +102,9 @@ func closeCode(ws *websocket.Conn) proto.CloseCode {
 // one session is left, and it is one of the two.
 func TestLoginRaces(t *testing.T) {
 	c := startCluster(t, 2)
-	second := startRole(t, "auth-2", "auth", "--guest", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
-		"--redis="+c.redis.URL(), "--signing-key="+c.keys)
+	second := c.startAuth("auth-2")
 	api := c.startBroker()
 	api.knows(2)
-	await(t, "the second auth to know the nodes", starts, func() bool {
-		return post(t, "http://"+second.listen+"/v1/login", "", `{"method":"guest","credentials":{"name":"x"}}`).status == 200
-	})
 	doors := []string{c.auth.listen, second.listen}
 	for i := range pick(100, 1000) {
 		user := fmt.Sprint("racer-", i)

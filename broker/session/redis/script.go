@@ -41,6 +41,8 @@ var (
 	groupLua string
 	//go:embed ungroup.lua
 	ungroupLua string
+	//go:embed line.lua
+	lineLua string
 	//go:embed wait.lua
 	waitLua string
 	//go:embed seat.lua
@@ -60,8 +62,8 @@ var (
 	sessionsScript = newScript(sessionsLua)
 	groupScript    = newScript(groupLua)
 	ungroupScript  = newScript(ungroupLua)
-	waitScript     = newScript(waitLua)
-	seatScript     = newScript(seatLua)
+	waitScript     = newScript(lineLua + waitLua)
+	seatScript     = newScript(lineLua + seatLua)
 )
 
 func newScript(source string) script {

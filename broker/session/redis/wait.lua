@@ -4,9 +4,6 @@
 -- the session that the place has got, and how many places were given up,
 -- and how many others have seated lately.
 local place, ttl = ARGV[1], tonumber(ARGV[2])
-local kept, seated, rate = KEYS[1] .. ':until', KEYS[1] .. ':seated:', KEYS[1] .. ':rate'
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local gone = 0
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', kept, late)
@@ -26,13 +23,9 @@ if place ~= '' and sid == '' then
 end
 local waiting = redis.call('ZCARD', KEYS[1])
 local ahead = place ~= '' and redis.call('ZRANK', KEYS[1], place) or waiting
-local r = redis.call('HMGET', rate, 'rate', 'at')
-local current = 0
-if r[1] then current = tonumber(r[1]) * math.exp(-math.max(now - tonumber(r[2]), 0) / 1000 / tonumber(ARGV[3])) end
-local lately = KEYS[1] .. ':lately'
 local mine = lately .. ':' .. ARGV[4]
 for _, seats in ipairs({lately, mine}) do
   redis.call('ZREMRANGEBYSCORE', seats, '-inf', now - tonumber(ARGV[5]))
 end
 local others = redis.call('ZCARD', lately) - redis.call('ZCARD', mine)
-return {ahead or 0, waiting, tostring(current), sid or '', gone, others}
+return {ahead or 0, waiting, tostring(rate(tonumber(ARGV[3]))), sid or '', gone, others}

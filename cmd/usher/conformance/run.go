@@ -195,24 +195,7 @@ func (n *run) text(s string) {
 // complete reports whether all has passed both ways. n.mu is held.
 func (n *run) complete() bool {
 	return n.sc.stops == 0 && n.last == Messages && n.stream != nil && n.sentAll() && n.stream.Acked() == n.stream.Sent() &&
-		n.attempts > len(n.sc.acts)-boolInt(n.lastActServes())
-}
-
-// lastActServes reports whether the last act of the scenario is one that may
-// serve to the end.
-func (n *run) lastActServes() bool {
-	if len(n.sc.acts) == 0 {
-		return false
-	}
-	a := n.sc.acts[len(n.sc.acts)-1]
-	return !a.cut && !a.midFrame && !a.halfOpen && a.close == 0 && !a.goaway && a.refuse == 0 && !a.hangUp && a.status == 0 && !a.silent
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+		n.attempts >= n.sc.attempts()
 }
 
 // sentAll reports whether the node has sent what it has to send. After a reset

@@ -48,6 +48,20 @@ type scenario struct {
 	unreachable bool // and names the node that it could not reach
 }
 
+// serves reports whether a session can be served to the end on the connection.
+func (a act) serves() bool {
+	return !a.cut && !a.midFrame && !a.halfOpen && a.close == 0 && !a.goaway && a.refuse == 0 && !a.hangUp && a.status == 0 && !a.silent
+}
+
+// attempts is how often a client has to attach, at the least.
+func (s scenario) attempts() int {
+	n := len(s.acts)
+	if n == 0 || !s.acts[n-1].serves() {
+		n++
+	}
+	return n
+}
+
 const (
 	nodeA   = "node-a"
 	nodeB   = "node-b"
