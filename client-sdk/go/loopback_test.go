@@ -118,7 +118,9 @@ func (n *loopNode) connect(w http.ResponseWriter, r *http.Request) {
 	case welcome == nil: // lost on its way
 		_ = ws.CloseNow()
 	default:
+		n.mu.Lock()
 		c.queue = append([][]byte{welcome}, c.queue...)
+		n.mu.Unlock()
 		gone := make(chan struct{})
 		n.serving.Go(func() { n.write(c, gone) })
 		n.read(c)
