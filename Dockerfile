@@ -1,7 +1,7 @@
 # The one image of all roles: a static binary, no shell, not root.
 #
 # Both bases are build arguments, for those who keep their own. The build needs
-# Go 1.26 and a shell; the run image needs nothing, CA certificates apart.
+# Go 1.26, make and a shell; the run image needs nothing, CA certificates apart.
 ARG BUILD_IMAGE=golang:1.26.8-bookworm
 ARG RUN_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
@@ -20,7 +20,8 @@ RUN cd cmd/usher && go mod download
 
 COPY . .
 ARG VERSION=unknown
-RUN cd cmd/usher && go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/usher .
+ARG TAGS=
+RUN make build VERSION="${VERSION}" TAGS="${TAGS}"
 # A volume mounted over an empty directory takes its owner: /keys can be written.
 WORKDIR /out/keys
 
@@ -31,7 +32,7 @@ LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.source="https://github.com/usher-broker/usher" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-COPY --from=build /out/usher /usher
+COPY --from=build /src/bin/usher /usher
 COPY --from=build --chown=65532:65532 /out/keys /keys
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532

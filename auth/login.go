@@ -67,7 +67,7 @@ func (s *Server) admit(r *http.Request, req proto.LoginRequest) (proto.Assignmen
 	if err != nil {
 		return proto.Assignment{}, nil, s.brokerProblem("login", err, "user", id.User)
 	}
-	return assigned, queued, nil
+	return assigned, queued, s.securedOrEnded(r, assigned)
 }
 
 // identify asks the method's provider, unless the account or the client has

@@ -105,6 +105,9 @@ func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.
 	if err != nil {
 		return proto.Assignment{}, nil, s.brokerProblem("queue", err, "user", t.User)
 	}
+	if problem := s.securedOrEnded(r, assigned); problem != nil {
+		return proto.Assignment{}, nil, problem
+	}
 	if queued == nil {
 		s.log.Info("login", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID,
 			"method", "queue", "client", clientAddr(r, s.cfg.TrustedProxies))

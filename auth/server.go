@@ -64,8 +64,8 @@ type Config struct {
 	Reconnects    int
 	ReconnectWait time.Duration
 
-	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
-	// believed. Default none.
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For and
+	// X-Forwarded-Proto are believed. Default none.
 	TrustedProxies []netip.Prefix
 
 	// Origins are the origins of web pages that may call, or "*" for any.

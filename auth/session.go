@@ -50,7 +50,7 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 	if err != nil {
 		return proto.Assignment{}, s.brokerProblem("reconnect", err, "user", claims.User, "session", claims.Session)
 	}
-	return assigned, nil
+	return assigned, s.secured(r, assigned)
 }
 
 // logout ends the session. That it is over already is no error: a client that

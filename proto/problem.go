@@ -32,7 +32,8 @@ const (
 	ProblemFull               = "full"         // the client of a session has too much unconfirmed
 	ProblemNotAttached        = "not_attached" // the client of a session has not come to its node yet
 	ProblemNodeUnavailable    = "node_unavailable"
-	ProblemOverloaded         = "overloaded" // too many ask at this moment
+	ProblemOverloaded         = "overloaded"    // too many ask at this moment
+	ProblemInsecureNode       = "insecure_node" // an address without TLS, for one who came by https
 )
 
 // Problem is the body of every HTTP error, as RFC 9457 has it. Type is

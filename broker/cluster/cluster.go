@@ -35,7 +35,8 @@ type Config struct {
 	Self proto.Peer
 
 	// Bind is the host:port to gossip on, UDP and TCP; port 0 is any that is
-	// free. A host that is not loopback requires a Key.
+	// free, and of host:first-last the first is taken that is. A host that is not
+	// loopback requires a Key.
 	Bind string
 	// Advertise is the host:port at which others reach this member, when it is
 	// not the one bound. Without it a member bound to all addresses advertises
@@ -46,6 +47,8 @@ type Config struct {
 	Join []string
 	// Key encrypts and authenticates everything: 32 bytes, or nil on loopback.
 	Key []byte
+	// OldKeys are others by which messages are understood: see SetKeys.
+	OldKeys [][]byte
 	// Label is the name of the cluster; members of another are not listened to.
 	Label string
 	// Rejoin is how often members of Join that are not alive are tried.
@@ -75,6 +78,7 @@ type Cluster struct {
 	cfg    Config
 	log    *slog.Logger
 	list   *memberlist.Memberlist
+	ring   *memberlist.Keyring // nil without a key
 	addr   string
 	counts counts
 	slots  chan struct{} // held by each command being carried out

@@ -76,7 +76,7 @@ func (c *Cluster) update(n *memberlist.Node) {
 		return
 	}
 	if !known {
-		c.log.Info("member joined", "id", p.ID, "role", p.Role, "addr", n.Address())
+		c.log.Info("member joined", "id", p.ID, "role", p.Role.String(), "addr", n.Address())
 		if p.Role.Places() {
 			c.observers.Add(1)
 		}

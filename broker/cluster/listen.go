@@ -8,21 +8,24 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
-const keyBytes = 32
-
 // listen binds and creates the memberlist.
 func (c *Cluster) listen(ctx context.Context) error {
-	bind, err := resolve(ctx, "bind", c.cfg.Bind)
+	at, last, err := cutRange(c.cfg.Bind)
 	if err != nil {
 		return err
 	}
-	if len(c.cfg.Key) != 0 && len(c.cfg.Key) != keyBytes {
-		return fmt.Errorf("cluster: the key has %d bytes, want %d", len(c.cfg.Key), keyBytes)
+	bind, err := resolve(ctx, "bind", at)
+	if err != nil {
+		return err
+	}
+	if err := checkKeys(c.cfg.Key, c.cfg.OldKeys); err != nil {
+		return err
 	}
 	if len(c.cfg.Key) == 0 && !bind.Addr().IsLoopback() {
 		return fmt.Errorf("cluster: bind %s: gossip beyond loopback requires a key", c.cfg.Bind)
@@ -33,7 +36,10 @@ func (c *Cluster) listen(ctx context.Context) error {
 	conf := memberlist.DefaultLANConfig()
 	conf.Name = c.cfg.Self.ID
 	conf.Label = c.cfg.Label
-	conf.SecretKey = c.cfg.Key
+	if c.ring, err = c.keyring(); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	conf.Keyring = c.ring
 	conf.BindAddr = bind.Addr().String()
 	if c.cfg.Advertise != "" {
 		at, err := resolve(ctx, "advertise", c.cfg.Advertise)
@@ -55,7 +61,7 @@ func (c *Cluster) listen(ctx context.Context) error {
 	conf.Delegate, conf.Events, conf.Conflict = d, d, d
 	conf.Logger = log.New(&logBridge{log: c.log, warnings: &c.counts.warnings}, "", 0)
 
-	t, err := c.bind(bind, conf.Logger)
+	t, err := c.bind(bind, max(last, bind.Port()), conf.Logger)
 	if err != nil {
 		return err
 	}
@@ -75,24 +81,47 @@ func (c *Cluster) listen(ctx context.Context) error {
 	return nil
 }
 
-// bind opens the sockets. The port of TCP may be taken for UDP: when any would
-// do, another is tried.
-func (c *Cluster) bind(at netip.AddrPort, logger *log.Logger) (*transport, error) {
-	tries := 1
+// bind opens the sockets, at the port or, of a range, the first that is free. The
+// port of TCP may be taken for UDP: when any would do, another is tried.
+func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*transport, error) {
+	tries := 1 + int(last-at.Port())
 	if at.Port() == 0 {
 		tries = 10
 	}
 	var err error
+	port := int(at.Port())
 	for range tries {
 		var t *memberlist.NetTransport
 		t, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-			BindAddrs: []string{at.Addr().String()}, BindPort: int(at.Port()), Logger: logger,
+			BindAddrs: []string{at.Addr().String()}, BindPort: port, Logger: logger,
 		})
 		if err == nil {
 			return &transport{NetTransport: t, ctx: c.ctx}, nil
 		}
+		if port != 0 {
+			port++
+		}
 	}
 	return nil, fmt.Errorf("cluster: bind %s: %w", c.cfg.Bind, err)
+}
+
+// maxRange bounds a range of ports: all of them may have to be tried.
+const maxRange = 1000
+
+// cutRange takes host:first-last apart, into host:first and last; of one port,
+// last is 0.
+func cutRange(hostport string) (first string, last uint16, err error) {
+	i := strings.LastIndexByte(hostport, ':')
+	from, to, ok := strings.Cut(hostport[i+1:], "-")
+	if !ok {
+		return hostport, 0, nil
+	}
+	low, err1 := strconv.ParseUint(from, 10, 16)
+	high, err2 := strconv.ParseUint(to, 10, 16)
+	if err1 != nil || err2 != nil || low == 0 || low > high || high-low >= maxRange {
+		return "", 0, fmt.Errorf("cluster: bind %q: %q is not a range of at most %d ports", hostport, hostport[i+1:], maxRange)
+	}
+	return hostport[:i+1] + from, uint16(high), nil
 }
 
 // resolve finds the one address that a host:port means. No host is all

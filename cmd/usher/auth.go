@@ -17,13 +17,14 @@ type authCmd struct {
 	signingFlags `embed:""`
 	placingFlags `embed:""`
 	waitingFlags `embed:""`
+	tlsFlags     `embed:""`
 
 	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
 	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
 	Ops            string         `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
 	Guest          bool           `help:"Let anybody in under any name (method «guest»)."`
 	Users          string         `help:"File of users and password hashes (method «password»); «usher keys password» makes its lines. Read again when it changes." type:"path" placeholder:"FILE"`
-	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For is believed." placeholder:"CIDR"`
+	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed." placeholder:"CIDR"`
 	Origins        []string       `help:"Origins of web pages that may call the login door, or *." default:"*" placeholder:"ORIGIN"`
 }
 
@@ -81,14 +82,14 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 	}
 	b, err := startBroker(brokerOptions{
 		placingFlags: c.placingFlags, waitingLimit: c.WaitingLimit,
-		role: proto.RoleAuth, gossip: m.gossip, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+		role: proto.RoleAuth, gossip: m.gossip, keyFile: m.keyFile, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
 	})
 	if err != nil {
 		return err
 	}
 	stop.add(b.close)
 	door, err := startAuth(authOptions{
-		listen: c.Listen, broker: b, keys: keys, providers: providers, registry: m.registry,
+		listen: c.Listen, tls: c.tlsFlags, broker: b, keys: keys, providers: providers, registry: m.registry,
 		waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // looks at how much that process has grown.
 type benchMemoryCmd struct {
 	Sessions int           `help:"Sessions to attach." default:"5000" placeholder:"N"`
+	TLS      bool          `name:"tls" help:"Attach by wss."`
 	Echo     bool          `help:"Have each session echo one message before it idles."`
 	Settle   time.Duration `help:"How long the sessions idle before the process is looked at." default:"3s" placeholder:"TIME"`
 	JSON     bool          `name:"json" help:"Print one line of JSON."`
@@ -31,6 +32,7 @@ type memoryResult struct {
 	HeapPerSession  int     `json:"heap_bytes_per_session"`
 	StackPerSession int     `json:"stack_bytes_per_session"`
 	Sessions        int     `json:"sessions"`
+	TLS             bool    `json:"tls"`
 	Echo            bool    `json:"echo"`
 	Goroutines      float64 `json:"goroutines_per_session"`
 	Go              string  `json:"go"`
@@ -45,7 +47,7 @@ func (c *benchMemoryCmd) Run(ctx context.Context, e *env) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	target, err := startTarget(ctx, c.Sessions+warmUp)
+	target, err := startTarget(ctx, c.Sessions+warmUp, c.TLS)
 	if err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func (c *benchMemoryCmd) tell(e *env, before, after usage) error {
 		HeapPerSession:  int(math.Round(each(before.heap, after.heap))),
 		StackPerSession: int(math.Round(each(before.stack, after.stack))),
 		Goroutines:      math.Round(100*each(before.goroutines, after.goroutines)) / 100,
-		Sessions:        c.Sessions, Echo: c.Echo, Go: runtime.Version(), Version: versionString(),
+		Sessions:        c.Sessions, TLS: c.TLS, Echo: c.Echo, Go: runtime.Version(), Version: versionString(),
 	}
 	if got := after.sessions - before.sessions; int(got) != c.Sessions {
 		return fmt.Errorf("the node holds %.0f more sessions, not %d: nothing was measured", got, c.Sessions)

@@ -15,6 +15,7 @@ import (
 // measure. Its store is in its memory, so that all a session costs is there.
 type benchNodeCmd struct {
 	nodeFlags `embed:""`
+	tlsFlags  `embed:""`
 
 	Listen string `required:""`
 	Ops    string `required:""`
@@ -33,8 +34,8 @@ func (c *benchNodeCmd) Run(ctx context.Context, e *env) error {
 	reg := newRegistry()
 	store := benchStore{memory.New(time.Now)}
 	stop.add(func() { store.Close() })
-	n, err := startNode(nodeOptions{
-		nodeFlags: c.nodeFlags, id: benchNode, listen: c.Listen, store: store, keys: keys, registry: reg, log: e.log,
+	n, err := startNode(ctx, nodeOptions{
+		nodeFlags: c.nodeFlags, id: benchNode, listen: c.Listen, tls: c.tlsFlags, store: store, keys: keys, registry: reg, log: e.log,
 		gossip: cluster.Config{Bind: "127.0.0.1:0", Label: "usher-bench"},
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ import (
 type target struct {
 	cmd  *exec.Cmd
 	http *http.Client
+	dial *http.Client // attaches clients
 	keys *token.KeySet
 	dir  string       // with the public keys
 	url  string       // at which clients attach
@@ -34,7 +36,7 @@ type target struct {
 	out  bytes.Buffer // what the process says
 }
 
-func startTarget(ctx context.Context, sessions int) (_ *target, err error) {
+func startTarget(ctx context.Context, sessions int, secure bool) (_ *target, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -54,8 +56,23 @@ func startTarget(ctx context.Context, sessions int) (_ *target, err error) {
 		return nil, err
 	}
 	jwks := filepath.Join(t.dir, "jwks.json")
-	t.cmd = exec.Command(self, "bench", "node", fmt.Sprintf("--max-sessions=%d", sessions),
-		"--listen="+addrs[0], "--ops="+addrs[1], "--jwks="+jwks, "--log-level=warn")
+	args := []string{
+		"bench", "node", fmt.Sprintf("--max-sessions=%d", sessions),
+		"--listen=" + addrs[0], "--ops=" + addrs[1], "--jwks=" + jwks, "--log-level=warn",
+	}
+	dial := http.DefaultTransport.(*http.Transport).Clone()
+	if secure {
+		t.url = "wss" + strings.TrimPrefix(t.url, "ws")
+		cert, key, roots, err := selfSigned(t.dir)
+		if err != nil {
+			os.RemoveAll(t.dir)
+			return nil, err
+		}
+		args = append(args, "--tls-cert="+cert, "--tls-key="+key)
+		dial.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	t.dial = &http.Client{Transport: dial}
+	t.cmd = exec.Command(self, args...)
 	t.cmd.Stdout, t.cmd.Stderr = &t.out, &t.out
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for this process, which stops it
 	if err = os.WriteFile(jwks, t.keys.JWKS(), 0o600); err == nil {
@@ -107,6 +124,7 @@ func (t *target) connect(ctx context.Context, name string) (*websocket.Conn, err
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, t.url, &websocket.DialOptions{
+		HTTPClient:   t.dial,
 		HTTPHeader:   http.Header{"Authorization": {"Bearer " + tok}},
 		Subprotocols: []string{proto.Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})

@@ -28,9 +28,11 @@ type brokerCmd struct {
 	placingFlags `embed:""`
 
 	SigningKey string `help:"File of the keys that sign tokens, the same as auth's. Without it this door opens no sessions, and does all the rest." type:"path" placeholder:"FILE"`
-	Listen     string `help:"Address of the private API." default:"127.0.0.1:8081" placeholder:"ADDR"`
-	Ops        string `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
-	APIKeys    string `name:"api-keys" help:"File of the keys of the private API («usher keys api» makes its lines). Read again when it changes. Without it the door serves this machine only, and asks for no key." type:"path" placeholder:"FILE"`
+	tlsFlags   `embed:""`
+
+	Listen  string `help:"Address of the private API." default:"127.0.0.1:8081" placeholder:"ADDR"`
+	Ops     string `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
+	APIKeys string `name:"api-keys" help:"File of the keys of the private API («usher keys api» makes its lines). Read again when it changes. Without it the door serves this machine only, and asks for no key." type:"path" placeholder:"FILE"`
 }
 
 func (c *brokerCmd) Run(ctx context.Context, e *env) error {
@@ -50,7 +52,7 @@ func (c *brokerCmd) Run(ctx context.Context, e *env) error {
 	}
 	b, err := startBroker(brokerOptions{
 		placingFlags: c.placingFlags,
-		role:         proto.RoleBroker, gossip: m.gossip, store: m.store, signer: signer, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+		role:         proto.RoleBroker, gossip: m.gossip, keyFile: m.keyFile, store: m.store, signer: signer, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
 	})
 	if err != nil {
 		return err
@@ -59,6 +61,9 @@ func (c *brokerCmd) Run(ctx context.Context, e *env) error {
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return usageError{"--listen", err}
+	}
+	if ln, _, err = c.secure(ln, m.registry, &stop, e.log); err != nil {
+		return err
 	}
 	api, err := startConsole(ln, b, apiKeys, e.log)
 	if err != nil {
@@ -120,6 +125,7 @@ type brokerOptions struct {
 	placingFlags
 	role     proto.Role // auth or broker
 	gossip   cluster.Config
+	keyFile  string // of gossip, to be followed; "" for none
 	store    session.Store
 	signer   broker.Signer // nil: opens no sessions
 	tokenTTL time.Duration
@@ -204,6 +210,9 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	via.c.Store(r.cluster)
 	countGossip(o.registry, r.cluster.Health)
 	r.stop.add(func() { _ = r.cluster.Leave(2 * time.Second) })
+	if o.keyFile != "" {
+		r.stop.add(runUntilStop(func(ctx context.Context) { followKeys(ctx, o.keyFile, r.cluster, o.log) }))
+	}
 	return r, nil
 }
 
@@ -212,7 +221,7 @@ func (r *brokerRole) close() { r.stop.close() }
 func (r *brokerRole) checks() []check {
 	return []check{
 		storeCheck(r.store),
-		gossipCheck(r.cluster),
+		{name: "gossip", once: true, f: func() error { return joined(r.cluster) }},
 	}
 }
 
@@ -232,23 +241,24 @@ func (l *lateCluster) Call(ctx context.Context, to string, cmd proto.Command) (p
 	return c.Call(ctx, to, cmd)
 }
 
+// storeCheck is met once the store has answered. If it fails later nothing is
+// won by taking processes out of service: they all share it, and each tells
+// clients better than nobody would when to come back.
 func storeCheck(store session.Store) check {
-	return check{"store", func() error {
+	return check{name: "store", once: true, f: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return store.Ping(ctx)
 	}}
 }
 
-// gossipCheck is met once the member has joined another, or was told to join
+// joined returns nil once the member has joined another, or was told to join
 // none.
-func gossipCheck(c *cluster.Cluster) check {
-	return check{"gossip", func() error {
-		if h := c.Health(); !h.Joined {
-			return fmt.Errorf("no other member reached yet: %v", h.LastError)
-		}
-		return nil
-	}}
+func joined(c *cluster.Cluster) error {
+	if h := c.Health(); !h.Joined {
+		return fmt.Errorf("no other member reached yet: %v", h.LastError)
+	}
+	return nil
 }
 
 // runUntilStop starts f and returns what stops it and waits for it.

@@ -18,6 +18,7 @@ import (
 // authOptions are what the login door needs of the process it runs in.
 type authOptions struct {
 	listen    string
+	tls       tlsFlags
 	listener  net.Listener // in place of listen, when bound already
 	broker    *brokerRole
 	keys      *token.KeySet
@@ -33,9 +34,11 @@ type authOptions struct {
 // authRole is a running login door.
 type authRole struct {
 	http *server
+	stop closers
 }
 
 func startAuth(o authOptions) (*authRole, error) {
+	r := &authRole{}
 	verifier := &token.Verifier{Keys: o.keys}
 	var waiting auth.Tickets
 	if o.waiting {
@@ -55,13 +58,18 @@ func startAuth(o authOptions) (*authRole, error) {
 			return nil, usageError{"--listen", err}
 		}
 	}
+	plain := ln
+	if ln, _, err = o.tls.secure(ln, o.registry, &r.stop, o.log); err != nil {
+		plain.Close()
+		return nil, err
+	}
 	handler := a.Handler()
 	if o.beside != nil {
 		handler = o.beside(handler)
 	}
-	s := serveOn(ln, handler, o.log)
-	s.http.RegisterOnShutdown(a.Close)
-	return &authRole{http: s}, nil
+	r.http = serveOn(ln, handler, o.log)
+	r.http.http.RegisterOnShutdown(a.Close)
+	return r, nil
 }
 
 // tickets signs and verifies the tickets of those who wait.
@@ -74,4 +82,5 @@ func (r *authRole) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r.http.close(ctx)
+	r.stop.close()
 }

@@ -15,7 +15,8 @@ import (
 type drainCmd struct {
 	apiFlags `embed:""`
 
-	Node    string        `arg:"" help:"Id of the node."`
+	Node    string        `arg:"" optional:"" help:"Id of the node. Without it, the one on this machine whose ops door is --ops."`
+	Ops     string        `help:"Ops door of a node on this machine, host:port or unix:PATH: it is drained as it was started to, without the private API." placeholder:"ADDR"`
 	Undo    bool          `help:"Take the drain back: the node is given sessions again."`
 	Keep    bool          `help:"The node's process does not end when it is empty."`
 	Window  time.Duration `help:"Time over which clients are asked to leave. Default: as the node was started." placeholder:"TIME"`
@@ -24,6 +25,12 @@ type drainCmd struct {
 }
 
 func (c *drainCmd) Run(ctx context.Context, e *env) error {
+	switch {
+	case c.Node == "" && c.Ops == "":
+		return usageError{"--ops", errors.New("or the id of a node must be given")}
+	case c.Node == "":
+		return c.here(ctx, e)
+	}
 	a, err := c.open()
 	if err != nil {
 		return err

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -20,68 +20,98 @@ import (
 
 // gossipFlags are the flags of every member of a cluster.
 type gossipFlags struct {
-	Gossip          string   `help:"Address to gossip on, host:port, UDP and TCP." default:"127.0.0.1:7946" placeholder:"ADDR"`
+	Gossip          string   `help:"Address to gossip on, host:port, UDP and TCP. Of a range of ports, as in 10.0.0.7:7946-7999, the first that is free." default:"127.0.0.1:7946" placeholder:"ADDR"`
 	GossipAdvertise string   `help:"Address at which other members reach this one, if it is not the one it binds." placeholder:"ADDR"`
 	Join            []string `help:"Members to join through: addresses or DNS names, host:port. Names are looked up again and again, so members may come and go." placeholder:"ADDR"`
 	GossipKey       string   `help:"Key that encrypts gossip: 32 bytes in base64, the same on every member («usher keys gossip» makes one). Give it by the environment, not on the command line. Required to gossip beyond loopback." placeholder:"KEY"`
-	GossipKeyFile   string   `help:"File with the key, in place of --gossip-key." type:"path" placeholder:"FILE"`
+	GossipKeyFile   string   `help:"File with the key, in place of --gossip-key. Of several, one a line, the first is the one to send by. Read again when it changes." type:"path" placeholder:"FILE"`
 	GossipLabel     string   `help:"Name of the cluster: members of another are not listened to." default:"usher" placeholder:"NAME"`
 }
 
 func (f gossipFlags) config() (cluster.Config, error) {
 	cfg := cluster.Config{Bind: f.Gossip, Advertise: f.GossipAdvertise, Join: f.Join, Label: f.GossipLabel}
-	flag, text := "--gossip-key", f.GossipKey
-	if f.GossipKeyFile != "" {
-		flag = "--gossip-key-file"
-		if f.GossipKey != "" {
-			return cfg, usageError{flag, errors.New("and --gossip-key (or USHER_GOSSIP_KEY) are both set; one is enough")}
+	var err error
+	switch {
+	case f.GossipKeyFile != "" && f.GossipKey != "":
+		return cfg, usageError{"--gossip-key-file", errors.New("and --gossip-key (or USHER_GOSSIP_KEY) are both set; one is enough")}
+	case f.GossipKeyFile != "":
+		if cfg.Key, cfg.OldKeys, err = readGossipKeys(f.GossipKeyFile); err != nil {
+			return cfg, usageError{"--gossip-key-file", err}
 		}
-		b, err := os.ReadFile(f.GossipKeyFile)
-		if err != nil {
-			return cfg, usageError{flag, err}
+	case f.GossipKey != "":
+		if cfg.Key, err = parseGossipKey(f.GossipKey); err != nil {
+			return cfg, usageError{"--gossip-key", err}
 		}
-		text = strings.TrimSpace(string(b))
 	}
-	if text == "" && f.GossipKeyFile == "" {
-		return cfg, nil
-	}
-	key, err := base64.StdEncoding.DecodeString(text)
-	if err == nil && len(key) != 32 {
-		err = fmt.Errorf("has %d bytes", len(key))
-	}
-	if err != nil {
-		return cfg, usageError{flag, fmt.Errorf("must be 32 bytes in base64, as «usher keys gossip» makes it: %w", err)}
-	}
-	cfg.Key = key
 	return cfg, nil
 }
 
 // storeFlags say where sessions are kept.
 type storeFlags struct {
-	Redis string `help:"Redis that holds the sessions: redis://, rediss://, or the address of a Sentinel or Cluster (see docs/configuration.md). Required: without it only «usher dev» runs." placeholder:"URL"`
+	Redis     string `help:"Redis that holds the sessions: redis://, rediss://, or the address of a Sentinel or Cluster (see docs/configuration.md). Required: without it only «usher dev» runs. If it has a password, give it by the environment or a file." placeholder:"URL"`
+	RedisFile string `help:"File with the address, in place of --redis." type:"path" placeholder:"FILE"`
 }
 
 var errNoRedis = usageError{"--redis", errors.New("is required (or USHER_REDIS): this process is one of several and they share sessions through Redis. " +
 	"For one process with everything in memory, run «usher dev»")}
 
+// maxAddressBytes bounds the file of the address.
+const maxAddressBytes = 16 << 10
+
+func (f storeFlags) address() (string, error) {
+	switch {
+	case f.Redis != "" && f.RedisFile != "":
+		return "", usageError{"--redis-file", errors.New("and --redis (or USHER_REDIS) are both set; one is enough")}
+	case f.Redis != "":
+		return f.Redis, nil
+	case f.RedisFile == "":
+		return "", errNoRedis
+	}
+	b, err := readSmall(f.RedisFile, maxAddressBytes)
+	if err != nil {
+		return "", usageError{"--redis-file", err}
+	}
+	address := strings.TrimSpace(string(b))
+	if address == "" {
+		return "", usageError{"--redis-file", fmt.Errorf("%s is empty", f.RedisFile)}
+	}
+	return address, nil
+}
+
+// readSmall reads a file that cannot be long.
+func readSmall(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is longer than %d bytes", path, most)
+	}
+	return b, err
+}
+
 // member is what every role of a cluster begins with.
 type member struct {
 	gossip   cluster.Config
+	keyFile  string // of gossip; "" for none
 	store    *redis.Store
 	registry *prometheus.Registry
 }
 
 // openMember reads the flags that all roles have. The store is closed by stop.
 func openMember(g gossipFlags, s storeFlags, stop *closers) (*member, error) {
-	if s.Redis == "" {
-		return nil, errNoRedis
+	address, err := s.address()
+	if err != nil {
+		return nil, err
 	}
 	gossip, err := g.config()
 	if err != nil {
 		return nil, err
 	}
-	m := &member{gossip: gossip, registry: newRegistry()}
-	if m.store, err = openStore(s.Redis, m.registry); err != nil {
+	m := &member{gossip: gossip, keyFile: g.GossipKeyFile, registry: newRegistry()}
+	if m.store, err = openStore(address, m.registry); err != nil {
 		return nil, err
 	}
 	stop.add(func() { m.store.Close() })
@@ -89,8 +119,8 @@ func openMember(g gossipFlags, s storeFlags, stop *closers) (*member, error) {
 }
 
 // openOps opens the ops door, until stop.
-func (m *member) openOps(addr string, ready []check, stop *closers, log *slog.Logger) (*server, error) {
-	ops, err := serveOps(addr, m.registry, ready, log)
+func (m *member) openOps(addr string, ready []check, stop *closers, log *slog.Logger, more ...route) (*server, error) {
+	ops, err := serveOps(addr, m.registry, ready, log, more...)
 	if err != nil {
 		return nil, usageError{"--ops", err}
 	}

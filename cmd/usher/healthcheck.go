@@ -18,15 +18,8 @@ type healthcheckCmd struct {
 func (c healthcheckCmd) Run(ctx context.Context, e *env) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	client, host := http.DefaultClient, c.Ops
-	if path, ok := strings.CutPrefix(c.Ops, "unix:"); ok {
-		host = "localhost"
-		client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}}}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+c.Path, nil)
+	client, base := opsClient(c.Ops)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+c.Path, nil)
 	if err != nil {
 		return usageError{"--ops", err}
 	}
@@ -41,4 +34,20 @@ func (c healthcheckCmd) Run(ctx context.Context, e *env) error {
 		return fmt.Errorf("%s answered %s", c.Path, resp.Status)
 	}
 	return nil
+}
+
+// opsClient returns a client for the ops door at host:port or unix:PATH, and the
+// URL before every path. A port alone is one of this machine.
+func opsClient(addr string) (*http.Client, string) {
+	path, ok := strings.CutPrefix(addr, "unix:")
+	if !ok {
+		if strings.HasPrefix(addr, ":") {
+			addr = "127.0.0.1" + addr
+		}
+		return http.DefaultClient, "http://" + addr
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}}, "http://localhost"
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +16,7 @@ import (
 
 type keysCmd struct {
 	Signing  signingCmd  `cmd:"" help:"Make a key that signs tokens, in a file for «usher auth --signing-key»."`
-	Gossip   gossipCmd   `cmd:"" help:"Print a key that encrypts gossip, for USHER_GOSSIP_KEY."`
+	Gossip   gossipCmd   `cmd:"" help:"Print a key that encrypts gossip, for USHER_GOSSIP_KEY or a file; or go over to another."`
 	Password passwordCmd `cmd:"" help:"Read a password and print a line for «usher auth --users»."`
 	Init     initCmd     `cmd:"" help:"Make the keys of a cluster in a folder: signing.jwk and gossip.key. What is there stays as it is."`
 	API      apiCmd      `cmd:"" name:"api" help:"Make a key of the private API: prints it once, and the line for «usher broker --api-keys»."`
@@ -36,19 +34,6 @@ func (c signingCmd) Run(e *env) error {
 	}
 	fmt.Fprintf(e.out, "%s: key %s\n", c.Out, kid)
 	return nil
-}
-
-type gossipCmd struct{}
-
-func (gossipCmd) Run(e *env) error {
-	_, err := fmt.Fprintln(e.out, newGossipKey())
-	return err
-}
-
-func newGossipKey() string {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
-	return base64.StdEncoding.EncodeToString(key)
 }
 
 // initCmd is for the first start of a cluster of containers, which has no shell

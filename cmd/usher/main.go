@@ -45,6 +45,7 @@ type cli struct {
 	Push        pushCmd        `cmd:"" help:"Send a message to a session, or a user."`
 	Keys        keysCmd        `cmd:"" help:"Make keys and credentials."`
 	Conformance conformanceCmd `cmd:"" help:"Test a client SDK: a scripted server that does what networks do, and judges."`
+	Doctor      doctorCmd      `cmd:"" help:"Look at this machine, or a cluster that runs: what is wrong, and how to mend it."`
 	Bench       benchCmd       `cmd:"" help:"Measure."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process on this machine whether it is ready; for containers without a shell."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
@@ -147,6 +148,13 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	_ = l.UnmarshalText([]byte(level)) // kong has checked it
 	opts := &slog.HandlerOptions{Level: l}
 	if format == "json" {
+		// Nanoseconds as a number are for nobody.
+		opts.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))

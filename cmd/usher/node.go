@@ -1,24 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"math"
-	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/usher-broker/usher/broker/cluster"
-	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/node"
 	"github.com/usher-broker/usher/node/field"
@@ -29,11 +21,12 @@ type nodeCmd struct {
 	gossipFlags `embed:""`
 	storeFlags  `embed:""`
 	nodeFlags   `embed:""`
+	tlsFlags    `embed:""`
 
 	ID        string `help:"Name of the node, unique in the cluster. {hostname} and {port} in it stand for the host name and the port it listens on." default:"{hostname}" placeholder:"NAME"`
-	Listen    string `help:"Address clients attach to." default:":7000" placeholder:"ADDR"`
+	Listen    string `help:"Address clients attach to. Of a range of ports, as in :7000-7099, the first that is free." default:":7000" placeholder:"ADDR"`
 	Ops       string `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
-	Advertise string `help:"URL at which clients reach this node, such as wss://node-7.example.com:7000/v1/connect. Default: made from --listen, when that names one address." placeholder:"URL"`
+	Advertise string `help:"URL at which clients reach this node, such as wss://{node}.rt.example.com:{port}/v1/connect; {node}, {ip}, {ip-dashed}, {port} and {hostname} are filled in. A range in place of the port, as in wss://example.com:7000-7099, is the ports that lead to this node and others; it finds out which one does. Default: made from --listen, when that names one address." placeholder:"URL"`
 	JWKS      string `name:"jwks" help:"Public keys that tokens are checked with: the URL of an auth's /.well-known/jwks.json, or a file." required:"" placeholder:"URL"`
 }
 
@@ -101,19 +94,19 @@ func (c *nodeCmd) Run(ctx context.Context, e *env) error {
 	}
 	stop.add(func() { keys.Close() })
 
-	n, err := startNode(nodeOptions{
-		nodeFlags: c.nodeFlags, id: c.ID, listen: c.Listen, advertise: c.Advertise,
-		gossip: m.gossip, store: m.store, keys: keys, registry: m.registry, log: e.log,
+	n := newNodeRole(nodeOptions{
+		nodeFlags: c.nodeFlags, id: c.ID, listen: c.Listen, advertise: c.Advertise, tls: c.tlsFlags,
+		gossip: m.gossip, keyFile: m.keyFile, store: m.store, keys: keys, registry: m.registry, log: e.log,
 	})
+	ops, err := m.openOps(c.Ops, n.checks(), &stop, e.log, n.drainRoutes()...)
 	if err != nil {
+		return err
+	}
+	if err := n.start(ctx); err != nil {
 		return err
 	}
 	stop.add(n.close)
-	ops, err := m.openOps(c.Ops, n.checks(), &stop, e.log)
-	if err != nil {
-		return err
-	}
-	e.log.Info("node runs", "node", n.id, "url", n.url, "listen", n.http.addr(), "gossip", n.cluster.Addr(), "ops", ops.addr(), "app", c.App)
+	e.log.Info("node runs", "node", n.id, "url", n.url, "url_from", n.from, "listen", n.http.addr(), "gossip", n.cluster.Addr(), "ops", ops.addr(), "app", cmp.Or(c.App, "echo"))
 	n.untilDrained(ctx, c.plan(), e)
 	return nil
 }
@@ -156,203 +149,4 @@ func collectOften() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-}
-
-// nodeOptions are what a node needs of the process it runs in.
-type nodeOptions struct {
-	nodeFlags
-	id        string
-	listen    string
-	listener  net.Listener // in place of listen, when bound already
-	advertise string
-	gossip    cluster.Config
-	store     session.Store
-	keys      token.Keys
-	registry  prometheus.Registerer
-	keep      bool // a drain by order leaves the node there
-	log       *slog.Logger
-}
-
-// nodeRole is a running node.
-type nodeRole struct {
-	node    *node.Node
-	cluster *cluster.Cluster
-	http    *server
-	halt    func() // ends node.Run
-	id      string
-	url     string
-	store   session.Store
-	keysErr func() error // whether the keys of tokens are known
-	stop    closers
-}
-
-// startNode binds, starts serving and joins the cluster, in this order: when
-// others hear of the node it can be reached.
-func startNode(o nodeOptions) (_ *nodeRole, err error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	app, err := o.app()
-	if err != nil {
-		return nil, err
-	}
-	r := &nodeRole{store: o.store, keysErr: func() error { return nil }}
-	if k, ok := o.keys.(interface{ Err() error }); ok { // keys that are fetched
-		r.keysErr = k.Err
-	}
-	defer func() {
-		if err != nil {
-			r.stop.close()
-		}
-	}()
-	ln := o.listener
-	if ln == nil {
-		if ln, err = net.Listen("tcp", o.listen); err != nil {
-			return nil, usageError{"--listen", err}
-		}
-	}
-	if err = r.address(&o, ln.Addr()); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	r.node, err = node.New(node.Config{
-		ID: o.id, App: app, Store: o.store,
-		Verifier:    &token.Verifier{Keys: o.keys},
-		MaxSessions: o.MaxSessions, ResumeWindow: o.ResumeWindow, PingInterval: o.PingInterval,
-		Checkpoint: o.Checkpoint, Drain: o.plan(), Origins: o.Origins, Logger: o.log, Registry: o.registry,
-	})
-	if err != nil {
-		ln.Close()
-		return nil, err
-	}
-	r.http = serveOn(ln, r.node.Handler(), o.log)
-
-	r.halt = runUntilStop(func(ctx context.Context) { _ = r.node.Run(ctx) })
-	r.stop.add(r.halt)
-	r.stop.add(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		r.http.close(ctx)
-	})
-
-	cfg := o.gossip
-	cfg.Logger = o.log
-	cfg.Handle = r.node.Command
-	if o.keep {
-		cfg.Handle = keepDrained(cfg.Handle)
-	}
-	cfg.Self = proto.Peer{
-		ID: o.id, Role: proto.RoleNode, State: r.node.State(), URL: r.url, Region: o.Region, Pool: o.Pool,
-		Capacity: uint32(o.MaxSessions), Generation: newGeneration(), Version: versionString(),
-	}
-	if r.cluster, err = cluster.Join(context.Background(), cfg); err != nil {
-		return nil, usageError{"--gossip", err}
-	}
-	countGossip(o.registry, r.cluster.Health)
-	r.stop.add(func() {
-		if err := r.cluster.Leave(2 * time.Second); err != nil {
-			o.log.Warn("could not leave the cluster in an orderly way", "node", o.id, "error", err)
-		}
-	})
-	r.stop.add(runUntilStop(func(ctx context.Context) { r.cluster.RunReporter(ctx, r.node) }))
-	r.stop.add(func() {
-		// What is still here is sent away, and so is whoever still comes: the door
-		// stays open until then.
-		if r.node.Draining() == nil {
-			r.node.Drain(node.DrainPlan{})
-			time.Sleep(drainNotice)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := r.node.Shutdown(ctx); err != nil {
-			o.log.Warn("node did not end in time", "node", o.id, "error", err)
-		}
-	})
-	return r, nil
-}
-
-// drainNotice is how long a node that ends waits for others to hear that it
-// takes nobody any more. Reports are sent at once, so this is ample.
-const drainNotice = 300 * time.Millisecond
-
-func (r *nodeRole) close() { r.stop.close() }
-
-// keepDrained has drains by order leave the node there, empty: its process has
-// others.
-func keepDrained(handle func(context.Context, string, proto.Command) proto.CommandResult) func(context.Context, string, proto.Command) proto.CommandResult {
-	return func(ctx context.Context, from string, cmd proto.Command) proto.CommandResult {
-		if cmd.Drain != nil {
-			drain := *cmd.Drain
-			drain.Keep = true
-			cmd.Drain = &drain
-		}
-		return handle(ctx, from, cmd)
-	}
-}
-
-func (r *nodeRole) checks() []check {
-	return []check{
-		{"state", func() error {
-			if s := r.node.State(); s == proto.StateDraining {
-				return errors.New("draining")
-			}
-			return nil
-		}},
-		gossipCheck(r.cluster),
-		storeCheck(r.store),
-		{"keys", r.keysErr},
-	}
-}
-
-// address finds out by what name and at what URL a node that listens at the
-// address is known.
-func (r *nodeRole) address(o *nodeOptions, at net.Addr) (err error) {
-	if o.id, err = nodeID(o.id, at); err != nil {
-		return err
-	}
-	r.id = o.id
-	r.url, err = connectURL(o.advertise, at)
-	return err
-}
-
-// nodeID fills in the id of a node that listens at the address.
-func nodeID(id string, at net.Addr) (string, error) {
-	host, err := os.Hostname()
-	if err != nil && strings.Contains(id, "{hostname}") {
-		return "", usageError{"--id", err}
-	}
-	_, port, err := net.SplitHostPort(at.String())
-	if err != nil {
-		return "", err
-	}
-	id = strings.NewReplacer("{hostname}", host, "{port}", port).Replace(id)
-	if id == "" || len(id) > proto.MaxNameBytes || strings.ContainsAny(id, "{}") {
-		return "", usageError{"--id", fmt.Errorf("%q: must have 1 to %d bytes, and of what can stand in braces {hostname} and {port}", id, proto.MaxNameBytes)}
-	}
-	return id, nil
-}
-
-// connectURL returns the URL that clients are given. An address that a client
-// could not reach is never guessed.
-func connectURL(advertise string, bound net.Addr) (string, error) {
-	if advertise == "" {
-		host, _, err := net.SplitHostPort(bound.String())
-		if err != nil {
-			return "", err
-		}
-		if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-			return "", usageError{"--advertise", fmt.Errorf("is required when --listen names no address: this node listens on %s and cannot know at which of its addresses clients reach it", bound)}
-		}
-		return "ws://" + bound.String() + proto.ConnectPath, nil
-	}
-	u, err := url.Parse(advertise)
-	switch {
-	case err != nil:
-		return "", usageError{"--advertise", err}
-	case u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
-		return "", usageError{"--advertise", fmt.Errorf("%q is not a URL such as wss://node-7.example.com:7000%s", advertise, proto.ConnectPath)}
-	case u.Path == "" || u.Path == "/":
-		u.Path = proto.ConnectPath
-	}
-	return u.String(), nil
 }

@@ -7,15 +7,17 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// check is one condition of readiness; it returns nil when met.
+// check is one condition of readiness; f returns nil when it is met.
 type check struct {
 	name string
+	once bool // it needs to have been met once: what follows is told, and changes nothing
 	f    func() error
 }
 
@@ -39,24 +41,37 @@ func labelled(reg prometheus.Registerer, member string) prometheus.Registerer {
 
 // serveOps opens the ops door. Whether the process lives depends on nothing
 // outside it; whether it is ready depends on the checks.
-func serveOps(addr string, reg prometheus.Gatherer, ready []check, log *slog.Logger) (*server, error) {
+func serveOps(addr string, reg prometheus.Gatherer, ready []check, log *slog.Logger, more ...route) (*server, error) {
 	ln, err := listen(addr)
 	if err != nil {
 		return nil, err
 	}
-	return serveOpsOn(ln, reg, ready, log), nil
+	return serveOpsOn(ln, reg, ready, log, more...), nil
 }
 
-func serveOpsOn(ln net.Listener, reg prometheus.Gatherer, ready []check, log *slog.Logger) *server {
+// route is a path that only some roles have.
+type route struct {
+	pattern string
+	handler http.HandlerFunc
+}
+
+func serveOpsOn(ln net.Listener, reg prometheus.Gatherer, ready []check, log *slog.Logger, more ...route) *server {
 	mux := http.NewServeMux()
+	met := make([]atomic.Bool, len(ready))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		status, results := http.StatusOK, map[string]string{}
-		for _, c := range ready {
-			results[c.name] = "ok"
-			if err := c.f(); err != nil {
+		for i, c := range ready {
+			err := c.f()
+			switch {
+			case err == nil:
+				met[i].Store(true)
+				results[c.name] = "ok"
+			case c.once && met[i].Load():
+				results[c.name] = "was ok, and is not now: " + err.Error()
+			default:
 				status, results[c.name] = http.StatusServiceUnavailable, err.Error()
 			}
 		}
@@ -74,6 +89,9 @@ func serveOpsOn(ln net.Listener, reg prometheus.Gatherer, ready []check, log *sl
 		debug.FreeOSMemory()
 		w.WriteHeader(http.StatusNoContent)
 	})
+	for _, r := range more {
+		mux.HandleFunc(r.pattern, r.handler)
+	}
 	return serveOn(ln, mux, log)
 }
 

@@ -56,7 +56,7 @@ func (s *stage) add() (string, error) {
 	n := &devNode{ln: &mortalListener{Listener: ln, conns: map[net.Conn]bool{}}, store: &mortalStore{Store: s.options.store}}
 	o := s.options
 	o.id, o.listener, o.store, o.registry = id, n.ln, n.store, s.labels(id)
-	if n.nodeRole, err = startNode(o); err != nil {
+	if n.nodeRole, err = startNode(context.Background(), o); err != nil {
 		return "", err
 	}
 	if s.nodes == nil {

@@ -21,6 +21,7 @@ type project struct {
 	t       testing.TB
 	name    string
 	command []string
+	file    string // other than docker-compose.yml
 	env     []string
 	auth    string // base URL
 	api     string
@@ -34,13 +35,33 @@ func newProject(t testing.TB) *project {
 	b := standIns(t, tag)
 	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(128), rand.IntN(256), 1+rand.IntN(254))
 	api := freePort(t)
-	p := &project{
+	return startProject(t, b, &project{
 		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"},
 		auth: "http://" + address + ":8080", api: "http://127.0.0.1:" + api,
 		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION=v0.0.0-"+tag,
 			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+address, "USHER_API_PORT="+api, "USHER_REDIS_PORT="+freePort(t),
 			"DOCKER_BUILDKIT=0"), // the stand-ins are known to the engine alone
-	}
+	})
+}
+
+// newBridge is newProject for deploy/compose/bridge.yml.
+func newBridge(t testing.TB) *project {
+	t.Helper()
+	tag := strconv.FormatUint(rand.Uint64()>>32, 36)
+	b := standIns(t, tag)
+	host := docker(t, "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	login, first := freePort(t), 20_000+100*rand.IntN(100)
+	return startProject(t, b, &project{
+		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"}, file: filepath.Join("deploy", "compose", "bridge.yml"),
+		auth: "http://" + net.JoinHostPort(host, login),
+		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION=v0.0.0-"+tag,
+			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+host, "USHER_LOGIN_PORT="+login,
+			"USHER_NODE_PORTS="+fmt.Sprintf("%d-%d", first, first+9), "DOCKER_BUILDKIT=0"),
+	})
+}
+
+func startProject(t testing.TB, b bases, p *project) *project {
+	t.Helper()
 	if exec.Command("docker", "compose", "version").Run() == nil {
 		p.command = []string{"docker", "compose"}
 	}
@@ -78,7 +99,11 @@ func (p *project) try(args ...string) string {
 }
 
 func (p *project) cmd(args ...string) *exec.Cmd {
-	args = append(append(p.command[1:len(p.command):len(p.command)], "--project-name", p.name), args...)
+	head := append(p.command[1:len(p.command):len(p.command)], "--project-name", p.name)
+	if p.file != "" {
+		head = append(head, "--file", p.file)
+	}
+	args = append(head, args...)
 	cmd := exec.Command(p.command[0], args...)
 	cmd.Dir, cmd.Env = root, p.env
 	return cmd

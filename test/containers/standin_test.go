@@ -51,7 +51,9 @@ func importGolang(t testing.TB, name string) {
 	importImage(t, name, changes, func(i imageTar) {
 		i.dir("/tmp", 0o1777, 0)
 		i.dir("/root", 0o700, 0)
-		i.program("sh", "/bin/sh", map[string]bool{})
+		have := map[string]bool{}
+		i.program("sh", "/bin/sh", have)
+		i.program("make", "/bin/make", have)
 		for _, part := range []string{"bin", "lib", "pkg", "src"} {
 			i.tree(filepath.Join(goroot, part), "/usr/local/go/"+part)
 		}

@@ -147,3 +147,27 @@ func usherCommand(t testing.TB, code int, args ...string) string {
 	}
 	return string(out)
 }
+
+// TestDrainHere drains a node by its ops door, as a hook before the stop of a
+// container does: without the private API and its keys.
+func TestDrainHere(t *testing.T) {
+	c := startCluster(t, 2)
+	list := talkers(t, 20, 50*time.Millisecond, func(name string) usher.Config {
+		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
+	})
+	awaitEchoes(t, list, starts)
+	hit, _ := divide(list, "node-1")
+	asked := time.Now()
+	out := usherCommand(t, 0, "drain", "--ops="+strings.TrimPrefix(c.nodes["node-1"].ops, "http://"))
+	if !strings.Contains(out, "Empty after ") {
+		t.Errorf("it says %q", out)
+	}
+	awaitElsewhere(t, hit, "node-1", asked)
+	if code := c.nodes["node-1"].ends(starts); code != 0 {
+		t.Errorf("the node ended with %d", code)
+	}
+	awaitEchoes(t, list, starts)
+	unharmed(t, list)
+	usherCommand(t, 2, "drain")
+	usherCommand(t, 1, "drain", "--ops=127.0.0.1:1")
+}

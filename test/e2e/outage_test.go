@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,6 +99,12 @@ func outage(t *testing.T, goes, returns func(*cluster)) {
 		}
 	}
 
+	// What an engine asks to know whether to restart somebody.
+	for _, p := range append(slices.Collect(maps.Values(c.nodes)), c.auth) {
+		if !p.ready() {
+			t.Errorf("%s is not ready while the store is away", p.name)
+		}
+	}
 	returns(c)
 	back := time.Now()
 	left := func() time.Duration { return wellAgain - time.Since(back) }

@@ -66,6 +66,13 @@ func startProgram(t testing.TB, name, bin string, args ...string) *process {
 func startRole(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := start(t, name, append(args, "--log-format=json", "--ops=127.0.0.1:0")...)
+	p.awaitRuns()
+	return p
+}
+
+// awaitRuns returns when the role has said that it runs, and is ready.
+func (p *process) awaitRuns() {
+	p.t.Helper()
 	p.await("run", starts, func() bool {
 		var at struct{ Listen, Ops, Gossip, URL string }
 		line := p.said.runs()
@@ -76,7 +83,6 @@ func startRole(t testing.TB, name string, args ...string) *process {
 		return true
 	})
 	p.await("be ready", starts, p.ready)
-	return p
 }
 
 // ready asks the ops door.

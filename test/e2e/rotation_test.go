@@ -4,10 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	usher "github.com/usher-broker/usher/client-sdk/go"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -73,4 +76,54 @@ func kid(t *testing.T, token string) string {
 		t.Fatalf("a token with the header %q", header)
 	}
 	return h.Kid
+}
+
+// TestGossipRotation has a cluster go over to another gossip key, in the three
+// steps of «usher keys gossip», under clients that talk: no member loses sight of
+// another, and no session is cut.
+func TestGossipRotation(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "gossip.key")
+	if err := os.WriteFile(file, []byte(usherCommand(t, 0, "keys", "gossip")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := "--gossip-key-file=" + file
+	c := startCluster(t, 0, key)
+	for _, id := range []string{"node-1", "node-2"} {
+		c.startNode(id, key)
+	}
+	c.awaitNodes()
+	list := talkers(t, 20, 50*time.Millisecond, func(name string) usher.Config {
+		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
+	})
+	awaitEchoes(t, list, starts)
+	began := time.Now()
+	members := []*process{c.auth, c.nodes["node-1"], c.nodes["node-2"]}
+	for i, step := range []string{"add", "use", "prune"} {
+		usherCommand(t, 0, "keys", "gossip", "--file="+file, "--step="+step)
+		for _, p := range members {
+			p.await("use the keys of step "+step, 15*time.Second, func() bool {
+				return strings.Count(p.said.String(), `"msg":"new gossip keys are in use"`) == i+1
+			})
+		}
+	}
+	// What they say of each other still arrives, and it is the new key that opens it.
+	before := c.auth.metrics()["usher_gossip_reports_received_total"]
+	c.auth.await("hear from the nodes", 10*time.Second, func() bool {
+		return c.auth.metrics()["usher_gossip_reports_received_total"] >= before+6
+	})
+	for _, p := range members {
+		m := p.metrics()
+		if m["usher_gossip_members"] != 3 || m["usher_gossip_warnings_total"] != 0 {
+			t.Errorf("%s knows %v members and has %v warnings", p.name, m["usher_gossip_members"], m["usher_gossip_warnings_total"])
+		}
+	}
+	c.startNode("node-3", key)
+	c.awaitNodes()
+	awaitEchoes(t, list, starts)
+	unharmed(t, list)
+	for _, tk := range list {
+		if m, ok := tk.since(usher.Detached, began); ok {
+			t.Errorf("%s was cut: %v", tk.session.SessionID(), m.err)
+		}
+	}
 }

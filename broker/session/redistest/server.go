@@ -154,6 +154,12 @@ func (s *Server) says(text string, command ...string) bool {
 	return err == nil && strings.Contains(reply, text)
 }
 
+// Do carries out an administrative command.
+func (s *Server) Do(command ...string) error {
+	_, err := call(s.Addr(), append(s.auth(), command)...)
+	return err
+}
+
 // auth returns the commands that log in to the server.
 func (s *Server) auth() [][]string {
 	for i, a := range s.args {

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// forward has a port of the host lead to the address, as an engine does that
+// publishes a container's port.
+func forward(t *testing.T, port int, to string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+	if err != nil {
+		t.Skipf("port %d is taken: %v", port, err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				inner, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer inner.Close()
+				go io.Copy(inner, c)
+				_, _ = io.Copy(c, inner)
+			}()
+		}
+	}()
+}
+
+func TestFindsItsOwnPort(t *testing.T) {
+	const first = 21_460
+	quiet := slog.New(slog.DiscardHandler)
+	finders := []*finder{newFinder(quiet), newFinder(quiet)}
+	for i, f := range finders {
+		srv := httptest.NewServer(f.handler(http.NotFoundHandler()))
+		defer srv.Close()
+		forward(t, first+3*i+1, srv.Listener.Addr().String())
+	}
+	p, err := publish(fmt.Sprintf("ws://127.0.0.1:%d-%d", first, first+9), "node-1", &net.TCPAddr{IP: net.IPv4zero, Port: 7000}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for i, f := range finders {
+		want := fmt.Sprintf("ws://127.0.0.1:%d/v1/connect", first+3*i+1)
+		if got, err := f.find(ctx, p); err != nil || got != want {
+			t.Errorf("%q, %v, want %s", got, err, want)
+		}
+	}
+	lost := newFinder(quiet)
+	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if got, err := lost.find(ctx, p); err == nil {
+		t.Errorf("found %s, where others are", got)
+	}
+}
+
+func TestDefaultGateway(t *testing.T) {
+	table := filepath.Join(t.TempDir(), "route")
+	for content, want := range map[string]string{
+		"Iface\tDestination\tGateway \tFlags\neth0\t000011AC\t00000000\t0001\neth0\t00000000\t010011AC\t0003\n": "172.17.0.1",
+		"Iface\tDestination\tGateway\neth0\t00000000\t00000000\t0001\n":                                         "",
+		"Iface\neth0 00000000 zz\n": "",
+		"":                          "",
+	} {
+		if err := os.WriteFile(table, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := defaultGateway(table); got != want {
+			t.Errorf("%q, want %q, of\n%s", got, want, content)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+)
+
+// pebble is the test server of the makers of Let's Encrypt.
+const pebble = "github.com/letsencrypt/pebble/v2/cmd/"
+
+// TestACME has a node get its certificate from a certificate authority, which
+// looks at the node's own door to see that the name leads there.
+func TestACME(t *testing.T) {
+	if os.Getenv("USHER_SLOW") == "" {
+		t.Skip("slow: builds a certificate authority (USHER_SLOW=1)")
+	}
+	bins := t.TempDir()
+	for _, name := range []string{"pebble", "pebble-challtestsrv"} {
+		cmd := exec.Command("go", "install", pebble+name+"@v2.8.0")
+		cmd.Env = append(os.Environ(), "GOBIN="+bins, "GOWORK=off", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go install %s: %v\n%s", name, err, out)
+		}
+	}
+	withACME := filepath.Join(bins, "usher")
+	build := exec.Command("go", "build", "-tags=acme", "-o", withACME, ".")
+	build.Dir = filepath.Join("..", "..", "cmd", "usher")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build -tags acme: %v\n%s", err, out)
+	}
+
+	const name = "node-1.usher.test"
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	ca.issue(cert, key) // of the authority's own door
+	door, management, node, dns := free(t), free(t), free(t), free(t)
+	config := filepath.Join(dir, "pebble.json")
+	text, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress": "127.0.0.1:" + door, "managementListenAddress": "127.0.0.1:" + management,
+		"certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": json.Number(node),
+	}})
+	if err == nil {
+		err = os.WriteFile(config, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
+	startProgram(t, "names", filepath.Join(bins, "pebble-challtestsrv"), "-defaultIPv4=127.0.0.1", "-defaultIPv6=", "-dns01=127.0.0.1:"+dns,
+		"-http01=", "-https01=", "-tlsalpn01=", "-doh=", "-management=127.0.0.1:"+free(t))
+	startProgram(t, "authority", filepath.Join(bins, "pebble"), "-config="+config, "-dnsserver=127.0.0.1:"+dns)
+	roots := x509.NewCertPool()
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool}, DisableKeepAlives: true}}
+	await(t, "the authority", starts, func() bool {
+		resp, err := web.Get("https://127.0.0.1:" + management + "/roots/0")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		pem, err := io.ReadAll(resp.Body)
+		return err == nil && roots.AppendCertsFromPEM(pem)
+	})
+
+	c := startCluster(t, 0, "--probe=none")
+	p := startProgram(t, "node-1", withACME, "node", "--id=node-1", "--listen=127.0.0.1:"+node, "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
+		"--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--advertise=wss://"+name+":{port}",
+		"--acme-domain="+name, "--acme-ca=https://127.0.0.1:"+door+"/dir", "--acme-ca-roots="+ca.file, "--acme-storage="+filepath.Join(dir, "acme"),
+		"--log-format=json", "--ops=127.0.0.1:0")
+	p.awaitRuns()
+	began := time.Now()
+	var expires time.Time
+	await(t, "the certificate", time.Minute, func() bool {
+		conn, err := tls.Dial("tcp", p.listen, &tls.Config{RootCAs: roots, ServerName: name})
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		expires = conn.ConnectionState().PeerCertificates[0].NotAfter
+		return true
+	})
+	t.Logf("certificate of %s %.1f s after the node ran, until %v", name, time.Since(began).Seconds(), expires)
+	if n := p.metrics()["usher_tls_certificate_expiry_timestamp_seconds"]; int64(n) != expires.Unix() {
+		t.Errorf("it expires at %v, by the metric", n)
+	}
+	var d net.Dialer
+	tk := talk(t, usher.Config{
+		Auth: c.url(""), Credentials: usher.Guest("ada"), TLS: &tls.Config{RootCAs: roots},
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return d.DialContext(ctx, network, strings.Replace(addr, name, "127.0.0.1", 1))
+		},
+	}, 50*time.Millisecond)
+	awaitEchoes(t, []*talker{tk}, starts)
+	unharmed(t, []*talker{tk})
+
+	// Most binaries have nothing of it, and say so.
+	out := usherCommand(t, 2, "node", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--acme-domain="+name)
+	if !strings.Contains(out, "make build TAGS=acme") {
+		t.Errorf("without the tag it says %q", out)
+	}
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return fmt.Sprint(ln.Addr().(*net.TCPAddr).Port)
+}
