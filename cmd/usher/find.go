@@ -21,10 +21,14 @@ import (
 
 // finder finds out which of several ports of a host leads to this process. A
 // container does not know at which port of its host it is published; but it can
-// knock at all of them, and hear which knock arrives.
+// knock at each of them with another word, and hear which word arrives. What is
+// answered there does not count.
 type finder struct {
-	knock string // known to this process alone, until it has knocked
-	log   *slog.Logger
+	log *slog.Logger
+
+	mu    sync.Mutex
+	words map[string]int // at which port each was said
+	heard int            // the port whose word has arrived, or 0
 }
 
 const (
@@ -35,17 +39,27 @@ const (
 	findTold     = time.Minute // between two warnings
 )
 
-func newFinder(log *slog.Logger) *finder { return &finder{knock: rand.Text(), log: log} }
+func newFinder(log *slog.Logger) *finder { return &finder{log: log, words: map[string]int{}} }
 
-// handler answers this process' own knocks, and hands on all else.
+// handler hears this process' own knocks, and hands on all else.
 func (f *finder) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get(headerKnock) == f.knock {
+		if word := r.Header.Get(headerKnock); word != "" && f.hear(word) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func (f *finder) hear(word string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	port, ok := f.words[word]
+	if ok {
+		f.heard = port
+	}
+	return ok
 }
 
 // find returns the URL with the port that leads here. It tries until ctx ends:
@@ -54,7 +68,8 @@ func (f *finder) find(ctx context.Context, p publicURL) (string, error) {
 	var told time.Time
 	for {
 		for _, host := range f.hosts(p) {
-			if port := f.look(ctx, p, host); port != 0 {
+			f.look(ctx, p, host)
+			if port := f.found(); port != 0 {
 				f.log.Info("the public port is found", "port", port, "via", host)
 				return p.at(port), nil
 			}
@@ -86,11 +101,19 @@ func (f *finder) hosts(p publicURL) []string {
 	return hosts
 }
 
-// look knocks at all ports of a host, and returns the one that leads here, or 0.
-func (f *finder) look(ctx context.Context, p publicURL, host string) (found int) {
+// found returns the port whose word has arrived, or 0. All words are forgotten.
+func (f *finder) found() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.words)
+	return f.heard
+}
+
+// look knocks at all ports of a host.
+func (f *finder) look(ctx context.Context, p publicURL, host string) {
 	u, err := url.Parse(p.url)
 	if err != nil {
-		return 0
+		return
 	}
 	u.Scheme = map[string]string{"ws": "http", "wss": "https"}[u.Scheme]
 	client := &http.Client{
@@ -98,12 +121,11 @@ func (f *finder) look(ctx context.Context, p publicURL, host string) (found int)
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			// Whose port it is the knock tells. Whether its certificate is good is
-			// for auths to see, which probe the address as clients do.
+			// Whose port it is the word tells. Whether its certificate is good is for
+			// auths to see, which probe the address as clients do.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: u.Hostname()},
 		},
 	}
-	var mu sync.Mutex
 	var all sync.WaitGroup
 	slots := make(chan struct{}, knockAtOnce)
 	for port := p.first; port <= p.last; port++ {
@@ -112,29 +134,25 @@ func (f *finder) look(ctx context.Context, p publicURL, host string) (found int)
 			defer func() { <-slots }()
 			target := *u
 			target.Host = net.JoinHostPort(host, strconv.Itoa(port))
-			if f.knockAt(ctx, client, target.String()) {
-				mu.Lock()
-				defer mu.Unlock()
-				found = port
-			}
+			f.knock(ctx, client, target.String(), port)
 		})
 	}
 	all.Wait()
-	return found
 }
 
-func (f *finder) knockAt(ctx context.Context, client *http.Client, target string) bool {
+func (f *finder) knock(ctx context.Context, client *http.Client, target string, port int) {
+	word := rand.Text()
+	f.mu.Lock()
+	f.words[word] = port
+	f.mu.Unlock()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return false
+		return
 	}
-	req.Header.Set(headerKnock, f.knock)
-	resp, err := client.Do(req)
-	if err != nil {
-		return false
+	req.Header.Set(headerKnock, word)
+	if resp, err := client.Do(req); err == nil {
+		resp.Body.Close()
 	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusNoContent
 }
 
 // defaultGateway reads the routing table of Linux. It returns "" if there is

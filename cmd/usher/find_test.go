@@ -64,6 +64,10 @@ func TestFindsItsOwnPort(t *testing.T) {
 			t.Errorf("%q, %v, want %s", got, err, want)
 		}
 	}
+	// One that says yes to everybody is not believed.
+	yes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	defer yes.Close()
+	forward(t, first+8, yes.Listener.Addr().String())
 	lost := newFinder(quiet)
 	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()

@@ -144,7 +144,7 @@ func (r *nodeRole) start(ctx context.Context) (err error) {
 	if finds != nil {
 		r.starting.Store(&errLooking)
 		if r.url, err = finds.find(ctx, public); err != nil {
-			return usageError{"--advertise", err}
+			return fmt.Errorf("stopped before the address was known: %w", err)
 		}
 	}
 

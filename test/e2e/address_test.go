@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -134,4 +135,45 @@ func expiredTLS(t *testing.T) string {
 		}
 	}()
 	return ln.Addr().String()
+}
+
+// TestPublishedPort starts a node that is told a range of ports, of which none leads
+// to it yet: it is not ready and no member, until one does.
+func TestPublishedPort(t *testing.T) {
+	c := startCluster(t, 1)
+	door := newDoor(t)
+	_, port, err := net.SplitHostPort(door.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := "127.0.0.1:" + free(t)
+	listen := "127.0.0.1:" + free(t)
+	p := start(t, "published", "node", "--id=published", "--listen="+listen, "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
+		"--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--log-format=json", "--ops="+ops,
+		"--advertise=ws://127.0.0.1:"+port+"-"+port)
+	p.ops = "http://" + ops
+	says := func(text string) bool {
+		resp, err := web.Get(p.ops + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(body), text)
+	}
+	p.await("say what it waits for", starts, func() bool { return says("the public address is not known yet") })
+	if p.ready() {
+		t.Error("it is ready without an address")
+	}
+	for i := range 20 {
+		if a := c.enter(fmt.Sprint("early-", i)); a.Node.ID != "node-1" {
+			t.Fatalf("a client was sent to %s", a.Node.ID)
+		}
+	}
+	door.open(listen)
+	p.awaitRuns()
+	if want := "ws://127.0.0.1:" + port + "/v1/connect"; p.url != want {
+		t.Errorf("it is at %s, want %s", p.url, want)
+	}
+	await(t, "a login to be sent there", starts, func() bool { return c.enter("late").Node.ID == "published" })
 }

@@ -35,7 +35,12 @@ func newHosts(t *testing.T, n int) *hosts {
 		t.Skip("needs ip (Debian: iproute2)")
 	}
 	h := &hosts{t: t, tag: fmt.Sprintf("us%x", os.Getpid()&0xffff), clients: 2 * (os.Getpid() % 100)}
-	h.ip("netns", "add", h.ns(0))
+	if out, err := exec.Command("ip", "netns", "add", h.ns(0)).CombinedOutput(); err != nil {
+		if os.Getenv("USHER_SLOW") == "" {
+			t.Skipf("no network namespaces here: %s", out)
+		}
+		t.Fatalf("ip netns add: %v\n%s", err, out)
+	}
 	t.Cleanup(func() { h.ip("netns", "del", h.ns(0)) })
 	for _, bridge := range []string{"clients", "gossip"} {
 		h.in(0, "link", "add", bridge, "type", "bridge")
