@@ -14,6 +14,10 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
+// exchangeInterval is how often a member exchanges all states with another one;
+// from 32 members on it rises with their number.
+const exchangeInterval = 10 * time.Second
+
 // listen binds and creates the memberlist.
 func (c *Cluster) listen(ctx context.Context) error {
 	at, last, err := cutRange(c.cfg.Bind)
@@ -57,6 +61,10 @@ func (c *Cluster) listen(ctx context.Context) error {
 	// A member that died may come back at another address as soon as the
 	// others know that it is dead.
 	conf.DeadNodeReclaimTime = time.Second
+	// A member that the others took for dead, and that sees them alive, hears of it
+	// when it next exchanges all states with one of them, and refutes it. This is
+	// how long a part of a cluster that was split may stay out.
+	conf.PushPullInterval = exchangeInterval
 	d := &delegate{c: c}
 	conf.Delegate, conf.Events, conf.Conflict = d, d, d
 	conf.Logger = log.New(&logBridge{log: c.log, warnings: &c.counts.warnings}, "", 0)
