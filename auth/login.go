@@ -110,6 +110,12 @@ func (s *Server) credentialProblem(err error, method, account string, client net
 		}
 	case errors.Is(err, credential.ErrMalformed):
 		return door.Invalid("The credentials do not have the form of method " + method + ": " + err.Error() + ".")
+	case errors.Is(err, credential.ErrUnavailable):
+		s.log.Warn("login refused", "method", method, "client", client, "error", err)
+		return &proto.Problem{
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemIdentityUnavailable, RetryAfter: door.RetryAfter(),
+			Detail: "Who checks these credentials does not answer at this moment. Try again.",
+		}
 	case errors.Is(err, credential.ErrBusy), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("login refused", "method", method, "client", client, "reason", "busy")
 		return &proto.Problem{

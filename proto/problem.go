@@ -15,25 +15,26 @@ const ProblemTypePrefix = "urn:usher:problem:"
 
 // Codes of problems. They are stable: programs may choose by them.
 const (
-	ProblemInvalidRequest     = "invalid_request"
-	ProblemInvalidCredentials = "invalid_credentials"
-	ProblemInvalidToken       = "invalid_token"
-	ProblemForbidden          = "forbidden"
-	ProblemNotFound           = "not_found"
-	ProblemMethodNotAllowed   = "method_not_allowed"
-	ProblemAlreadyConnected   = "already_connected"
-	ProblemSessionEnded       = "session_ended"
-	ProblemBodyTooLarge       = "body_too_large"
-	ProblemUpgradeRequired    = "upgrade_required"
-	ProblemTooManyAttempts    = "too_many_attempts"
-	ProblemNoCapacity         = "no_capacity"
-	ProblemStoreUnavailable   = "store_unavailable"
-	ProblemInternal           = "internal"
-	ProblemFull               = "full"         // the client of a session has too much unconfirmed
-	ProblemNotAttached        = "not_attached" // the client of a session has not come to its node yet
-	ProblemNodeUnavailable    = "node_unavailable"
-	ProblemOverloaded         = "overloaded"    // too many ask at this moment
-	ProblemInsecureNode       = "insecure_node" // an address without TLS, for one who came by https
+	ProblemInvalidRequest      = "invalid_request"
+	ProblemInvalidCredentials  = "invalid_credentials"
+	ProblemInvalidToken        = "invalid_token"
+	ProblemForbidden           = "forbidden"
+	ProblemNotFound            = "not_found"
+	ProblemMethodNotAllowed    = "method_not_allowed"
+	ProblemAlreadyConnected    = "already_connected"
+	ProblemSessionEnded        = "session_ended"
+	ProblemBodyTooLarge        = "body_too_large"
+	ProblemUpgradeRequired     = "upgrade_required"
+	ProblemTooManyAttempts     = "too_many_attempts"
+	ProblemNoCapacity          = "no_capacity"
+	ProblemStoreUnavailable    = "store_unavailable"
+	ProblemInternal            = "internal"
+	ProblemFull                = "full"         // the client of a session has too much unconfirmed
+	ProblemNotAttached         = "not_attached" // the client of a session has not come to its node yet
+	ProblemNodeUnavailable     = "node_unavailable"
+	ProblemOverloaded          = "overloaded"           // too many ask at this moment
+	ProblemIdentityUnavailable = "identity_unavailable" // who checks credentials does not answer
+	ProblemInsecureNode        = "insecure_node"        // an address without TLS, for one who came by https
 )
 
 // Problem is the body of every HTTP error, as RFC 9457 has it. Type is

@@ -19,8 +19,8 @@ type Provider interface {
 	// Verify returns who the credentials belong to. It returns
 	// ErrInvalidCredentials when they belong to nobody, in the same time as
 	// when they are wrong; ErrMalformed, wrapped in a sentence for the client,
-	// when they do not have the form of the method; and ErrBusy when it has
-	// too much to do.
+	// when they do not have the form of the method; ErrBusy when it has too much
+	// to do; and ErrUnavailable when whom it asks does not answer.
 	Verify(ctx context.Context, credentials json.RawMessage) (Identity, error)
 }
 
@@ -44,6 +44,7 @@ var (
 	ErrInvalidCredentials = errors.New("invalid credentials")
 	ErrMalformed          = errors.New("malformed credentials")
 	ErrBusy               = errors.New("too many logins at once")
+	ErrUnavailable        = errors.New("whom the provider asks does not answer")
 )
 
 // CheckName reports why a name cannot be that of a user: it must have 1 to

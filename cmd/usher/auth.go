@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -24,6 +26,13 @@ type authCmd struct {
 	Ops            string         `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
 	Guest          bool           `help:"Let anybody in under any name (method «guest»)."`
 	Users          string         `help:"File of users and password hashes (method «password»); «usher keys password» makes its lines. Read again when it changes." type:"path" placeholder:"FILE"`
+	Webhook        string         `help:"URL of your own service that checks credentials (method «webhook»): docs/configuration.md says what it is asked." placeholder:"URL"`
+	WebhookSecret  string         `name:"webhook-secret-file" help:"File of the secret that requests to it are signed with, 16 bytes or more." type:"path" placeholder:"FILE"`
+	WebhookTimeout time.Duration  `help:"Time that it has for an answer; it is asked twice at most." default:"1200ms" placeholder:"TIME"`
+	OIDCIssuer     string         `name:"oidc-issuer" help:"OpenID Connect issuer whose ID tokens are taken (method «oidc»), as it names itself." placeholder:"URL"`
+	OIDCClient     []string       `name:"oidc-client" help:"Client ids of your game at the issuer: tokens for others are refused." placeholder:"ID"`
+	OIDCUserClaim  string         `name:"oidc-user-claim" help:"Claim that names the user." default:"sub" placeholder:"NAME"`
+	OIDCClaims     []string       `name:"oidc-claims" help:"Claims that the application is told, in the token's ext." placeholder:"NAME"`
 	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed." placeholder:"CIDR"`
 	Origins        []string       `help:"Origins of web pages that may call the login door, or *." default:"*" placeholder:"ORIGIN"`
 }
@@ -118,8 +127,52 @@ func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provid
 		stop.add(runUntilStop(p.Run))
 		list["password"] = p
 	}
+	if c.Webhook != "" {
+		p, err := c.webhook()
+		if err != nil {
+			return nil, err
+		}
+		stop.add(p.Close)
+		list["webhook"] = p
+	}
+	if c.OIDCIssuer != "" {
+		cfg := credential.OIDCConfig{
+			Issuer: c.OIDCIssuer, Clients: c.OIDCClient, UserClaim: c.OIDCUserClaim, Claims: c.OIDCClaims, Logger: e.log,
+		}
+		if c.Users != "" || c.Webhook != "" {
+			cfg.Prefix = "oidc:" // or one of the issuer's users could pass as one of theirs
+		}
+		p, err := credential.NewOIDC(cfg)
+		if err != nil {
+			return nil, usageError{"--oidc-issuer", err}
+		}
+		stop.add(p.Close)
+		list["oidc"] = p
+	}
 	if len(list) == 0 {
-		return nil, usageError{"--users", fmt.Errorf("nobody could log in: name a users file, or switch guests on with --guest")}
+		return nil, usageError{"--users", fmt.Errorf("nobody could log in: name a users file, an --oidc-issuer or a --webhook, or switch guests on with --guest")}
 	}
 	return list, nil
+}
+
+// maxWebhookTimeout leaves room for a second try within what auth gives a
+// provider.
+const maxWebhookTimeout = 1400 * time.Millisecond
+
+func (c *authCmd) webhook() (*credential.Webhook, error) {
+	if c.WebhookSecret == "" {
+		return nil, usageError{"--webhook-secret-file", errors.New("is required with --webhook: without it anybody could ask, and answer")}
+	}
+	if c.WebhookTimeout < 10*time.Millisecond || c.WebhookTimeout > maxWebhookTimeout {
+		return nil, usageError{"--webhook-timeout", fmt.Errorf("%v: must be 10ms to %v", c.WebhookTimeout, maxWebhookTimeout)}
+	}
+	secret, err := readSmall(c.WebhookSecret, 4<<10)
+	if err != nil {
+		return nil, usageError{"--webhook-secret-file", err}
+	}
+	p, err := credential.NewWebhook(credential.WebhookConfig{URL: c.Webhook, Secret: bytes.TrimSpace(secret), Timeout: c.WebhookTimeout})
+	if err != nil {
+		return nil, usageError{"--webhook", err}
+	}
+	return p, nil
 }

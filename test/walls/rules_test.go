@@ -38,8 +38,8 @@ var rooms = []struct {
 var only = map[string][]string{
 	"github.com/hashicorp/memberlist":  {"broker/cluster"},
 	"github.com/redis/go-redis":        {"broker/session/redis"},
-	"github.com/golang-jwt/jwt":        {"broker/token"},
-	"github.com/MicahParks":            {"broker/token"},
+	"github.com/golang-jwt/jwt":        {"broker/token", "auth/credential"},
+	"github.com/MicahParks":            {"broker/token", "auth/credential"},
 	"github.com/alexedwards/argon2id":  {"auth/credential"},
 	"github.com/alecthomas/kong":       {"cmd/usher"},
 	"github.com/caddyserver/certmagic": {"cmd/usher/acme"},
@@ -52,6 +52,7 @@ var only = map[string][]string{
 	"go.uber.org/goleak":               {"..."},
 	"golang.org/x":                     {"broker/...", "auth/...", "node/...", "client-sdk/go/...", "cmd/usher", "test/..."},
 	"github.com/google/uuid":           {"broker/...", "auth/...", "node/..."},
+	"github.com/sony/gobreaker":        {"auth/credential"},
 	"github.com/cenkalti/backoff":      {"broker/...", "auth/...", "node/..."},
 }
 
