@@ -23,7 +23,7 @@ type waiter struct {
 // newWaiter returns nil if the connection is not one to wait on so: TLS reads
 // more than it gives.
 func newWaiter(c net.Conn) *waiter {
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := c.(syscall.Conn)
 	if !ok {
 		return nil
 	}

@@ -282,8 +282,11 @@ func TestOIDCWhileTheIssuerIsAway(t *testing.T) {
 
 func TestNewOIDCRefuses(t *testing.T) {
 	for _, c := range []OIDCConfig{
-		{Issuer: "https://example.com"}, {Issuer: "https://example.com", Clients: []string{""}}, {Issuer: "example.com", Clients: []string{"x"}},
-		{Issuer: "https://example.com?x=1", Clients: []string{"x"}}, {Issuer: "ftp://example.com", Clients: []string{"x"}},
+		{Issuer: "https://example.com"},
+		{Issuer: "https://example.com", Clients: []string{""}},
+		{Issuer: "example.com", Clients: []string{"x"}},
+		{Issuer: "https://example.com?x=1", Clients: []string{"x"}},
+		{Issuer: "ftp://example.com", Clients: []string{"x"}},
 	} {
 		if o, err := NewOIDC(c); err == nil {
 			o.Close()

@@ -185,8 +185,11 @@ func TestWebhookIsNotTrippedByClients(t *testing.T) {
 func TestNewWebhookRefuses(t *testing.T) {
 	secret := []byte("a secret of many bytes")
 	for _, c := range []WebhookConfig{
-		{URL: "ftp://x", Secret: secret}, {URL: "http://", Secret: secret}, {URL: "://", Secret: secret},
-		{URL: "http://x", Secret: []byte("short")}, {URL: "http://x"},
+		{URL: "ftp://x", Secret: secret},
+		{URL: "http://", Secret: secret},
+		{URL: "://", Secret: secret},
+		{URL: "http://x", Secret: []byte("short")},
+		{URL: "http://x"},
 	} {
 		if _, err := NewWebhook(c); err == nil {
 			t.Errorf("%+v was taken", c)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/usher-broker/usher/auth/credential"
@@ -20,6 +21,7 @@ type authCmd struct {
 	placingFlags `embed:""`
 	waitingFlags `embed:""`
 	tlsFlags     `embed:""`
+	limitFlags   `embed:""`
 
 	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
 	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
@@ -97,8 +99,10 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	stop.add(b.close)
+	limit := c.limitFlags
+	limit.UnlimitedNetworks = slices.Concat(limit.UnlimitedNetworks, c.TrustedProxies)
 	door, err := startAuth(authOptions{
-		listen: c.Listen, tls: c.tlsFlags, broker: b, keys: keys, providers: providers, registry: m.registry,
+		listen: c.Listen, tls: c.tlsFlags, limit: &limit, broker: b, keys: keys, providers: providers, registry: m.registry,
 		waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 type authOptions struct {
 	listen    string
 	tls       tlsFlags
+	limit     *limitFlags  // of connections; nil for none
 	listener  net.Listener // in place of listen, when bound already
 	broker    *brokerRole
 	keys      *token.KeySet
@@ -30,6 +31,10 @@ type authOptions struct {
 	origins   []string
 	log       *slog.Logger
 }
+
+// maxLoginConnections is the default bound of a login door: they last for a
+// request or two, but for those of the waiting room.
+const maxLoginConnections = 20_000
 
 // authRole is a running login door.
 type authRole struct {
@@ -57,6 +62,13 @@ func startAuth(o authOptions) (*authRole, error) {
 		if ln, err = net.Listen("tcp", o.listen); err != nil {
 			return nil, usageError{"--listen", err}
 		}
+	}
+	if o.limit != nil {
+		if err := o.limit.check(); err != nil {
+			ln.Close()
+			return nil, err
+		}
+		ln = o.limit.limit(ln, maxLoginConnections, o.registry)
 	}
 	plain := ln
 	if ln, _, err = o.tls.secure(ln, o.registry, &r.stop, o.log); err != nil {

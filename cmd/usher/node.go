@@ -22,6 +22,7 @@ type nodeCmd struct {
 	storeFlags  `embed:""`
 	nodeFlags   `embed:""`
 	tlsFlags    `embed:""`
+	limitFlags  `embed:""`
 
 	ID        string `help:"Name of the node, unique in the cluster. {hostname} and {port} in it stand for the host name and the port it listens on." default:"{hostname}" placeholder:"NAME"`
 	Listen    string `help:"Address clients attach to. Of a range of ports, as in :7000-7099, the first that is free." default:":7000" placeholder:"ADDR"`
@@ -95,7 +96,7 @@ func (c *nodeCmd) Run(ctx context.Context, e *env) error {
 	stop.add(func() { keys.Close() })
 
 	n := newNodeRole(nodeOptions{
-		nodeFlags: c.nodeFlags, id: c.ID, listen: c.Listen, advertise: c.Advertise, tls: c.tlsFlags,
+		nodeFlags: c.nodeFlags, id: c.ID, listen: c.Listen, advertise: c.Advertise, tls: c.tlsFlags, limit: &c.limitFlags,
 		gossip: m.gossip, keyFile: m.keyFile, store: m.store, keys: keys, registry: m.registry, log: e.log,
 	})
 	ops, err := m.openOps(c.Ops, n.checks(), &stop, e.log, n.drainRoutes()...)

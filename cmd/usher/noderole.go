@@ -29,6 +29,7 @@ type nodeOptions struct {
 	listener  net.Listener // in place of listen, when bound already
 	advertise string
 	tls       tlsFlags
+	limit     *limitFlags // of connections; nil for none
 	gossip    cluster.Config
 	keyFile   string // of gossip, to be followed; "" for none
 	store     session.Store
@@ -98,6 +99,14 @@ func (r *nodeRole) start(ctx context.Context) (err error) {
 		if ln, err = listenTCP(o.listen); err != nil {
 			return usageError{"--listen", err}
 		}
+	}
+	if o.limit != nil {
+		if err := o.limit.check(); err != nil {
+			ln.Close()
+			return err
+		}
+		// A third more: those that are being handed over have two.
+		ln = o.limit.limit(ln, o.MaxSessions+o.MaxSessions/3+64, o.registry)
 	}
 	plain := ln
 	ln, secure, err := o.tls.secure(ln, o.registry, &r.stop, o.log)

@@ -60,7 +60,7 @@ func exported(t *testing.T) map[string]bool {
 	// What a cluster exports that has TLS, a Redis, an unreachable node, or has seen
 	// the one thing that they count.
 	for _, name := range []string{
-		"usher_tls_certificate_expiry_timestamp_seconds", "usher_tls_reload_failed_total", "usher_store_seconds", "usher_node_unreachable",
+		"usher_connections", "usher_connections_refused_total", "usher_tls_certificate_expiry_timestamp_seconds", "usher_tls_reload_failed_total", "usher_store_seconds", "usher_node_unreachable",
 		"usher_auth_logins_total", "usher_auth_reconnects_total", "usher_auth_logouts_total", "usher_auth_refused_total", "usher_auth_credential_seconds",
 		"usher_auth_queue_total", "usher_commands_total", "usher_waiting", "usher_waiting_total", "usher_node_closes_total", "usher_node_sessions_ended_total",
 		"usher_node_refusals_total", "usher_probes_total", "usher_reassignments_total", "usher_assignments_total", "usher_ends_total",
