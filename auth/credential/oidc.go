@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/MicahParks/jwkset"
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/time/rate"
@@ -126,26 +127,39 @@ func (o *OIDC) Verify(ctx context.Context, credentials json.RawMessage) (Identit
 		return Identity{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	claims := jwt.MapClaims{}
-	if _, err := o.parser.ParseWithClaims(raw, claims, keys.KeyfuncCtx(ctx)); err != nil {
-		return Identity{}, o.refuse(ctx, keys, err)
+	_, err = o.parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) { return find(ctx, keys, t) })
+	if errors.Is(err, ErrUnavailable) {
+		return Identity{}, err
 	}
-	if err := o.check(claims, nonce); err != nil {
+	if err == nil {
+		err = o.check(claims, nonce)
+	}
+	if err != nil {
 		o.cfg.Logger.Info("ID token refused", "issuer", o.cfg.Issuer, "error", err)
 		return Identity{}, ErrInvalidCredentials
 	}
 	return o.identity(claims)
 }
 
-// refuse tells a token that is wrong from one whose key could not be looked up.
-func (o *OIDC) refuse(ctx context.Context, keys keyfunc.Keyfunc, err error) error {
-	if errors.Is(err, jwt.ErrTokenUnverifiable) {
-		known, readErr := keys.Storage().KeyReadAll(ctx)
-		if readErr != nil || len(known) == 0 {
-			return fmt.Errorf("%w: no keys of %s are known", ErrUnavailable, o.cfg.Issuer)
-		}
+// find returns the key of a token. If that is not known the issuer is asked, though
+// not without end: a key that may be a new one, and cannot be asked for now, is not
+// one that there is not.
+func find(ctx context.Context, keys keyfunc.Keyfunc, t *jwt.Token) (any, error) {
+	kid, ok := t.Header["kid"].(string)
+	if !ok {
+		return keys.VerificationKeySet(ctx)
 	}
-	o.cfg.Logger.Info("ID token refused", "issuer", o.cfg.Issuer, "error", err)
-	return ErrInvalidCredentials
+	key, err := keys.Storage().KeyRead(ctx, kid)
+	switch {
+	case errors.Is(err, jwkset.ErrKeyNotFound):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if alg := key.Marshal().ALG.String(); alg != "" && alg != t.Method.Alg() {
+		return nil, fmt.Errorf("the key is for %s", alg)
+	}
+	return key.Key(), nil
 }
 
 // check looks at what the parser has not.
@@ -209,7 +223,8 @@ func (o *OIDC) follow(ctx context.Context) (keyfunc.Keyfunc, error) {
 		first := false
 		o.keys, err = keyfunc.NewDefaultOverrideCtx(o.ctx, []string{at}, keyfunc.Override{
 			Client: o.client, HTTPTimeout: oidcTimeout, NoErrorReturnFirstHTTPReq: &first,
-			RefreshInterval: oidcRefresh, RefreshUnknownKID: rate.NewLimiter(rate.Every(oidcUnknown), 1), RateLimitWaitMax: time.Millisecond,
+			RefreshInterval: oidcRefresh, RefreshUnknownKID: rate.NewLimiter(rate.Every(oidcUnknown), 1),
+			RateLimitWaitMax: oidcTimeout, // for its turn and the fetch together
 			RefreshErrorHandlerFunc: func(u string) func(context.Context, error) {
 				return func(_ context.Context, err error) {
 					o.cfg.Logger.Warn("keys of the issuer not read", "url", u, "error", err)
