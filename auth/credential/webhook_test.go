@@ -165,7 +165,7 @@ func TestWebhookIsNotTrippedByClients(t *testing.T) {
 		}
 	}
 	h.mu.Lock()
-	h.answer = func(http.ResponseWriter, string) { time.Sleep(50 * time.Millisecond) }
+	h.answer = func(http.ResponseWriter, string) { time.Sleep(400 * time.Millisecond) }
 	h.mu.Unlock()
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
