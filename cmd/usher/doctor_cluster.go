@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,8 +26,12 @@ import (
 // redis looks at the store, and does there what a session does.
 func (d *doctor) redis(ctx context.Context) {
 	address, err := d.address()
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoRedis):
 		d.skip("redis", "no --redis was named")
+		return
+	case err != nil:
+		d.wrong("redis", err.Error(), "see the forms of --redis in docs/configuration.md")
 		return
 	}
 	store, err := redis.Open(address, redis.Options{Timeout: 2 * time.Second})
