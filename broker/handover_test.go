@@ -208,3 +208,40 @@ func TestDrainingAlone(t *testing.T) {
 		t.Errorf("one that it does not have: %v", err)
 	}
 }
+
+// A node that was found to be gone and is back is asked for its sessions, though
+// that was a moment ago: what was found out about it before does not count.
+func TestHandOverByANodeThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, "node-1", "node-2")
+		h.hands()
+		answer := h.cluster.answer
+		h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+			select {
+			case <-time.After(10 * time.Millisecond): // as the network takes
+			case <-ctx.Done():
+				return proto.CommandResult{}, ctx.Err()
+			}
+			return answer(ctx, from, cmd)
+		})
+		a := h.assign(ada)
+		home := a.Node.ID
+		h.probe = func(context.Context, string) error { return errRefused }
+		h.back(a, home) // to the other one: its own is gone
+		synctest.Wait()
+		h.says(home, proto.StateReady, 0)
+		h.says(other(home), proto.StateDraining, 0) // so that the next goes home
+		b := h.assign(proto.AssignmentRequest{User: "bob"})
+		if b.Node.ID != home {
+			t.Fatalf("assigned to %s", b.Node.ID)
+		}
+		l := h.attach(b)
+		h.says(home, proto.StateReady, 1)
+		h.says(other(home), proto.StateReady, 0)
+		c := h.back(b, home)
+		_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: c.Node.ID, Epoch: 2})
+		if err != nil || c.Node.ID != other(home) || string(found.State) != "all of it" {
+			t.Errorf("at %s with %q, %v", c.Node.ID, found.State, err)
+		}
+	})
+}

@@ -34,8 +34,12 @@ type suspects struct {
 // probing is the latest probe of a node.
 type probing struct {
 	at     time.Time
+	word   word          // the node's last before it
 	failed chan struct{} // closed when it found the node gone
 }
+
+// word says which of a node's reports was the last, and of which of its starts.
+type word struct{ generation, seq uint64 }
 
 func newSuspects() *suspects {
 	s := &suspects{last: map[string]probing{}, slots: make(chan struct{}, probesAtOnce)}
@@ -50,10 +54,16 @@ func (b *Broker) suspect(to target) <-chan struct{} {
 		return nil
 	}
 	s := b.suspects
-	now := time.Now()
+	now, last := time.Now(), b.heardOf(to.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.last[to.id]; s.closed || now.Sub(p.at) < probeSpace {
+	switch p := s.last[to.id]; {
+	case s.closed:
+		return p.failed
+	case now.Sub(p.at) >= probeSpace:
+	case p.word != last:
+		return nil // it has been heard of since, or is another start of it: it lives
+	default:
 		return p.failed
 	}
 	for id, p := range s.last { // few, and only of nodes lately suspected
@@ -61,14 +71,14 @@ func (b *Broker) suspect(to target) <-chan struct{} {
 			delete(s.last, id)
 		}
 	}
-	p := probing{now, make(chan struct{})}
+	p := probing{now, last, make(chan struct{})}
 	s.last[to.id] = p
 	s.wg.Go(func() { b.probe(to, p.failed) })
 	return p.failed
 }
 
 func (b *Broker) probe(to target, failed chan<- struct{}) {
-	seq := b.heardOf(to.id)
+	last := b.heardOf(to.id)
 	ctx, cancel := context.WithTimeout(b.suspects.ctx, probeTimeout)
 	defer cancel()
 	err := b.cfg.Probe(ctx, to.id, to.url)
@@ -76,31 +86,33 @@ func (b *Broker) probe(to target, failed chan<- struct{}) {
 		return
 	}
 	b.hooks.Probed(to.id, err)
-	if err == nil || !b.suspend(to.id, seq) {
+	if err == nil || !b.suspend(to.id, last) {
 		return
 	}
 	close(failed)
 	b.log.Warn("node gets no sessions for now: a client could not reach it, nor can this process", "node", to.id, "url", to.url, "error", err)
 }
 
-// heardOf returns the number of the node's last report.
-func (b *Broker) heardOf(id string) uint64 {
+// heardOf returns the node's last word.
+func (b *Broker) heardOf(id string) word {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := b.nodes[id]; n != nil {
-		return n.seq
+		return n.word()
 	}
-	return 0
+	return word{}
 }
 
+func (n *node) word() word { return word{n.peer.Generation, n.seq} }
+
 // suspend keeps sessions from the node, unless it has left, or has reported
-// since the report seq: then it lives, and its address may be one that only
+// since its last word: then it lives, and its address may be one that only
 // clients can reach.
-func (b *Broker) suspend(id string, seq uint64) bool {
+func (b *Broker) suspend(id string, last word) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.nodes[id]
-	if n == nil || n.seq != seq {
+	if n == nil || n.word() != last {
 		return false
 	}
 	now := b.cfg.Now()
