@@ -23,11 +23,11 @@ type waiter struct {
 // newWaiter returns nil if the connection is not one to wait on so: TLS reads
 // more than it gives.
 func newWaiter(c net.Conn) *waiter {
-	tcp, ok := c.(syscall.Conn)
+	kernel, ok := c.(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := kernel.SyscallConn()
 	if err != nil {
 		return nil
 	}

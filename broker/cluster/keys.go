@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -43,22 +44,13 @@ func (c *Cluster) SetKeys(key []byte, others [][]byte) error {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	for _, k := range c.ring.GetKeys() {
-		if !contains(wanted, k) {
+		if !slices.ContainsFunc(wanted, func(w []byte) bool { return bytes.Equal(w, k) }) {
 			if err := c.ring.RemoveKey(k); err != nil {
 				return fmt.Errorf("cluster: %w", err)
 			}
 		}
 	}
 	return nil
-}
-
-func contains(keys [][]byte, key []byte) bool {
-	for _, k := range keys {
-		if bytes.Equal(k, key) {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *Cluster) keyring() (*memberlist.Keyring, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -172,25 +170,10 @@ func kids(set []byte) []string {
 }
 
 func (d *doctor) client() (*http.Client, error) {
-	roots, err := d.roots()
+	roots, err := readRoots(d.ProbeCA)
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots},
 	}}, err
-}
-
-func (d *doctor) roots() (*x509.CertPool, error) {
-	if d.ProbeCA == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(d.ProbeCA)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s has no certificate in PEM", d.ProbeCA)
-	}
-	return pool, nil
 }
 
 // gossipTime is how long the doctor listens: a node reports every second to who

@@ -113,14 +113,6 @@ func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
 	return s.SyscallConn()
 }
 
-// SetLinger is that of the TCP connection, for whoever resets it.
-func (c *limitedConn) SetLinger(sec int) error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		return tcp.SetLinger(sec)
-	}
-	return errors.ErrUnsupported
-}
-
 func (l *limitedListener) enter(source netip.Prefix) (limit string, err error) {
 	counted := l.each > 0 && source.IsValid() && !slices.ContainsFunc(l.free, func(p netip.Prefix) bool { return p.Contains(source.Addr()) })
 	l.mu.Lock()

@@ -243,34 +243,20 @@ func (r *nodeRole) checks() []check {
 // drainRoutes have the node drained from the machine that it runs on, by whoever
 // may reach its ops door: the hook that runs before a container stops, say.
 func (r *nodeRole) drainRoutes() []route {
-	running := func(w http.ResponseWriter) bool {
-		if err := r.starting.Load(); err != nil {
-			writeJSON(w, http.StatusConflict, map[string]string{"error": (*err).Error()})
-			return false
+	after := func(do func()) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if err := r.starting.Load(); err != nil {
+				writeJSON(w, http.StatusConflict, map[string]string{"error": (*err).Error()})
+				return
+			}
+			do()
+			writeJSON(w, http.StatusOK, map[string]any{"node": r.id, "drain": r.node.Draining()})
 		}
-		return true
-	}
-	show := func(w http.ResponseWriter) {
-		writeJSON(w, http.StatusOK, map[string]any{"node": r.id, "drain": r.node.Draining()})
 	}
 	return []route{
-		{"GET /drain", func(w http.ResponseWriter, _ *http.Request) {
-			if running(w) {
-				show(w)
-			}
-		}},
-		{"PUT /drain", func(w http.ResponseWriter, _ *http.Request) {
-			if running(w) {
-				r.node.Drain(r.options.plan())
-				show(w)
-			}
-		}},
-		{"DELETE /drain", func(w http.ResponseWriter, _ *http.Request) {
-			if running(w) {
-				r.node.Undrain()
-				show(w)
-			}
-		}},
+		{"GET /drain", after(func() {})},
+		{"PUT /drain", after(func() { r.node.Drain(r.options.plan()) })},
+		{"DELETE /drain", after(func() { r.node.Undrain() })},
 	}
 }
 

@@ -50,22 +50,32 @@ type prober struct {
 }
 
 func (f probeFlags) prober() (*prober, error) {
-	config := &tls.Config{}
-	if f.ProbeCA != "" {
-		pem, err := os.ReadFile(f.ProbeCA)
-		if err != nil {
-			return nil, usageError{"--probe-ca", err}
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usageError{"--probe-ca", fmt.Errorf("%s has no certificate in PEM", f.ProbeCA)}
-		}
+	roots, err := readRoots(f.ProbeCA)
+	if err != nil {
+		return nil, usageError{"--probe-ca", err}
 	}
 	// No connection is kept: the next probe is to tell whether a new one can be
 	// made.
 	return &prober{tcp: f.Probe == "tcp", transport: &http.Transport{
-		DisableKeepAlives: true, Proxy: nil, TLSClientConfig: config, MaxResponseHeaderBytes: 16 << 10,
+		DisableKeepAlives: true, Proxy: nil, TLSClientConfig: &tls.Config{RootCAs: roots}, MaxResponseHeaderBytes: 16 << 10,
 	}}, nil
+}
+
+// readRoots reads the certificates to verify others with; without a file they are
+// the system's, which is nil.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate in PEM", file)
+	}
+	return pool, nil
 }
 
 // Errors of a probe that are the answerer's.
