@@ -309,10 +309,10 @@ func (s *story) doCut(v vectors.ResumeStep) {
 	if c == s.now && v.SeenBy != "node" {
 		s.now = nil
 	}
+	s.awaitArrival()
 	if v.SeenBy == "client" {
 		return // the node's socket stays
 	}
-	s.awaitArrival()
 	if c == s.now {
 		s.now = nil // what it would still send goes nowhere
 	}
