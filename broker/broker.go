@@ -153,9 +153,10 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 }
 
 // take gives the session to another node without asking its owner, unless
-// somebody else has done so since r was read: then it follows.
+// somebody else has done so since r was read, or the owner was reached by its
+// client after all: then it follows.
 func (b *Broker) take(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
-	now, err := b.store.Reassign(ctx, session.NewRequest(), r.ID, r.Epoch, to.id, b.cfg.AssignTTL)
+	now, err := b.store.Reassign(ctx, session.NewRequest(), r, to.id, b.cfg.AssignTTL)
 	if err != nil {
 		b.unpick(to)
 		if !errors.Is(err, session.ErrMoved) {

@@ -178,7 +178,7 @@ func TestHandOverOvertaken(t *testing.T) {
 	h := newHouse(t, "node-1", "node-2", "node-3")
 	h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 		if cmd.Op == proto.OpMove {
-			_, err := h.store.Reassign(ctx, "other", cmd.Session, cmd.Epoch, "node-3", time.Minute)
+			_, err := h.store.Reassign(ctx, "other", session.Record{ID: cmd.Session, Epoch: cmd.Epoch}, "node-3", time.Minute)
 			return proto.CommandResult{Found: true, Result: proto.MoveDone}, err
 		}
 		return proto.CommandResult{Found: true}, nil
@@ -192,6 +192,28 @@ func TestHandOverOvertaken(t *testing.T) {
 	}
 	if h.pending(other(a.Node.ID)) != 0 {
 		t.Error("the pick was not taken back")
+	}
+}
+
+// A node that has nothing to hand over, and takes up what is laid down for it the
+// moment after, keeps the session: taken then, it would lose its stream.
+func TestHandOverByANodeThatIsReachedAfterAll(t *testing.T) {
+	h := newHouse(t, "node-1", "node-2")
+	h.answers(func(context.Context, string, proto.Command) (proto.CommandResult, error) {
+		return proto.CommandResult{}, nil
+	})
+	a := h.assign(ada)
+	h.store.overtake = func(string) error {
+		h.attach(a)
+		return nil
+	}
+	b := h.back(a, a.Node.ID)
+	if b.Node.ID != a.Node.ID || h.claims(b).Epoch != 1 || h.counts.of("reassigned ok followed") != 1 {
+		t.Errorf("got %+v, counted %v", b, h.counts.n)
+	}
+	h.store.overtake = nil
+	if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID || h.claims(b).Epoch != 2 {
+		t.Errorf("asked again: %+v", b)
 	}
 }
 

@@ -196,16 +196,16 @@ func (s *store) Create(ctx context.Context, request string, r session.Record, ru
 	return s.Store.Create(ctx, request, r, rule, ttl)
 }
 
-func (s *store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
+func (s *store) Reassign(ctx context.Context, request string, seen session.Record, node string, ttl time.Duration) (session.Record, error) {
 	if s.down != nil {
 		return session.Record{}, s.down
 	}
 	if s.overtake != nil {
-		if err := s.overtake(id); err != nil {
+		if err := s.overtake(seen.ID); err != nil {
 			return session.Record{}, err
 		}
 	}
-	return s.Store.Reassign(ctx, request, id, epoch, node, ttl)
+	return s.Store.Reassign(ctx, request, seen, node, ttl)
 }
 
 func (s *store) Group(ctx context.Context, group, sid, want, replace string, ttl time.Duration) (session.Bound, error) {

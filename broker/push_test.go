@@ -71,7 +71,7 @@ func TestPushFollows(t *testing.T) {
 		if to != a.Node.ID {
 			return proto.CommandResult{Found: true, Result: proto.PushSent}, nil
 		}
-		_, err := h.store.Reassign(ctx, "r", l.ID, 1, other(to), time.Minute)
+		_, err := h.store.Reassign(ctx, "r", session.Record{ID: l.ID, Epoch: 1}, other(to), time.Minute)
 		return proto.CommandResult{}, err
 	})
 	got, err := h.Push(t.Context(), a.Session, "", textPush("x"))

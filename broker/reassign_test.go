@@ -209,7 +209,7 @@ func TestReassignAtOnce(t *testing.T) {
 func TestReassignFollows(t *testing.T) {
 	h := newHouse(t, "node-1", "node-2", "node-3")
 	h.store.overtake = func(id string) error {
-		_, err := h.store.Store.Reassign(t.Context(), session.NewRequest(), id, 1, "node-9", time.Minute)
+		_, err := h.store.Store.Reassign(t.Context(), session.NewRequest(), session.Record{ID: id, Epoch: 1}, "node-9", time.Minute)
 		return err
 	}
 	a, b := h.assign(ada), h.assign(ada)

@@ -164,7 +164,7 @@ func TestCheckpointProperty(t *testing.T) {
 				_ = r.node.Shutdown(context.Background())
 				inner := store.Store
 				id := "node-" + strconv.Itoa(2+i)
-				rec, err := inner.Reassign(context.Background(), session.NewRequest(), claims.Session, claims.Epoch, id, time.Minute)
+				rec, err := inner.Reassign(context.Background(), session.NewRequest(), session.Record{ID: claims.Session, Epoch: claims.Epoch}, id, time.Minute)
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -216,7 +216,7 @@ func TestLastSnapshot(t *testing.T) {
 	for i, stream := range []string{c.welcome.Stream, ""} { // the client kept its stream, or only its token
 		next := newTally()
 		id := fmt.Sprint("node-", 2+i)
-		rec, err := store.Store.Reassign(t.Context(), session.NewRequest(), claims.Session, claims.Epoch, id, time.Minute)
+		rec, err := store.Store.Reassign(t.Context(), session.NewRequest(), session.Record{ID: claims.Session, Epoch: claims.Epoch}, id, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

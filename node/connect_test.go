@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -128,7 +129,7 @@ func TestClosedAfterTheUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	moved := r.login("moved")
-	if _, err := r.store.Reassign(t.Context(), "r1", moved.Session, 1, "node-2", time.Minute); err != nil {
+	if _, err := r.store.Reassign(t.Context(), "r1", session.Record{ID: moved.Session, Epoch: 1}, "node-2", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	unknown := r.login("unknown")

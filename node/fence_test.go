@@ -77,7 +77,7 @@ func TestStallThenMoved(t *testing.T) {
 			stall()
 		}
 	}
-	if _, err := r.store.Reassign(t.Context(), "r", lost.Session, 1, "node-2", time.Minute); err != nil {
+	if _, err := r.store.Reassign(t.Context(), "r", session.Record{ID: lost.Session, Epoch: 1}, "node-2", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []*client{c, c2} {

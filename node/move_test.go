@@ -217,7 +217,7 @@ func TestMoveTooLate(t *testing.T) {
 	r := newRig(t, app, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
-	if _, err := r.store.Reassign(t.Context(), "r", claims.Session, 1, "node-3", time.Minute); err != nil {
+	if _, err := r.store.Reassign(t.Context(), "r", session.Record{ID: claims.Session, Epoch: 1}, "node-3", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	r.pass(claims, "node-2")

@@ -63,7 +63,7 @@ func (r *rig) moveTo(id string, app App, claims *proto.Claims) *rig {
 	r.t.Helper()
 	next := newRig(r.t, app, func(c *Config) { c.ID, c.Store = id, r.store })
 	if claims != nil && id != claims.Node {
-		rec, err := r.store.Reassign(context.Background(), session.NewRequest(), claims.Session, claims.Epoch, id, time.Minute)
+		rec, err := r.store.Reassign(context.Background(), session.NewRequest(), session.Record{ID: claims.Session, Epoch: claims.Epoch}, id, time.Minute)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -50,7 +50,7 @@ func (r *rig) raceMove(b *rig, claims proto.Claims) string {
 	return oneWins(r.t, claims,
 		func() (*websocket.Conn, bool) { return r.try(claims) },
 		func() (*websocket.Conn, bool) {
-			rec, err := r.store.Reassign(context.Background(), session.NewRequest(), claims.Session, 1, "node-2", time.Minute)
+			rec, err := r.store.Reassign(context.Background(), session.NewRequest(), session.Record{ID: claims.Session, Epoch: 1}, "node-2", time.Minute)
 			if err != nil {
 				r.t.Error(err)
 				return nil, false

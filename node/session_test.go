@@ -277,7 +277,7 @@ func TestLearnsFromTheStore(t *testing.T) {
 	r := newRig(t, Echo{}, func(c *Config) { c.RenewInterval = 40 * time.Millisecond })
 	moved := r.login("moved")
 	c := r.attach(moved, "")
-	if _, err := r.store.Reassign(t.Context(), "r", moved.Session, 1, "node-2", time.Minute); err != nil {
+	if _, err := r.store.Reassign(t.Context(), "r", session.Record{ID: moved.Session, Epoch: 1}, "node-2", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.closed(); got != int(proto.CloseMoved) {

@@ -62,11 +62,14 @@ type Store interface {
 	// and ErrEnded.
 	Get(ctx context.Context, id string) (Record, error)
 
-	// Reassign gives the session at the epoch to another node: the epoch rises
+	// Reassign gives the session that was seen to another node: the epoch rises
 	// by one, the state becomes Assigned, the stream stays as it was. ErrMoved
 	// when the epoch has passed already (another request was faster), with the
-	// record as it stands. It takes the session from a node that was not asked.
-	Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (Record, error)
+	// record as it stands; also when it was attached after it was seen: its node,
+	// which had nothing to give then, may have taken up what was laid down. Of a
+	// record seen without a State only ID and Epoch count. Reassign takes the
+	// session from a node that was not asked.
+	Reassign(ctx context.Context, request string, seen Record, node string, ttl time.Duration) (Record, error)
 
 	// Move is Reassign by the owner itself, which hands over what it knows: state
 	// of the stream is laid down for the next owner in the same step. From the

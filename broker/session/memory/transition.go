@@ -88,8 +88,8 @@ func (s *Store) displaced(r session.Record, rule session.Rule, now time.Time) ([
 }
 
 // Reassign implements session.Store.
-func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
-	if node == "" || epoch == math.MaxUint64 {
+func (s *Store) Reassign(ctx context.Context, request string, seen session.Record, node string, ttl time.Duration) (session.Record, error) {
+	if node == "" || seen.Epoch == math.MaxUint64 {
 		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
 	}
 	if err := s.lock(ctx); err != nil {
@@ -97,7 +97,7 @@ func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 	}
 	defer s.mu.Unlock()
 	now := s.now()
-	e, err := s.find(id, now)
+	e, err := s.find(seen.ID, now)
 	switch {
 	case e == nil:
 		return session.Record{}, err
@@ -105,12 +105,21 @@ func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, 
 		return e.Record, err
 	case request != "" && e.request == request:
 		return e.Record, nil
-	case e.Epoch != epoch:
+	case e.Epoch != seen.Epoch, e.attachedSince(seen):
 		return e.Record, session.ErrMoved
 	}
 	e.Epoch++
 	e.give(request, node, now, ttl)
 	return e.Record, nil
+}
+
+// attachedSince reports whether the session was attached after the record was
+// as it was seen.
+func (e *entry) attachedSince(seen session.Record) bool {
+	if seen.State == "" || e.State != session.Attached {
+		return false
+	}
+	return seen.State != e.State || seen.Stream != e.Stream || !seen.Changed.Equal(e.Changed)
 }
 
 // give makes the entry that of a new owner, at the epoch that it has.

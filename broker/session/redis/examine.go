@@ -68,7 +68,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 			return err
 		}},
 		{"moving it", func() error {
-			_, err := s.Reassign(ctx, session.NewRequest(), id, r.Epoch, node+"-2", ttl)
+			_, err := s.Reassign(ctx, session.NewRequest(), session.Record{ID: id, Epoch: r.Epoch}, node+"-2", ttl)
 			return err
 		}},
 		{"reading it", func() error { _, err := s.Get(ctx, id); return err }},

@@ -1,9 +1,15 @@
--- ARGV: id, ttl, request, epoch, next epoch, node.
-local request, epoch, next_epoch, node = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- ARGV: id, ttl, request, epoch, next epoch, node, and the record's state (or ''), stream
+-- and time of change as the caller knows them.
+local request, epoch, next_epoch, node, state = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stop = over()
 if stop then return stop end
 if request ~= '' and redis.call('HGET', record, 'request') == request then return reply('ok') end
 if redis.call('HGET', record, 'epoch') ~= epoch then return reply('moved') end
+local last = redis.call('HMGET', record, 'state', 'stream', 'changed')
+if state ~= '' and last[1] == 'attached' and
+  (state ~= last[1] or ARGV[8] ~= (last[2] or '') or ARGV[9] ~= last[3]) then
+  return reply('moved')
+end
 redis.call('HSET', record, 'request', request, 'epoch', next_epoch, 'node', node,
   'state', 'assigned', 'leaving', '', 'changed', now())
 local made = reply('ok')

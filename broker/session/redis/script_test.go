@@ -24,7 +24,9 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			r, _, err := s.Create(t.Context(), "r1", r, session.Rule{}, time.Hour)
 			return r, err
 		},
-		func() (session.Record, error) { return s.Reassign(t.Context(), "r2", r.ID, 1, "node-2", time.Hour) },
+		func() (session.Record, error) {
+			return s.Reassign(t.Context(), "r2", session.Record{ID: r.ID, Epoch: 1}, "node-2", time.Hour)
+		},
 		func() (session.Record, error) {
 			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", true, time.Hour)
 		},
@@ -101,7 +103,7 @@ func TestRetriedRequestActsOnce(t *testing.T) {
 	}
 	for i := range 5 {
 		s := open(t, server.URL(), redis.Options{Timeout: patience})
-		got, err := s.Reassign(t.Context(), "move", r.ID, 1, fmt.Sprint("node-", i+2), time.Hour)
+		got, err := s.Reassign(t.Context(), "move", session.Record{ID: r.ID, Epoch: 1}, fmt.Sprint("node-", i+2), time.Hour)
 		if err != nil || got.Epoch != 2 || got.Node != "node-2" {
 			t.Fatalf("try %d: %+v, %v", i, got, err)
 		}
@@ -132,8 +134,10 @@ func TestCorruptRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for op, f := range map[string]func() (session.Record, error){
-				"get":      func() (session.Record, error) { return s.Get(t.Context(), r.ID) },
-				"reassign": func() (session.Record, error) { return s.Reassign(t.Context(), "r", r.ID, 7, "node-2", time.Hour) },
+				"get": func() (session.Record, error) { return s.Get(t.Context(), r.ID) },
+				"reassign": func() (session.Record, error) {
+					return s.Reassign(t.Context(), "r", session.Record{ID: r.ID, Epoch: 7}, "node-2", time.Hour)
+				},
 				"attach": func() (session.Record, error) {
 					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", true, time.Hour)
 				},

@@ -69,7 +69,7 @@ func TestStoreBehindSentinel(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Logf("the successor took a transition after %v", time.Since(start))
-	if got, err := s.Reassign(t.Context(), "r2", r.ID, 1, "node-2", time.Hour); err != nil || got.Epoch != 2 {
+	if got, err := s.Reassign(t.Context(), "r2", session.Record{ID: r.ID, Epoch: 1}, "node-2", time.Hour); err != nil || got.Epoch != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

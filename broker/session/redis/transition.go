@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
@@ -56,11 +57,13 @@ func (s *Store) Get(ctx context.Context, id string) (session.Record, error) {
 }
 
 // Reassign implements session.Store.
-func (s *Store) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
-	if node == "" || epoch == math.MaxUint64 {
+func (s *Store) Reassign(ctx context.Context, request string, seen session.Record, node string, ttl time.Duration) (session.Record, error) {
+	if node == "" || seen.Epoch == math.MaxUint64 {
 		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
 	}
-	return s.transition(ctx, "reassign", reassignScript, id, ttl, request, formatEpoch(epoch), formatEpoch(epoch+1), node)
+	changed := strconv.FormatInt(seen.Changed.UnixMicro(), 10)
+	return s.transition(ctx, "reassign", reassignScript, seen.ID, ttl,
+		request, formatEpoch(seen.Epoch), formatEpoch(seen.Epoch+1), node, string(seen.State), seen.Stream, changed)
 }
 
 // Attach implements session.Store.

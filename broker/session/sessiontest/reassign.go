@@ -54,6 +54,29 @@ var reassignTests = []test{
 		f.is(err, session.ErrMoved)
 		f.unchanged(r)
 	}},
+	{"Reassign of a session attached since it was seen: ErrMoved and the record", func(f *fixture) {
+		r := f.create()
+		_, err := f.Attach(f.Context(), lease(r), "stream-1", long)
+		f.must(err)
+		want := f.get(r.ID)
+		got, err := f.Store.Reassign(f.Context(), "r", r, "node-2", long)
+		f.is(err, session.ErrMoved)
+		f.same(got, want)
+		f.unchanged(want)
+		got, err = f.Store.Reassign(f.Context(), "r", want, "node-2", long)
+		f.must(err)
+		if got.Epoch != 2 || got.Node != "node-2" {
+			f.Errorf("as it was seen: %+v", got)
+		}
+	}},
+	{"Reassign of a session that was merely renewed since it was seen", func(f *fixture) {
+		r := f.attached()
+		away := r
+		away.State = session.Detached
+		f.must(f.renew(away))
+		_, err := f.Store.Reassign(f.Context(), "r", r, "node-2", long)
+		f.must(err)
+	}},
 	{"Reassign to the same node is a change of epoch", func(f *fixture) {
 		r := f.create()
 		got, err := f.Reassign(f.Context(), "r", r.ID, 1, r.Node, long)

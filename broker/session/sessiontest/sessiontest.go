@@ -79,6 +79,11 @@ func (f *fixture) Attach(ctx context.Context, l session.Lease, stream string, tt
 	return f.Store.Attach(ctx, l, stream, true, ttl)
 }
 
+// Reassign is the store's, by one who knows the epoch alone.
+func (f *fixture) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
+	return f.Store.Reassign(ctx, request, session.Record{ID: id, Epoch: epoch}, node, ttl)
+}
+
 // Unpark is the store's, without the record.
 func (f *fixture) Unpark(ctx context.Context, l session.Lease) (session.Parked, error) {
 	_, p, err := f.Store.Unpark(ctx, l)
