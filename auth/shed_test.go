@@ -12,7 +12,7 @@ import (
 // When more ask than can be worked on, some wait, the rest is told to come back
 // at different times, and whoever is let in is answered.
 func TestReconnectSheds(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.Reconnects, c.ReconnectWait = 2, 10*time.Millisecond })
+	d := newRig(t, func(c *Config) { c.Reconnects, c.ReconnectWait, c.BrokerTimeout = 2, 10*time.Millisecond, time.Minute })
 	d.broker.takes = 20 * time.Millisecond // one at a time: the fake holds its lock
 	raw := d.token(nil)
 	const crowd = 300

@@ -68,10 +68,20 @@ type Config struct {
 	Strain func() int
 	// Limits bound what one session may hold.
 	Limits Limits
+	// Rates bound what one connection may send.
+	Rates Rates
+	// DetachedBytes bounds what is kept for all detached sessions together, in
+	// bytes of payload. A detached session that is sent more loses its stream, as
+	// with more than its own limit: ErrOverflow. Default 256 MiB; negative for any
+	// number.
+	DetachedBytes int
 	// Origins lists the exact origins (scheme://host[:port]) of web pages that
 	// may attach. Empty means any: the credential is a token, which another
 	// page does not have, and not a cookie.
 	Origins []string
+	// Hosts lists the names (host, or host:port) by which clients may ask for this
+	// node, as its URL has them. A host alone stands for any port. Empty means any.
+	Hosts []string
 
 	Logger   *slog.Logger          // default: slog.Default
 	Registry prometheus.Registerer // default: a registry of its own
@@ -103,6 +113,8 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.Limits.MessageBytes, 64<<10)
 	setDefault(&c.Limits.UnackedBytes, 256<<10)
 	setDefault(&c.Limits.UnackedMessages, 1024)
+	setDefault(&c.DetachedBytes, 256<<20)
+	c.Rates.setDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

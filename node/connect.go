@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -130,6 +131,8 @@ func (n *Node) checkHandshake(r *http.Request) (token string, problem *proto.Pro
 			"A token in the URL is refused, because URLs are logged. Send it as «Authorization: Bearer …» or as the subprotocol «usher.token.…».")
 	case !n.originAllowed(r.Header.Get("Origin")):
 		return bad(http.StatusForbidden, proto.ProblemForbidden, "Pages of this origin may not attach here.")
+	case !n.hostAllowed(r.Host):
+		return bad(http.StatusForbidden, proto.ProblemForbidden, "This node has another name than that of the Host header.")
 	}
 	protocols := tokens(r.Header, "Sec-WebSocket-Protocol")
 	if !slices.Contains(protocols, proto.Subprotocol) {
@@ -144,6 +147,17 @@ func (n *Node) checkHandshake(r *http.Request) (token string, problem *proto.Pro
 
 func (n *Node) originAllowed(origin string) bool {
 	return origin == "" || len(n.cfg.Origins) == 0 || slices.Contains(n.cfg.Origins, origin)
+}
+
+func (n *Node) hostAllowed(host string) bool {
+	if len(n.cfg.Hosts) == 0 {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	return slices.ContainsFunc(n.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) || strings.EqualFold(h, name) })
 }
 
 // handshakeToken finds the one token of a handshake, or says what is wrong.

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -82,6 +84,31 @@ func TestRefusedBeforeTheUpgrade(t *testing.T) {
 	}
 	if _, live, _ := r.node.Load(); live != 0 {
 		t.Errorf("%d sessions after refusals only", live)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	r := newRig(t, Echo{}, func(c *Config) { c.Hosts = []string{"node-1.example.com", "alias.example.com:7000"} })
+	for host, want := range map[string]int{
+		"node-1.example.com": 401, "NODE-1.example.com:7000": 401, "node-1.example.com:443": 401, "alias.example.com:7000": 401,
+		"alias.example.com": 403, "alias.example.com:7001": 403, "127.0.0.1": 403, "node-1.example.com.evil.example": 403, "": 403,
+	} {
+		c, err := net.Dial("tcp", r.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: usher.v1\r\n\r\n", proto.ConnectPath, host)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%q: %d, want %d", host, resp.StatusCode, want)
+		}
 	}
 }
 

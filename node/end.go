@@ -17,6 +17,7 @@ func (c *conn) detach(code proto.CloseCode) {
 	if carried {
 		s.node.goes.Add(1) // of the call below; the reader's own keeps Shutdown from having ended
 		s.conn = nil
+		s.recount()
 		s.detached = time.Now()
 		s.renewAt = time.Time{}
 		s.node.attached.Add(-1)
@@ -110,6 +111,7 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 	if c == nil || c.closing == nil || !c.closing.flush {
 		s.stream = nil
 	}
+	s.recount()
 	s.mu.Unlock()
 
 	n.metrics.ended.WithLabelValues(closeLabel(code)).Inc()

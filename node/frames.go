@@ -12,6 +12,7 @@ type frames struct {
 	left   uint64   // of the payload
 	more   bool     // the message goes on in another frame
 	pinged bool     // the frame that ended was a ping or a pong, and no message is open
+	parts  int      // frames of the message so far
 }
 
 const (
@@ -31,20 +32,26 @@ func (f *frames) most(n int) int {
 	return min(n, max(f.want, 2)-f.have)
 }
 
-// took takes in what was read, which was no more than most.
-func (f *frames) took(b []byte) {
-	switch {
-	case len(b) == 0:
-	case f.left > 0:
-		f.left -= uint64(len(b))
-	default:
-		f.have += copy(f.head[f.have:], b)
-		f.header()
+// took takes in what was read, and returns what that was.
+func (f *frames) took(b []byte) (seen amounts) {
+	seen[rateBytes] = int64(len(b))
+	for len(b) > 0 {
+		if f.left > 0 {
+			n := min(uint64(len(b)), f.left)
+			f.left -= n
+			b = b[n:]
+			continue
+		}
+		n := copy(f.head[f.have:max(f.want, 2)], b)
+		f.have += n
+		b = b[n:]
+		f.header(&seen)
 	}
+	return seen
 }
 
 // header looks at what there is of the header.
-func (f *frames) header() {
+func (f *frames) header(seen *amounts) {
 	if f.have < 2 {
 		return
 	}
@@ -72,8 +79,18 @@ func (f *frames) header() {
 		f.left = binary.BigEndian.Uint64(f.head[2:])
 	}
 	opcode := f.head[0] & 0xf
-	if opcode < opcodeClose {
+	seen[rateFrames]++
+	if opcode >= opcodeClose {
+		seen[ratePings]++
+	} else {
 		f.more = f.head[0]&0x80 == 0
+		f.parts++
+		if !f.more {
+			seen[rateMessages]++
+		}
+		if opcode != 0 { // the first of its message
+			f.parts = 1
+		}
 	}
 	// Controls may stand between the frames of one message.
 	f.pinged = !f.more && (opcode == opcodePing || opcode == opcodePong)

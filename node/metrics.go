@@ -15,6 +15,7 @@ type metrics struct {
 	refused      *prometheus.CounterVec
 	resets       *prometheus.CounterVec
 	closes       *prometheus.CounterVec
+	slowed       *prometheus.CounterVec
 	ended        *prometheus.CounterVec
 	dropped      *prometheus.CounterVec
 	received     prometheus.Counter
@@ -56,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 	gauge("sessions", "Sessions held, by state.", prometheus.Labels{"state": "attached"}, attached)
 	gauge("sessions", "Sessions held, by state.", prometheus.Labels{"state": "detached"},
 		func() float64 { return max(held()-attached(), 0) })
+	gauge("detached_bytes", "Bytes kept for detached sessions until they come back.", nil, func() float64 { return float64(n.kept.Load()) })
 	gauge("capacity", "Sessions the node may hold.", nil, func() float64 { return float64(n.cfg.MaxSessions) })
 	gauge("strain", "Percentage by which the node asks for fewer sessions than its capacity says.", nil, func() float64 { return float64(n.Strain()) })
 	gauge("lag_seconds", "How late timers fire, on average over two seconds.", nil,
@@ -68,7 +70,8 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		attaches:      vector("attaches_total", "Connections that got a session, by result: new, resumed, taken_over (resumed while the old connection was open), moved (resumed with the stream of another node), reset.", "result"),
 		refused:       vector("refusals_total", "Connections that got no session, by reason.", "reason"),
 		resets:        vector("resets_total", "Streams that could not continue, by reason.", "reason"),
-		closes:        vector("closes_total", "Connections closed by the node, by close code.", "reason"),
+		closes:        vector("closes_total", "Connections closed by the node, by close code; fragments: cut for a message of too many.", "reason"),
+		slowed:        vector("reads_slowed_total", "Times a connection was read more slowly because its client sent too much, by of what: bytes, messages, frames, pings.", "of"),
 		ended:         vector("sessions_ended_total", "Sessions that ended on this node, by close code.", "reason"),
 		dropped:       vector("volatile_dropped_total", "Volatile messages dropped because the session was detached or the client slow.", "reason"),
 		received:      counter("messages_received_total", "Application messages from clients."),

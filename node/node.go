@@ -23,12 +23,14 @@ type Node struct {
 	ledger   *ledger
 	saver    *saver
 	fence    *fence
+	meter    *meter
 	strain   strain
 	goes     sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
 	release  sync.Once      // of that 1
 
 	draining  atomic.Bool
 	attached  atomic.Int64
+	kept      atomic.Int64  // bytes kept for detached sessions
 	lingering sync.Map      // *conn of sessions that have moved, still open
 	stopping  chan struct{} // closed by Shutdown, by stop
 	stop      sync.Once
@@ -62,6 +64,7 @@ func New(cfg Config) (*Node, error) {
 	n.saver = newSaver(n)
 	n.goes.Add(1)
 	n.metrics = newMetrics(cfg.Registry, n)
+	n.meter = newMeter(cfg.Rates, n.metrics, n.log)
 	n.ledger = newLedger(n)
 	return n, nil
 }

@@ -241,6 +241,7 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	c.urgent = n.welcome(s, want, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
 	s.conn = c
+	s.recount()
 	moved := s.moved
 	s.moved = false
 	s.renewAt = time.Time{}

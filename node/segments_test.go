@@ -28,6 +28,11 @@ func (r *rig) rawAttach(t testing.TB, c proto.Claims) *rawClient {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rawAttachOn(t, conn, c)
+}
+
+func rawAttachOn(t testing.TB, conn net.Conn, c proto.Claims) *rawClient {
+	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

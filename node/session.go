@@ -59,6 +59,7 @@ type Session struct {
 	used     instant   // when a message last passed
 	saves    *saves    // nil where it is not saved before it leaves
 	keys     *pushKeys // of messages pushed lately; nil before the first
+	counted  int       // bytes that Node.kept has of it
 }
 
 type closeCode = proto.CloseCode
@@ -121,10 +122,15 @@ func (s *Session) send(m Message, frame []byte) error {
 	case s.stream == nil:
 		return ErrOverflow
 	}
+	if !s.mayKeep(len(frame)) {
+		s.node.metrics.slow.Inc()
+		return ErrSlow
+	}
 	if _, err := s.stream.Send(frame); err != nil {
 		s.node.metrics.slow.Inc()
 		return ErrSlow
 	}
+	s.recount()
 	s.used = at(time.Now())
 	switch {
 	case s.node.cfg.Checkpoint:
@@ -133,6 +139,26 @@ func (s *Session) send(m Message, frame []byte) error {
 		s.conn.kick()
 	}
 	return nil
+}
+
+// mayKeep reports whether there is room for so many bytes more, of what the node
+// keeps for detached sessions. s.mu is held.
+func (s *Session) mayKeep(size int) bool {
+	most := s.node.cfg.DetachedBytes
+	return s.conn != nil || most < 0 || s.node.kept.Load()+int64(size) <= int64(most)
+}
+
+// recount keeps Node.kept true. It is called when a connection comes or goes, and
+// when what is kept of a detached session changes. s.mu is held.
+func (s *Session) recount() {
+	kept := 0
+	if s.conn == nil && s.endCode == 0 && s.stream != nil {
+		kept = s.stream.Kept()
+	}
+	if kept != s.counted {
+		s.node.kept.Add(int64(kept - s.counted))
+		s.counted = kept
+	}
 }
 
 // overflow ends the stream of a detached session. s.mu is held.
@@ -156,6 +182,7 @@ func (s *Session) endStream(why string) (unconfirmed [][]byte) {
 	}
 	s.prevName, s.prevWhy = s.name, why
 	s.name, s.stream = "", nil
+	s.recount()
 	return unconfirmed
 }
 

@@ -17,6 +17,7 @@ import (
 type timedConn struct {
 	net.Conn
 	timeout time.Duration
+	meter   *meter
 	heard   atomic.Int64 // Unix time in nanoseconds
 
 	closing atomic.Bool // the library reads the end of the connection by itself
@@ -28,6 +29,7 @@ type timedConn struct {
 	taken  *[]byte // what the waiter took, if it is not all read
 	read   int     // how much of it is
 	frames frames
+	spent  spent
 
 	mu       sync.Mutex
 	gathered *[]byte // nil while writes go straight through
@@ -50,8 +52,8 @@ var (
 // after it.
 var errPinged = errors.New("a ping or a pong has passed")
 
-func newTimedConn(c net.Conn, timeout time.Duration) *timedConn {
-	t := &timedConn{Conn: c, timeout: timeout, waiter: newWaiter(c)}
+func newTimedConn(c net.Conn, timeout time.Duration, m *meter) *timedConn {
+	t := &timedConn{Conn: c, timeout: timeout, meter: m, waiter: newWaiter(c)}
 	t.heard.Store(time.Now().UnixNano())
 	return t
 }
@@ -79,7 +81,8 @@ func (c *timedConn) await() error {
 
 func (c *timedConn) Read(p []byte) (int, error) {
 	if c.waiter == nil {
-		return c.readConn(p)
+		n, err := c.readConn(p)
+		return n, c.count(p[:n], err)
 	}
 	c.in.Lock()
 	defer c.in.Unlock()
@@ -96,8 +99,17 @@ func (c *timedConn) Read(p []byte) (int, error) {
 	} else {
 		n, err = c.readConn(p)
 	}
-	c.frames.took(p[:n])
-	return n, err
+	return n, c.count(p[:n], err)
+}
+
+// count takes in what was read, and waits before more is if it was too much.
+func (c *timedConn) count(b []byte, err error) error {
+	c.meter.pay(&c.spent, time.Now(), c.frames.took(b), c.RemoteAddr())
+	if err == nil && c.frames.parts > maxFragments {
+		c.meter.refused.Inc()
+		return errFragments
+	}
+	return err
 }
 
 func (c *timedConn) readConn(p []byte) (int, error) {

@@ -26,7 +26,7 @@ const (
 // upgrade turns the request into a WebSocket. When it returns, the HTTP
 // handler has nothing left to do: the server's goroutine and its buffers go.
 func (n *Node) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
-	h := &hijacker{w: w, timeout: n.cfg.WriteTimeout}
+	h := &hijacker{w: w, timeout: n.cfg.WriteTimeout, meter: n.meter}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{proto.Subprotocol},
 		InsecureSkipVerify: true, // the origin was checked, by our own list
@@ -45,6 +45,7 @@ func (n *Node) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
 type hijacker struct {
 	w       http.ResponseWriter
 	timeout time.Duration
+	meter   *meter
 	status  int
 	conn    *timedConn
 }
@@ -73,7 +74,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		raw.Close()
 		return nil, nil, errors.New("node: client wrote before the handshake was done")
 	}
-	h.conn = newTimedConn(raw, h.timeout)
+	h.conn = newTimedConn(raw, h.timeout, h.meter)
 	h.conn.gather()
 	writeSwitching(h.conn, header)
 	size := readBuffer

@@ -211,7 +211,11 @@ func TestEveryAnswer(t *testing.T) {
 	}
 	h.lockOut()
 	for _, o := range ops {
-		h.do(h.request("", o.method, o.path, o.body))
+		for range 10 { // a slow machine gives time for another failure
+			if h.do(h.request("", o.method, o.path, o.body)).Code == http.StatusTooManyRequests {
+				break
+			}
+		}
 	}
 
 	var missing []string

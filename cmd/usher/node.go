@@ -33,22 +33,40 @@ type nodeCmd struct {
 
 // nodeFlags are what the nodes of «usher dev» take as well.
 type nodeFlags struct {
-	App          string        `help:"Application the node runs: echo, or field, the demo, which echoes what it does not know. Default: echo, and field for «usher dev»." enum:",echo,field" default:"" placeholder:"NAME"`
-	Region       string        `help:"Region of the node; logins may prefer one." placeholder:"NAME"`
-	Pool         string        `help:"Pool of the node; logins name one, or mean this." default:"default" placeholder:"NAME"`
-	MaxSessions  int           `help:"Sessions the node may hold." default:"10000" placeholder:"N"`
-	ResumeWindow time.Duration `help:"How long a session is kept after its connection was cut." default:"60s" placeholder:"TIME"`
-	PingInterval time.Duration `help:"Silence after which a client is pinged; after 2.5 of it the connection is given up." default:"15s" placeholder:"TIME"`
-	Origins      []string      `help:"Origins (scheme://host:port) of web pages that may attach. Default: any." placeholder:"ORIGIN"`
-	Checkpoint   bool          `help:"Save every session in the store before anything it received is acknowledged and anything it sends goes out: a node that is killed loses nothing, and every message waits for the store."`
-	DrainWindow  time.Duration `help:"Time over which a node that drains asks its clients to leave, evenly." default:"5s" placeholder:"TIME"`
-	DrainRate    float64       `help:"Clients it asks per second at most." default:"500" placeholder:"N"`
-	DrainTimeout time.Duration `help:"Time after which those that have not left are cut; they resume elsewhere." default:"25s" placeholder:"TIME"`
+	App              string        `help:"Application the node runs: echo, or field, the demo, which echoes what it does not know. Default: echo, and field for «usher dev»." enum:",echo,field" default:"" placeholder:"NAME"`
+	Region           string        `help:"Region of the node; logins may prefer one." placeholder:"NAME"`
+	Pool             string        `help:"Pool of the node; logins name one, or mean this." default:"default" placeholder:"NAME"`
+	MaxSessions      int           `help:"Sessions the node may hold." default:"10000" placeholder:"N"`
+	ResumeWindow     time.Duration `help:"How long a session is kept after its connection was cut." default:"60s" placeholder:"TIME"`
+	PingInterval     time.Duration `help:"Silence after which a client is pinged; after 2.5 of it the connection is given up." default:"15s" placeholder:"TIME"`
+	Origins          []string      `help:"Origins (scheme://host:port) of web pages that may attach. Default: any." placeholder:"ORIGIN"`
+	Hosts            []string      `help:"Names (host, or host:port) that clients may ask for, those of the node's URL. Default: any." placeholder:"HOST"`
+	MaxMessageRate   int           `help:"Messages per second that one client may send; one that sends more is read more slowly. 0: any number." default:"2000" placeholder:"N"`
+	MaxByteRate      int           `help:"The same in bytes." default:"4194304" placeholder:"N"`
+	MaxFrameRate     int           `help:"The same in WebSocket frames: fragments count." default:"4000" placeholder:"N"`
+	MaxPingRate      int           `help:"The same in WebSocket pings and pongs." default:"50" placeholder:"N"`
+	MaxDetachedBytes int           `help:"Bytes kept for all detached sessions together; a session that is sent more is reset. 0: any number." default:"268435456" placeholder:"N"`
+	Checkpoint       bool          `help:"Save every session in the store before anything it received is acknowledged and anything it sends goes out: a node that is killed loses nothing, and every message waits for the store."`
+	DrainWindow      time.Duration `help:"Time over which a node that drains asks its clients to leave, evenly." default:"5s" placeholder:"TIME"`
+	DrainRate        float64       `help:"Clients it asks per second at most." default:"500" placeholder:"N"`
+	DrainTimeout     time.Duration `help:"Time after which those that have not left are cut; they resume elsewhere." default:"25s" placeholder:"TIME"`
 }
 
 // plan is how a node drains.
 func (f nodeFlags) plan() node.DrainPlan {
 	return node.DrainPlan{Window: f.DrainWindow, Rate: f.DrainRate, Timeout: f.DrainTimeout}
+}
+
+// rates are those of node.Config, where 0 stands for the default.
+func (f nodeFlags) rates() node.Rates {
+	return node.Rates{Bytes: orAny(f.MaxByteRate), Messages: orAny(f.MaxMessageRate), Frames: orAny(f.MaxFrameRate), Pings: orAny(f.MaxPingRate)}
+}
+
+func orAny(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // check refuses what node.New would, by the names of the flags.
@@ -67,6 +85,14 @@ func (f nodeFlags) check() error {
 		return usageError{"--drain-rate", fmt.Errorf("%v: must be over 0 and at most 1000000", f.DrainRate)}
 	case f.PingInterval < time.Millisecond || f.PingInterval > longest:
 		return usageError{"--ping-interval", fmt.Errorf("%v: must be 1ms to %v", f.PingInterval, longest)}
+	}
+	for flag, n := range map[string]int{
+		"--max-byte-rate": f.MaxByteRate, "--max-message-rate": f.MaxMessageRate, "--max-frame-rate": f.MaxFrameRate,
+		"--max-ping-rate": f.MaxPingRate, "--max-detached-bytes": f.MaxDetachedBytes,
+	} {
+		if n < 0 {
+			return usageError{flag, fmt.Errorf("%d: must be 0 or more", n)}
+		}
 	}
 	return nil
 }

@@ -128,7 +128,8 @@ func (r *nodeRole) start(ctx context.Context) (err error) {
 		ID: o.id, App: app, Store: o.store,
 		Verifier:    &token.Verifier{Keys: o.keys},
 		MaxSessions: o.MaxSessions, ResumeWindow: o.ResumeWindow, PingInterval: o.PingInterval,
-		Checkpoint: o.Checkpoint, Drain: o.plan(), Origins: o.Origins, Logger: o.log, Registry: o.registry,
+		Checkpoint: o.Checkpoint, Drain: o.plan(), Origins: o.Origins, Hosts: o.Hosts,
+		Rates: o.rates(), DetachedBytes: orAny(o.MaxDetachedBytes), Logger: o.log, Registry: o.registry,
 	})
 	if err != nil {
 		ln.Close()

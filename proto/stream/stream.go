@@ -68,6 +68,9 @@ func (s *Stream) Sent() uint64 { return s.acked + uint64(len(s.kept)) }
 // Acked returns the number of the last frame the peer has acknowledged.
 func (s *Stream) Acked() uint64 { return s.acked }
 
+// Kept returns the cost of the frames that are not acknowledged, in bytes.
+func (s *Stream) Kept() int { return s.bytes }
+
 // Frame returns the kept frame with the number, or nil when it is
 // acknowledged or not yet sent.
 func (s *Stream) Frame(n uint64) []byte {
