@@ -76,6 +76,7 @@ type Peer struct {
 	Live       uint32 // sessions it holds, roughly
 	Generation uint64 // differs between two starts of one member
 	Version    string
+	Issued     int64 // when it was signed, in seconds since the Unix epoch; 0 if it is not (SignPeer)
 }
 
 // Report is a node's exact load, sent straight to each member that places.
@@ -124,6 +125,8 @@ const (
 	tagDrainCut
 	tagDrainKeep
 	tagStrain
+	tagIssued
+	tagSignature // of all that comes before it; the last field
 )
 
 // AppendPeer appends the encoded peer. It fails when the peer has no id or
@@ -144,6 +147,7 @@ func AppendPeer(b []byte, p Peer) ([]byte, error) {
 	w.number(tagLive, uint64(p.Live))
 	w.number(tagGeneration, p.Generation)
 	w.text(tagVersion, p.Version)
+	w.number(tagIssued, uint64(max(p.Issued, 0)))
 	return w.finish()
 }
 
@@ -172,6 +176,8 @@ func ParsePeer(b []byte) (Peer, error) {
 			p.Generation = f.number(maxUint64)
 		case tagVersion:
 			p.Version = f.text()
+		case tagIssued:
+			p.Issued = int64(f.number(maxTime))
 		}
 	})
 	if err == nil && (p.ID == "" || p.Role == 0) {

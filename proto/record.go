@@ -15,6 +15,7 @@ const recordVersion = 1
 const (
 	maxUint32 = 1<<32 - 1
 	maxUint64 = 1<<64 - 1
+	maxTime   = 1<<63 - 1
 )
 
 type recordWriter struct {

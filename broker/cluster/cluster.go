@@ -8,9 +8,11 @@ package cluster
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +51,15 @@ type Config struct {
 	Key []byte
 	// OldKeys are others by which messages are understood: see SetKeys.
 	OldKeys [][]byte
+	// Sign is the key that this node's metadata is signed with; nil for none. Who
+	// knows the gossip key alone cannot make such metadata, nor change it.
+	Sign ed25519.PrivateKey
+	// Accept is asked whether a node's metadata is to be believed, raw as it came
+	// and as it was understood. With an error it is ignored, and what was known of
+	// the node stays. It must not block. Nil: all are.
+	Accept func(p proto.Peer, raw []byte) error
+	// Networks are those from which members may gossip. None: from anywhere.
+	Networks []netip.Prefix
 	// Label is the name of the cluster; members of another are not listened to.
 	Label string
 	// Rejoin is how often members of Join that are not alive are tried.
@@ -102,6 +113,7 @@ type Cluster struct {
 	self    proto.Peer
 	meta    []byte // self, encoded
 	members map[string]member
+	refused map[string]memberlist.Node // alive, and not believed
 	pending map[callID]chan proto.CommandResult
 	recent  recent
 
@@ -130,10 +142,10 @@ func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	c := &Cluster{
 		cfg: cfg, log: cfg.Logger.With("member", cfg.Self.ID), self: cfg.Self,
 		slots: make(chan struct{}, maxServing), nonce: newNonce(),
-		members: map[string]member{}, pending: map[callID]chan proto.CommandResult{},
+		members: map[string]member{}, refused: map[string]memberlist.Node{}, pending: map[callID]chan proto.CommandResult{},
 	}
 	var err error
-	if c.meta, err = encodeSelf(cfg.Self); err != nil {
+	if c.meta, err = c.encode(cfg.Self); err != nil {
 		return nil, err
 	}
 	seeds, err := parseSeeds(cfg.Join)
@@ -152,8 +164,15 @@ func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-func encodeSelf(p proto.Peer) ([]byte, error) {
+// encode returns the metadata of this member.
+func (c *Cluster) encode(p proto.Peer) ([]byte, error) {
+	if c.cfg.Sign != nil {
+		p.Issued = time.Now().Unix()
+	}
 	b, err := proto.AppendPeer(nil, p)
+	if err == nil && c.cfg.Sign != nil {
+		b, err = proto.SignPeer(b, c.cfg.Sign)
+	}
 	if err == nil {
 		_, err = proto.ParsePeer(b) // what the others would refuse is refused here
 	}
@@ -185,7 +204,7 @@ func (c *Cluster) SetSelf(p proto.Peer) error {
 	if p.ID != c.cfg.Self.ID || p.Role != c.cfg.Self.Role {
 		return fmt.Errorf("cluster: member %s (%v) cannot become %s (%v)", c.cfg.Self.ID, c.cfg.Self.Role, p.ID, p.Role)
 	}
-	meta, err := encodeSelf(p)
+	meta, err := c.encode(p)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -57,19 +59,20 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 // update takes a member into the table, unless its metadata makes no sense:
 // then what was known of it stays.
 func (c *Cluster) update(n *memberlist.Node) {
-	p, err := proto.ParsePeer(n.Meta)
-	if err == nil && p.ID != n.Name {
-		err = fmt.Errorf("%w: says it is %q", proto.ErrPeer, p.ID)
-	}
-	if err != nil {
-		c.counts.badMembers.Add(1)
-		c.log.Warn("metadata of a member is not understood; it is ignored", "id", n.Name, "addr", n.Address(), "error", err)
-		return
-	}
+	p, err := c.believe(n)
 	c.order.Lock()
 	defer c.order.Unlock()
+	if err != nil {
+		c.counts.badMembers.Add(1)
+		c.mu.Lock()
+		c.refused[n.Name] = *n
+		c.mu.Unlock()
+		c.log.Warn("metadata of a member is not believed; it is ignored", "id", n.Name, "addr", n.Address(), "error", err)
+		return
+	}
 	c.mu.Lock()
 	_, known := c.members[p.ID]
+	delete(c.refused, p.ID)
 	c.members[p.ID] = member{peer: p, node: *n}
 	c.mu.Unlock()
 	if p.ID == c.cfg.Self.ID {
@@ -86,11 +89,43 @@ func (c *Cluster) update(n *memberlist.Node) {
 	}
 }
 
+// believe returns what a member says of itself, if that is to be believed.
+func (c *Cluster) believe(n *memberlist.Node) (proto.Peer, error) {
+	p, err := proto.ParsePeer(n.Meta)
+	if err == nil && p.ID != n.Name {
+		err = fmt.Errorf("%w: says it is %q", proto.ErrPeer, p.ID)
+	}
+	if err == nil && p.Role == proto.RoleNode && p.ID != c.cfg.Self.ID && c.cfg.Accept != nil {
+		err = c.cfg.Accept(p, n.Meta)
+	}
+	return p, err
+}
+
+// Recheck has Accept asked again about all members: it may see them otherwise now.
+// Those that it no longer takes have left, as far as the Events go.
+func (c *Cluster) Recheck() {
+	c.mu.Lock()
+	list := slices.Collect(maps.Values(c.refused))
+	for _, m := range c.members {
+		if m.peer.ID != c.cfg.Self.ID {
+			list = append(list, m.node)
+		}
+	}
+	c.mu.Unlock()
+	for _, n := range list {
+		if _, err := c.believe(&n); err != nil {
+			c.remove(n.Name)
+		}
+		c.update(&n)
+	}
+}
+
 func (c *Cluster) remove(id string) {
 	c.order.Lock()
 	defer c.order.Unlock()
 	c.mu.Lock()
 	_, known := c.members[id]
+	delete(c.refused, id)
 	if id != c.cfg.Self.ID {
 		delete(c.members, id)
 	}
@@ -110,8 +145,9 @@ func (c *Cluster) reported(r proto.Report) {
 	defer c.order.Unlock()
 	c.mu.Lock()
 	m, known := c.members[r.ID]
+	_, refused := c.refused[r.ID] // then it may be another that reports
 	c.mu.Unlock()
-	if !known || m.peer.Role != proto.RoleNode {
+	if !known || refused || m.peer.Role != proto.RoleNode {
 		c.counts.strangers.Add(1)
 		return
 	}

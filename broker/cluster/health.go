@@ -30,6 +30,7 @@ type Health struct {
 	BadMessages uint64 // messages that were not understood
 	Strangers   uint64 // reports and commands of members that are unknown, or whose role has none
 	Conflicts   uint64 // claims to the id of another live member
+	Foreign     uint64 // packets and connections from networks that members do not gossip from
 	Warnings    uint64 // of memberlist: undecryptable, foreign label, lost packets
 }
 
@@ -38,7 +39,7 @@ type counts struct {
 	calls, callsFailed, retries, lateAnswers      atomic.Uint64
 	served, duplicates, overloads                 atomic.Uint64
 	badMembers, badMessages, strangers, conflicts atomic.Uint64
-	warnings                                      atomic.Uint64
+	warnings, foreign                             atomic.Uint64
 }
 
 // Health returns how this member fares.
@@ -56,7 +57,7 @@ func (c *Cluster) Health() Health {
 		Calls: c.counts.calls.Load(), CallsFailed: c.counts.callsFailed.Load(), CallRetries: c.counts.retries.Load(), LateAnswers: c.counts.lateAnswers.Load(),
 		Served: c.counts.served.Load(), Duplicates: c.counts.duplicates.Load(), Overloads: c.counts.overloads.Load(),
 		BadMembers: c.counts.badMembers.Load(), BadMessages: c.counts.badMessages.Load(), Strangers: c.counts.strangers.Load(),
-		Conflicts: c.counts.conflicts.Load(), Warnings: c.counts.warnings.Load(),
+		Conflicts: c.counts.conflicts.Load(), Warnings: c.counts.warnings.Load(), Foreign: c.counts.foreign.Load(),
 	}
 	if err := c.joinError.Load(); err != nil {
 		h.LastError = *err

@@ -80,6 +80,7 @@ func (c *Cluster) listen(ctx context.Context) error {
 	}
 	if err == nil {
 		c.addr = net.JoinHostPort(ip.String(), strconv.Itoa(port))
+		conf.CIDRsAllowed = c.allowed(ip)
 		c.list, err = memberlist.Create(conf)
 	}
 	if err != nil {
@@ -87,6 +88,20 @@ func (c *Cluster) listen(ctx context.Context) error {
 		return fmt.Errorf("cluster: bind %s: %w; set the address to advertise", c.cfg.Bind, err)
 	}
 	return nil
+}
+
+// allowed returns the networks from which members may be, this one's own address
+// among them; nil for any.
+func (c *Cluster) allowed(self net.IP) []net.IPNet {
+	var list []net.IPNet
+	for _, p := range c.cfg.Networks {
+		list = append(list, net.IPNet{IP: p.Masked().Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
+	}
+	if list != nil {
+		bits := 8 * len(self)
+		list = append(list, net.IPNet{IP: self, Mask: net.CIDRMask(bits, bits)})
+	}
+	return list
 }
 
 // bind opens the sockets, at the port or, of a range, the first that is free. The
@@ -104,7 +119,11 @@ func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*tra
 			BindAddrs: []string{at.Addr().String()}, BindPort: port, Logger: logger,
 		})
 		if err == nil {
-			return &transport{NetTransport: t, ctx: c.ctx}, nil
+			bound := &transport{NetTransport: t, ctx: c.ctx, guard: guarded(c.cfg.Networks, &c.counts.foreign)}
+			if bound.guard != nil {
+				go bound.guard.run(t)
+			}
+			return bound, nil
 		}
 		if port != 0 {
 			port++

@@ -13,6 +13,7 @@ const (
 	reportMove     = 100                   // a report is due when the load moved by 1/100 of capacity
 	metaInterval   = 10 * time.Second      // between changes of metadata
 	metaMove       = 10                    // they are due when the load moved by 1/10 of capacity
+	signInterval   = time.Hour             // between signatures of metadata that does not change
 )
 
 // standing is what a node has to publish.
@@ -30,6 +31,7 @@ func (s standing) moved(from standing, capacity, part uint32) bool {
 // published set has sent no report.
 type publisher struct {
 	capacity uint32
+	signs    bool
 
 	published standing // as metadata
 	metaAt    time.Time
@@ -51,7 +53,8 @@ func (p *publisher) due(now time.Time, s standing, observers uint64) (report, me
 	// What happens seldom in a node's life need not wait: nobody is hurt by it.
 	once := changed && (p.published.state == proto.StateStarting || s.state == proto.StateDraining || p.published.state == proto.StateDraining)
 	changed = changed || s.moved(p.published, p.capacity, metaMove)
-	if meta = once || changed && now.Sub(p.metaAt) >= metaInterval; meta {
+	since = now.Sub(p.metaAt)
+	if meta = once || changed && since >= metaInterval || p.signs && since >= signInterval; meta {
 		p.published, p.metaAt = s, now
 	}
 	return report, meta

@@ -32,7 +32,7 @@ type Load interface {
 func (c *Cluster) RunReporter(ctx context.Context, l Load) {
 	c.mu.Lock()
 	r := reporter{c: c, load: l, p: publisher{
-		capacity: c.self.Capacity, published: standing{c.self.State, c.self.Live}, metaAt: time.Now(),
+		capacity: c.self.Capacity, signs: c.cfg.Sign != nil, published: standing{c.self.State, c.self.Live}, metaAt: time.Now(),
 	}}
 	c.mu.Unlock()
 	ticker := time.NewTicker(pollInterval)

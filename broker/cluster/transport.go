@@ -16,7 +16,8 @@ const dialTimeout = 3 * time.Second
 // a dead peer when this member closes.
 type transport struct {
 	*memberlist.NetTransport
-	ctx context.Context
+	ctx   context.Context
+	guard *guard // nil where everybody may gossip
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)

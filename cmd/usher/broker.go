@@ -142,6 +142,7 @@ type placingFlags struct {
 	Rebalance       bool     `help:"Have nodes that hold more than the others ask idle sessions to go there. The same on every auth and broker."`
 
 	probeFlags `embed:""`
+	trustFlags `embed:""`
 }
 
 // brokerRole is a member of the cluster that decides where sessions go: the
@@ -176,6 +177,10 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	if err != nil {
 		return nil, err
 	}
+	believes, err := o.open()
+	if err != nil {
+		return nil, err
+	}
 	var look func(ctx context.Context, node, url string) error
 	if o.Probe != "none" {
 		probes, err := o.prober()
@@ -203,6 +208,9 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	cfg := o.gossip
 	cfg.Logger = o.log
 	cfg.Events = cluster.Events{Update: r.broker.Update, Leave: r.broker.Leave, Report: r.broker.Report}
+	if believes != nil {
+		cfg.Accept = believes.accept
+	}
 	cfg.Self = proto.Peer{ID: r.issuer, Role: o.role, State: proto.StateReady, Generation: newGeneration(), Version: versionString()}
 	if r.cluster, err = cluster.Join(context.Background(), cfg); err != nil {
 		return nil, usageError{"--gossip", err}
@@ -212,6 +220,9 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 	r.stop.add(func() { _ = r.cluster.Leave(2 * time.Second) })
 	if o.keyFile != "" {
 		r.stop.add(runUntilStop(func(ctx context.Context) { followKeys(ctx, o.keyFile, r.cluster, o.log) }))
+	}
+	if o.NodeKeys != "" {
+		r.stop.add(runUntilStop(func(ctx context.Context) { believes.follow(ctx, r.cluster, o.log) }))
 	}
 	return r, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -20,16 +21,17 @@ import (
 
 // gossipFlags are the flags of every member of a cluster.
 type gossipFlags struct {
-	Gossip          string   `help:"Address to gossip on, host:port, UDP and TCP. Of a range of ports, as in 10.0.0.7:7946-7999, the first that is free." default:"127.0.0.1:7946" placeholder:"ADDR"`
-	GossipAdvertise string   `help:"Address at which other members reach this one, if it is not the one it binds." placeholder:"ADDR"`
-	Join            []string `help:"Members to join through: addresses or DNS names, host:port. Names are looked up again and again, so members may come and go." placeholder:"ADDR"`
-	GossipKey       string   `help:"Key that encrypts gossip: 32 bytes in base64, the same on every member («usher keys gossip» makes one). Give it by the environment, not on the command line. Required to gossip beyond loopback." placeholder:"KEY"`
-	GossipKeyFile   string   `help:"File with the key, in place of --gossip-key. Of several, one a line, the first is the one to send by. Read again when it changes." type:"path" placeholder:"FILE"`
-	GossipLabel     string   `help:"Name of the cluster: members of another are not listened to." default:"usher" placeholder:"NAME"`
+	Gossip          string         `help:"Address to gossip on, host:port, UDP and TCP. Of a range of ports, as in 10.0.0.7:7946-7999, the first that is free." default:"127.0.0.1:7946" placeholder:"ADDR"`
+	GossipAdvertise string         `help:"Address at which other members reach this one, if it is not the one it binds." placeholder:"ADDR"`
+	Join            []string       `help:"Members to join through: addresses or DNS names, host:port. Names are looked up again and again, so members may come and go." placeholder:"ADDR"`
+	GossipKey       string         `help:"Key that encrypts gossip: 32 bytes in base64, the same on every member («usher keys gossip» makes one). Give it by the environment, not on the command line. Required to gossip beyond loopback." placeholder:"KEY"`
+	GossipKeyFile   string         `help:"File with the key, in place of --gossip-key. Of several, one a line, the first is the one to send by. Read again when it changes." type:"path" placeholder:"FILE"`
+	GossipNetworks  []netip.Prefix `help:"Networks that members gossip from; others are not listened to. Default: any." placeholder:"CIDR"`
+	GossipLabel     string         `help:"Name of the cluster: members of another are not listened to." default:"usher" placeholder:"NAME"`
 }
 
 func (f gossipFlags) config() (cluster.Config, error) {
-	cfg := cluster.Config{Bind: f.Gossip, Advertise: f.GossipAdvertise, Join: f.Join, Label: f.GossipLabel}
+	cfg := cluster.Config{Bind: f.Gossip, Advertise: f.GossipAdvertise, Join: f.Join, Label: f.GossipLabel, Networks: f.GossipNetworks}
 	var err error
 	switch {
 	case f.GossipKeyFile != "" && f.GossipKey != "":

@@ -17,6 +17,7 @@ import (
 type keysCmd struct {
 	Signing  signingCmd  `cmd:"" help:"Make a key that signs tokens, in a file for «usher auth --signing-key»."`
 	Gossip   gossipCmd   `cmd:"" help:"Print a key that encrypts gossip, for USHER_GOSSIP_KEY or a file; or go over to another."`
+	Node     nodeKeyCmd  `cmd:"" help:"Make a key that nodes sign with what they say of themselves, and print the line for «--node-keys»."`
 	Password passwordCmd `cmd:"" help:"Read a password and print a line for «usher auth --users»."`
 	Init     initCmd     `cmd:"" help:"Make the keys of a cluster in a folder: signing.jwk and gossip.key. What is there stays as it is."`
 	API      apiCmd      `cmd:"" name:"api" help:"Make a key of the private API: prints it once, and the line for «usher broker --api-keys»."`

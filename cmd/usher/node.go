@@ -27,6 +27,7 @@ type nodeCmd struct {
 	ID        string `help:"Name of the node, unique in the cluster. {hostname} and {port} in it stand for the host name and the port it listens on." default:"{hostname}" placeholder:"NAME"`
 	Listen    string `help:"Address clients attach to. Of a range of ports, as in :7000-7099, the first that is free." default:":7000" placeholder:"ADDR"`
 	Ops       string `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
+	NodeKey   string `help:"File of the key that signs what this node says of itself («usher keys node» makes it), for auths and brokers with --node-keys." type:"path" placeholder:"FILE"`
 	Advertise string `help:"URL at which clients reach this node, such as wss://{node}.rt.example.com:{port}/v1/connect; {node}, {ip}, {ip-dashed}, {port} and {hostname} are filled in. A range in place of the port, as in wss://example.com:7000-7099, is the ports that lead to this node and others; it finds out which one does. Default: made from --listen, when that names one address." placeholder:"URL"`
 	JWKS      string `name:"jwks" help:"Public keys that tokens are checked with: the URL of an auth's /.well-known/jwks.json, or a file." required:"" placeholder:"URL"`
 }
@@ -121,6 +122,11 @@ func (c *nodeCmd) Run(ctx context.Context, e *env) error {
 	}
 	stop.add(func() { keys.Close() })
 
+	if c.NodeKey != "" {
+		if m.gossip.Sign, err = readNodeKey(c.NodeKey); err != nil {
+			return usageError{"--node-key", err}
+		}
+	}
 	n := newNodeRole(nodeOptions{
 		nodeFlags: c.nodeFlags, id: c.ID, listen: c.Listen, advertise: c.Advertise, tls: c.tlsFlags, limit: &c.limitFlags,
 		gossip: m.gossip, keyFile: m.keyFile, store: m.store, keys: keys, registry: m.registry, log: e.log,
