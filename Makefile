@@ -48,12 +48,12 @@ build-js: ## client-sdk/js/dist
 	cd client-sdk/js && npm ci --silent && node build.mjs
 
 test-js: build build-js ## the JavaScript SDK: vectors, and cuts against a real node
-	@cmp client-sdk/js/dist/usher.min.js cmd/usher/demo/usher.min.js || { echo 'make demo-js'; exit 1; }
+	@for file in usher.min.js usher-proof.min.js; do cmp client-sdk/js/dist/$$file cmd/usher/demo/$$file || { echo 'make demo-js'; exit 1; }; done
 	cd client-sdk/js && node test/build.mjs && node --test test/
 	cd client-sdk/js && ../../bin/usher conformance node conformance/client.mjs
 
 demo-js: build-js ## the SDK's script as the demo has it
-	cp client-sdk/js/dist/usher.min.js cmd/usher/demo/
+	cp client-sdk/js/dist/usher.min.js client-sdk/js/dist/usher-proof.min.js cmd/usher/demo/
 
 test-browser: build build-js need-redis need-chromium ## demo and dashboard in headless Chromium; pictures in client-sdk/js/browser/pictures
 	cd client-sdk/js && node --test browser/

@@ -30,7 +30,7 @@ func TestPreflight(t *testing.T) {
 		a := d.do("OPTIONS", path, "", "Origin", "https://game.example.com",
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
 		if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "*" ||
-			a.header.Get("Access-Control-Allow-Methods") != "GET, POST" || a.header.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type" {
+			a.header.Get("Access-Control-Allow-Methods") != "GET, POST" || a.header.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, Usher-Proof" {
 			t.Errorf("%s: %d %v", path, a.status, a.header)
 		}
 	}

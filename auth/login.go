@@ -39,31 +39,43 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 
 // readLogin returns a request with a method that exists and a placement that
 // makes sense.
-func (s *Server) readLogin(w http.ResponseWriter, r *http.Request) (proto.LoginRequest, *proto.Problem) {
+func (s *Server) readLogin(w http.ResponseWriter, r *http.Request) (loginRequest, *proto.Problem) {
 	fields, problem := s.readBody(w, r)
 	if problem != nil {
-		return proto.LoginRequest{}, problem
+		return loginRequest{}, problem
 	}
 	method, err := fields.Text("method")
 	if err != nil {
-		return proto.LoginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	if _, ok := s.cfg.Providers[method]; !ok {
-		return proto.LoginRequest{}, door.Invalid("Set \"method\" to a login method that is offered here: " + s.methods() + ".")
+		return loginRequest{}, door.Invalid("Set \"method\" to a login method that is offered here: " + s.methods() + ".")
 	}
 	placement, err := readPlacement(fields)
 	if err != nil {
-		return proto.LoginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
 	}
-	return proto.LoginRequest{Method: method, Credentials: fields["credentials"], Placement: placement}, nil
+	key, err := readKey(fields)
+	if err != nil {
+		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+	}
+	return loginRequest{Method: method, Credentials: fields["credentials"], Placement: placement, Confirm: key}, nil
 }
 
-func (s *Server) admit(r *http.Request, req proto.LoginRequest) (proto.Assignment, *proto.Queued, *proto.Problem) {
+// loginRequest is a proto.LoginRequest that was read.
+type loginRequest struct {
+	Method      string
+	Credentials json.RawMessage
+	Placement   proto.Placement
+	Confirm     proto.Confirmation
+}
+
+func (s *Server) admit(r *http.Request, req loginRequest) (proto.Assignment, *proto.Queued, *proto.Problem) {
 	id, problem := s.identify(r, req)
 	if problem != nil {
 		return proto.Assignment{}, nil, problem
 	}
-	assigned, queued, err := s.enter(r.Context(), proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext}, "")
+	assigned, queued, err := s.enter(r.Context(), proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext, Confirm: req.Confirm}, "")
 	if err != nil {
 		return proto.Assignment{}, nil, s.brokerProblem("login", err, "user", id.User)
 	}
@@ -72,7 +84,7 @@ func (s *Server) admit(r *http.Request, req proto.LoginRequest) (proto.Assignmen
 
 // identify asks the method's provider, unless the account or the client has
 // failed too often.
-func (s *Server) identify(r *http.Request, req proto.LoginRequest) (credential.Identity, *proto.Problem) {
+func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identity, *proto.Problem) {
 	provider := s.cfg.Providers[req.Method]
 	client := clientAddr(r, s.cfg.TrustedProxies)
 	account := accountOf(provider, req)
@@ -129,7 +141,7 @@ func (s *Server) credentialProblem(err error, method, account string, client net
 
 // accountOf returns what failures at the claimed account are counted under, or
 // "" when the method has no accounts.
-func accountOf(p credential.Provider, req proto.LoginRequest) string {
+func accountOf(p credential.Provider, req loginRequest) string {
 	if a, ok := p.(credential.Accounts); ok {
 		if name := a.Account(req.Credentials); name != "" {
 			return req.Method + ":" + name

@@ -18,6 +18,7 @@ import (
 
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
@@ -40,6 +41,7 @@ type fakeBroker struct {
 	ahead       int // how often Enter has a login wait
 	estimate    time.Duration
 	places      []string // shown to Enter
+	proofs      map[string]uint64
 	code        proto.CloseCode
 }
 
@@ -124,6 +126,22 @@ func (b *fakeBroker) End(ctx context.Context, sid string, code proto.CloseCode, 
 		return err
 	}
 	b.ended, b.code = append(b.ended, sid), code
+	return nil
+}
+
+func (b *fakeBroker) Prove(ctx context.Context, sid string, proof uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.outcome(ctx); err != nil {
+		return err
+	}
+	if proof <= b.proofs[sid] {
+		return session.ErrReplayed
+	}
+	if b.proofs == nil {
+		b.proofs = map[string]uint64{}
+	}
+	b.proofs[sid] = proof
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place s
 func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Queued, error) {
 	now := time.Now()
 	ticket, err := s.cfg.Tickets.SignTicket(proto.Ticket{
-		Audience: proto.TicketAudience, User: req.User, Place: w.Place, Placement: req.Placement, Ext: req.Ext,
+		Audience: proto.TicketAudience, User: req.User, Place: w.Place, Placement: req.Placement, Ext: req.Ext, Confirm: req.Confirm,
 		IssuedAt: now.Unix(), Expires: now.Add(w.Again + ticketTTL).Unix(),
 	})
 	if err != nil {
@@ -100,7 +100,7 @@ func queueResult(queued *proto.Queued, problem *proto.Problem) string {
 
 // ask asks for the place of a ticket.
 func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.Queued, *proto.Problem) {
-	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext}
+	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext, Confirm: t.Confirm}
 	assigned, queued, err := s.enter(r.Context(), req, t.Place)
 	if err != nil {
 		return proto.Assignment{}, nil, s.brokerProblem("queue", err, "user", t.User)

@@ -31,6 +31,7 @@ type Broker interface {
 	Enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, broker.Waiting, error)
 	Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error)
 	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
+	Prove(ctx context.Context, sid string, proof uint64) error
 }
 
 // Verifier checks tokens, as token.Verifier does and with its errors.

@@ -32,7 +32,7 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) *proto.Proble
 }
 
 func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignment, *proto.Problem) {
-	claims, problem := s.holder(w, r)
+	claims, problem := s.holder(w, r, proto.ProofReconnect)
 	if problem != nil {
 		return proto.Assignment{}, problem
 	}
@@ -56,7 +56,7 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 // logout ends the session. That it is over already is no error: a client that
 // repeats a logout whose answer was lost gets the same answer.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) *proto.Problem {
-	claims, problem := s.holder(w, r)
+	claims, problem := s.holder(w, r, proto.ProofLogout)
 	if problem == nil {
 		problem = s.end(r.Context(), claims)
 	}
@@ -82,8 +82,9 @@ func (s *Server) end(ctx context.Context, c proto.Claims) *proto.Problem {
 }
 
 // holder returns the claims of the request's token. A token past its expiry
-// still names its session: the broker knows whether that is still there.
-func (s *Server) holder(w http.ResponseWriter, r *http.Request) (proto.Claims, *proto.Problem) {
+// still names its session: the broker knows whether that is still there. act is
+// what the holder's proof must be for, if the token is bound to a key.
+func (s *Server) holder(w http.ResponseWriter, r *http.Request, act string) (proto.Claims, *proto.Problem) {
 	raw, ok := bearer(r.Header)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
@@ -94,7 +95,7 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request) (proto.Claims, *
 	claims, err := s.cfg.Verifier.Verify(ctx, raw)
 	switch {
 	case err == nil, errors.Is(err, token.ErrExpired):
-		return claims, nil
+		return claims, s.prove(w, r, claims, raw, act)
 	case errors.Is(err, token.ErrUnavailable):
 		s.log.Warn("token not checked", "error", err)
 		return proto.Claims{}, door.StoreUnavailable("The token cannot be checked at this moment. Try again.")

@@ -88,7 +88,7 @@ func (b *Broker) assign(ctx context.Context, req proto.AssignmentRequest) (proto
 		b.log.Info("session ended by a login", "session", old.ID, "user", old.User, "node", old.Node, "by", made.ID)
 		b.tellEnded(old)
 	}
-	return b.ticket(made, to)
+	return b.ticket(place{made, to}, req.Confirm)
 }
 
 // Reassign says where the client of a session goes now: to the node that has
@@ -99,25 +99,44 @@ func (b *Broker) assign(ctx context.Context, req proto.AssignmentRequest) (proto
 // Of several who ask at once, one moves the session and all are told the same.
 // The errors are those of Assign, and session.ErrNotFound and session.ErrEnded.
 func (b *Broker) Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error) {
-	a, reason, err := b.reassign(ctx, c, unreachable)
+	at, reason, err := b.reassign(ctx, c, unreachable)
+	var a proto.Assignment
+	if err == nil {
+		a, err = b.ticket(at, c.Confirm)
+	}
+	if err != nil {
+		reason = ""
+	}
 	b.hooks.Reassigned(resultOf(err), reason)
 	return a, err
 }
 
-func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, Reason, error) {
+// Prove notes the number of a proof of possession, which serves once. The errors
+// are those of session.Store.
+func (b *Broker) Prove(ctx context.Context, sid string, proof uint64) error {
+	return b.store.Prove(ctx, sid, proof)
+}
+
+// place is where a session is.
+type place struct {
+	session.Record
+	to target
+}
+
+func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable string) (place, Reason, error) {
 	if b.cfg.Signer == nil {
-		return proto.Assignment{}, "", ErrNoSigner
+		return place{}, "", ErrNoSigner
 	}
 	r, err := b.store.Get(ctx, c.Session)
 	if err == nil && r.User != c.User { // no token of ours says so
 		err = session.ErrNotFound
 	}
 	if err != nil {
-		return proto.Assignment{}, "", fmt.Errorf("finding the session: %w", err)
+		return place{}, "", fmt.Errorf("finding the session: %w", err)
 	}
 	owner, reason := b.judge(r, unreachable)
 	if reason == Stayed {
-		return b.answer(r, owner, Stayed)
+		return place{r, owner}, Stayed, nil
 	}
 	var failed <-chan struct{}
 	if reason == Unreachable {
@@ -130,22 +149,22 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 	}
 	to, err := b.choose(ctx, r, exclude)
 	if noRoom(err) && owner.id != "" && !(reason == Draining && r.State == session.Assigned) {
-		return b.answer(r, owner, OnlyOne) // a node that drains serves those it has
+		return place{r, owner}, OnlyOne, nil // a node that drains serves those it has
 	}
 	if noRoom(err) && unreachable != "" { // better a node that may be reached by now than none
 		to, err = b.choose(ctx, r, "")
 	}
 	if err != nil {
-		return proto.Assignment{}, "", err
+		return place{}, "", err
 	}
 	if to.id == r.Node { // it came back, or is ready again, after it was judged
 		b.unpick(to)
-		return b.answer(r, to, Stayed)
+		return place{r, to}, Stayed, nil
 	}
 	switch stays, handed := b.handOver(ctx, r, to, reason, failed); {
 	case stays != "":
 		b.unpick(to)
-		return b.answer(r, owner, stays)
+		return place{r, owner}, stays, nil
 	case handed:
 		return b.handed(ctx, r, to, reason)
 	}
@@ -155,47 +174,40 @@ func (b *Broker) reassign(ctx context.Context, c proto.Claims, unreachable strin
 // take gives the session to another node without asking its owner, unless
 // somebody else has done so since r was read, or the owner was reached by its
 // client after all: then it follows.
-func (b *Broker) take(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
+func (b *Broker) take(ctx context.Context, r session.Record, to target, reason Reason) (place, Reason, error) {
 	now, err := b.store.Reassign(ctx, session.NewRequest(), r, to.id, b.cfg.AssignTTL)
 	if err != nil {
 		b.unpick(to)
 		if !errors.Is(err, session.ErrMoved) {
-			return proto.Assignment{}, "", fmt.Errorf("moving the session: %w", err)
+			return place{}, "", fmt.Errorf("moving the session: %w", err)
 		}
 		return b.follow(now)
 	}
 	b.log.Info("session moved", "session", r.ID, "user", r.User, "from", r.Node, "to", now.Node, "epoch", now.Epoch, "reason", string(reason))
 	b.tell(r.Node, proto.Command{Op: proto.OpMoved, Session: r.ID, Epoch: now.Epoch})
-	return b.answer(now, to, reason)
+	return place{now, to}, reason, nil
 }
 
 // follow answers for a session that somebody else has moved.
-func (b *Broker) follow(now session.Record) (proto.Assignment, Reason, error) {
+func (b *Broker) follow(now session.Record) (place, Reason, error) {
 	winner, ok := b.find(now.Node)
 	if !ok { // a broker that knows more has placed it; gossip will tell
-		return proto.Assignment{}, "", fmt.Errorf("the session moved to %q, whose address is not known here yet: %w", now.Node, placement.ErrNoNodes)
+		return place{}, "", fmt.Errorf("the session moved to %q, whose address is not known here yet: %w", now.Node, placement.ErrNoNodes)
 	}
-	return b.answer(now, winner, Followed)
-}
-
-func (b *Broker) answer(r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
-	a, err := b.ticket(r, to)
-	if err != nil {
-		return proto.Assignment{}, "", err
-	}
-	return a, reason, nil
+	return place{now, winner}, Followed, nil
 }
 
 // ticket is what the client of the session is told: where to go, and the token
-// that opens the door there.
-func (b *Broker) ticket(r session.Record, to target) (proto.Assignment, error) {
+// that opens the door there, for whoever has the key, if there is one.
+func (b *Broker) ticket(at place, key proto.Confirmation) (proto.Assignment, error) {
+	r, to := at.Record, at.to
 	now := b.cfg.Now()
 	expires := now.Add(b.cfg.TokenTTL).Truncate(time.Second)
 	token, err := b.cfg.Signer.Sign(proto.Claims{
 		Issuer: b.cfg.Issuer, Audience: proto.TokenAudience,
 		User: r.User, Session: r.ID, Node: to.id, Epoch: r.Epoch,
 		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(),
-		ID: rand.Text(), Ext: r.Ext,
+		ID: rand.Text(), Ext: r.Ext, Confirm: key,
 	})
 	if err != nil {
 		return proto.Assignment{}, fmt.Errorf("signing a token: %w", err)

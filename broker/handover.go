@@ -51,17 +51,17 @@ func (b *Broker) handOver(ctx context.Context, r session.Record, to target, reas
 
 // handed answers for a session that its owner says has moved: the store says
 // where.
-func (b *Broker) handed(ctx context.Context, r session.Record, to target, reason Reason) (proto.Assignment, Reason, error) {
+func (b *Broker) handed(ctx context.Context, r session.Record, to target, reason Reason) (place, Reason, error) {
 	now, err := b.store.Get(ctx, r.ID)
 	if err != nil || now.Node != to.id {
 		b.unpick(to)
 	}
 	switch {
 	case err != nil:
-		return proto.Assignment{}, "", fmt.Errorf("finding the session: %w", err)
+		return place{}, "", fmt.Errorf("finding the session: %w", err)
 	case now.Node != to.id:
 		return b.follow(now)
 	}
 	b.log.Info("session moved", "session", r.ID, "user", r.User, "from", r.Node, "to", now.Node, "epoch", now.Epoch, "reason", string(reason), "whole", true)
-	return b.answer(now, to, reason)
+	return place{now, to}, reason, nil
 }

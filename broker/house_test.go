@@ -136,7 +136,7 @@ func (h *house) attach(a proto.Assignment) session.Lease {
 	h.t.Helper()
 	c := h.claims(a)
 	l := session.Lease{ID: c.Session, Node: c.Node, Epoch: c.Epoch}
-	if _, err := h.store.Attach(h.t.Context(), l, "stream-1", true, time.Hour); err != nil {
+	if _, err := h.store.Attach(h.t.Context(), l, "stream-1", true, 0, time.Hour); err != nil {
 		h.t.Fatal(err)
 	}
 	return l

@@ -87,7 +87,7 @@ func (b *Broker) queue(ctx context.Context, line, place string, r session.Record
 	}
 	switch {
 	case p.Session != "":
-		return b.again(ctx, r, p.Session)
+		return b.again(ctx, r, p.Session, req.Confirm)
 	case what == Queued && p.Waiting > b.cfg.Line.Limit:
 		b.giveUp(ctx, line, place, r.Pool, p.Waiting)
 		return proto.Assignment{}, Waiting{}, fmt.Errorf("%d wait for room already: %w", p.Waiting-1, placement.ErrNoCapacity)
@@ -122,8 +122,8 @@ func (b *Broker) giveUp(ctx context.Context, line, place, pool string, waiting i
 
 // again answers for a place whose session was opened, to a client that has not
 // heard of it.
-func (b *Broker) again(ctx context.Context, r session.Record, sid string) (proto.Assignment, Waiting, error) {
-	a, err := b.Reassign(ctx, proto.Claims{Session: sid, User: r.User}, "")
+func (b *Broker) again(ctx context.Context, r session.Record, sid string, key proto.Confirmation) (proto.Assignment, Waiting, error) {
+	a, err := b.Reassign(ctx, proto.Claims{Session: sid, User: r.User, Confirm: key}, "")
 	return a, Waiting{}, err
 }
 

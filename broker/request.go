@@ -35,6 +35,9 @@ func newRecord(req proto.AssignmentRequest) (session.Record, error) {
 	if err := checkFallback(p); err != nil {
 		return session.Record{}, err
 	}
+	if req.Confirm != (proto.Confirmation{}) && !req.Confirm.Valid() {
+		return session.Record{}, fmt.Errorf("%w: jkt is not the SHA-256 thumbprint of a key in base64url", ErrInvalid)
+	}
 	ext, err := checkExt(req.Ext)
 	if err != nil {
 		return session.Record{}, err

@@ -38,11 +38,20 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		n.refuseToken(w, err)
 		return
 	}
+	proof, err := handshakeProof(r.Header, raw, claims)
+	if err != nil {
+		n.log.Info("proof refused", "session", claims.Session, "user", claims.User, "error", err)
+		n.refuseHTTP(w, &proto.Problem{
+			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidProof,
+			Detail: "The token is bound to a key: send a proof that you have it, made for this token and for attaching.",
+		})
+		return
+	}
 
 	// From here on the caller is one of ours, and a browser can only read a
 	// close code: whatever is wrong is said after the upgrade.
 	want, err := parseWant(r)
-	want.claims = claims
+	want.claims, want.proof = claims, proof
 	var s *Session
 	var code proto.CloseCode
 	switch {
@@ -186,9 +195,28 @@ func handshakeToken(h http.Header, protocols []string) (token, detail string) {
 	return found[0], ""
 }
 
+// handshakeProof returns the number of the handshake's proof of possession, 0 when
+// the token is bound to no key.
+func handshakeProof(h http.Header, raw string, c proto.Claims) (uint64, error) {
+	if c.Confirm.Thumbprint == "" {
+		return 0, nil
+	}
+	found := h.Values(proto.HeaderProof)
+	for _, p := range tokens(h, "Sec-WebSocket-Protocol") {
+		if proof, ok := strings.CutPrefix(p, proto.ProofSubprotocolPrefix); ok {
+			found = append(found, proof)
+		}
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("%w: %d of them, not one", token.ErrProof, len(found))
+	}
+	return token.VerifyProof(found[0], proto.ProofAttach, raw, c.Confirm.Thumbprint)
+}
+
 // want is what a client asks for when it attaches.
 type want struct {
 	claims   proto.Claims
+	proof    uint64 // number of its proof; 0 when its token is bound to no key
 	stream   string // "" for a new one
 	received uint64
 	client   string  // "" when it does not say

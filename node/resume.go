@@ -60,7 +60,7 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		}
 		defer s.app.Unlock()
 	}
-	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, n.leaseTTL())
+	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, want.proof, n.leaseTTL())
 	if err == nil && s == nil {
 		s, err = n.first(ctx, lease, rec, want)
 	}
@@ -69,11 +69,14 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 		return nil, proto.CloseFull
 	case err == nil:
 		s.setClaimed()
-		return s, 0
+		return s, s.prove(want.proof)
 	case s != nil && s.isClaimed() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
 		// Nobody can have moved or ended the session while the store is away, or
 		// if it has lost its data. The ledger tells the store, and hears from it,
 		// when it is back.
+		if code := s.prove(want.proof); code != 0 {
+			return nil, code
+		}
 		n.metrics.storeSkipped.Inc()
 		return s, 0
 	}
@@ -89,6 +92,8 @@ func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) pr
 		code, want.word = cmpOr(rec.Reason, proto.CloseSessionEnded), rec.Word
 	case errors.Is(err, session.ErrMoved):
 		code = proto.CloseMoved
+	case errors.Is(err, session.ErrReplayed):
+		return proto.CloseStaleProof // whoever has the session keeps it
 	case errors.Is(err, session.ErrNotFound):
 		code = proto.CloseUnknownSession
 	default:

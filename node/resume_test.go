@@ -216,7 +216,7 @@ func TestResets(t *testing.T) {
 	t.Run("node lost", func(t *testing.T) {
 		claims := r.login("lost")
 		lease := session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1}
-		if _, err := r.store.Attach(t.Context(), lease, "of-the-dead", true, time.Minute); err != nil {
+		if _, err := r.store.Attach(t.Context(), lease, "of-the-dead", true, 0, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		c := r.attach(claims, resumeQuery("of-the-dead", 5))

@@ -60,6 +60,7 @@ type Session struct {
 	saves    *saves    // nil where it is not saved before it leaves
 	keys     *pushKeys // of messages pushed lately; nil before the first
 	counted  int       // bytes that Node.kept has of it
+	proof    uint64    // number of the last proof
 }
 
 type closeCode = proto.CloseCode
@@ -239,6 +240,18 @@ func (s *Session) isClaimed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.claimed
+}
+
+// prove takes in the number of a proof, 0 for none: where the store cannot be asked
+// this is all that tells a new one from one that was used.
+func (s *Session) prove(proof uint64) proto.CloseCode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proof != 0 && proof <= s.proof {
+		return proto.CloseStaleProof
+	}
+	s.proof = max(s.proof, proof)
+	return 0
 }
 
 // word returns why the session is over, if it is not the word of the code.

@@ -310,11 +310,11 @@ func (s *awayStore) Ping(ctx context.Context) error {
 	return errors.Join(s.err(), s.Store.Ping(ctx))
 }
 
-func (s *awayStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
+func (s *awayStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
 	if err := s.err(); err != nil {
 		return session.Record{}, err
 	}
-	return s.Store.Attach(ctx, l, stream, take, ttl)
+	return s.Store.Attach(ctx, l, stream, take, proof, ttl)
 }
 
 func TestStoreAway(t *testing.T) {

@@ -22,5 +22,6 @@ type Claims struct {
 	NotBefore int64           `json:"nbf"`
 	Expires   int64           `json:"exp"`
 	ID        string          `json:"jti"`
+	Confirm   Confirmation    `json:"cnf,omitzero"`  // the key that whoever shows it must have; none for anybody
 	Ext       json.RawMessage `json:"ext,omitempty"` // what the operator's backend tells the application
 }

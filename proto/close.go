@@ -18,6 +18,7 @@ const (
 	CloseRateExceeded CloseCode = 4101
 	CloseTimeout      CloseCode = 4102
 	CloseInternal     CloseCode = 4103
+	CloseStaleProof   CloseCode = 4104
 
 	CloseGoingAway      CloseCode = 4200
 	CloseTokenExpired   CloseCode = 4201
@@ -29,7 +30,7 @@ const (
 // CloseCodes lists the codes above, in order.
 var CloseCodes = []CloseCode{
 	CloseProtocolError, CloseSessionEnded, CloseKicked, CloseReplaced, CloseTooLarge,
-	CloseTooSlow, CloseRateExceeded, CloseTimeout, CloseInternal,
+	CloseTooSlow, CloseRateExceeded, CloseTimeout, CloseInternal, CloseStaleProof,
 	CloseGoingAway, CloseTokenExpired, CloseMoved, CloseFull, CloseUnknownSession,
 }
 
@@ -55,6 +56,8 @@ func (c CloseCode) String() string {
 		return "timeout"
 	case CloseInternal:
 		return "internal"
+	case CloseStaleProof:
+		return "stale_proof"
 	case CloseGoingAway:
 		return "going_away"
 	case CloseTokenExpired:

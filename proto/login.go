@@ -18,6 +18,13 @@ type LoginRequest struct {
 	Method      string          `json:"method"`
 	Credentials json.RawMessage `json:"credentials,omitempty"`
 	Placement   Placement       `json:"placement,omitzero"`
+	// Confirm has the tokens of the session serve none but who has the key.
+	Confirm *LoginKey `json:"cnf,omitempty"`
+}
+
+// LoginKey is the public key that tokens are to be bound to.
+type LoginKey struct {
+	JWK json.RawMessage `json:"jwk"`
 }
 
 // PasswordCredentials are the credentials of method "password".
@@ -79,4 +86,5 @@ type AssignmentRequest struct {
 	User      string          `json:"user"`
 	Placement Placement       `json:"placement,omitzero"`
 	Ext       json.RawMessage `json:"ext,omitempty"`
+	Confirm   Confirmation    `json:"cnf,omitzero"` // the key that the client's tokens are bound to
 }

@@ -18,6 +18,8 @@ const (
 	ProblemInvalidRequest      = "invalid_request"
 	ProblemInvalidCredentials  = "invalid_credentials"
 	ProblemInvalidToken        = "invalid_token"
+	ProblemInvalidProof        = "invalid_proof" // no proof of the key that the token is bound to
+	ProblemStaleProof          = "stale_proof"   // a later one was used before
 	ProblemForbidden           = "forbidden"
 	ProblemNotFound            = "not_found"
 	ProblemMethodNotAllowed    = "method_not_allowed"

@@ -17,6 +17,7 @@ type Ticket struct {
 	Place     string          `json:"plc"` // in the line
 	Placement Placement       `json:"pla,omitzero"`
 	Ext       json.RawMessage `json:"ext,omitempty"`
+	Confirm   Confirmation    `json:"cnf,omitzero"`
 	IssuedAt  int64           `json:"iat"`
 	Expires   int64           `json:"exp"`
 }

@@ -22,6 +22,8 @@ var (
 	// ErrConnected: the user has as many sessions as the rule of the new one
 	// allows, and they are in use.
 	ErrConnected = errors.New("session: user is connected")
+	// ErrReplayed: the number of the proof is not above that of one before.
+	ErrReplayed = errors.New("session: proof used before")
 	// ErrUnavailable: the store did not answer in time, or not sensibly.
 	// Whether the transition was made is not known; repeating it with the same
 	// request id is safe.
@@ -82,8 +84,13 @@ type Store interface {
 	// the owner whether there was another), and ErrMoved when the lease is not
 	// the owner's. With take, what was laid down for the session is the owner's
 	// alone from now on, who goes on from there: Unpark no longer returns it to
-	// later ones.
-	Attach(ctx context.Context, l Lease, stream string, take bool, ttl time.Duration) (Record, error)
+	// later ones. proof is as in Prove, in the same step; 0 for none.
+	Attach(ctx context.Context, l Lease, stream string, take bool, proof uint64, ttl time.Duration) (Record, error)
+
+	// Prove notes the number of a proof of possession for the session, which serves
+	// once: ErrReplayed if it is not above all before. For a session that is over
+	// it is ErrEnded.
+	Prove(ctx context.Context, id string, proof uint64) error
 
 	// Renew keeps alive the sessions a node serves, and restores those that a
 	// store which lost its data no longer knows. Of each record, ID, User, Node,

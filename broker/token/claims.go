@@ -26,7 +26,7 @@ const (
 // decodes a token into them.
 type strictClaims proto.Claims
 
-var claimNames = []string{"iss", "aud", "sub", "sid", "nid", "ep", "iat", "nbf", "exp", "jti", "ext"}
+var claimNames = []string{"iss", "aud", "sub", "sid", "nid", "ep", "iat", "nbf", "exp", "jti", "ext", "cnf"}
 
 // UnmarshalJSON reads the claims. Names that are not claims of ours are passed
 // over, for those of a later version, unless only their case tells them from
@@ -56,6 +56,7 @@ func (c *strictClaims) UnmarshalJSON(b []byte) error {
 		r.time(fields, "nbf", &r.NotBefore),
 		r.time(fields, "exp", &r.Expires),
 		r.ext(fields),
+		r.confirm(fields),
 	); err != nil {
 		return fmt.Errorf("%w: %w", ErrClaims, err)
 	}
@@ -89,6 +90,23 @@ func (c *strictClaims) time(fields object, name string, dst *int64) error {
 func (c *strictClaims) ext(fields object) error {
 	if c.Ext = fields["ext"]; len(c.Ext) > proto.MaxExtBytes {
 		return fmt.Errorf("ext has %d bytes, more than %d", len(c.Ext), proto.MaxExtBytes)
+	}
+	return nil
+}
+
+// confirm reads the one way of confirmation there is. A token with another must
+// not pass for one that anybody may show.
+func (c *strictClaims) confirm(fields object) error {
+	raw, ok := fields["cnf"]
+	if !ok {
+		return nil
+	}
+	cnf, err := readObject(raw)
+	if err == nil {
+		err = cnf.string("jkt", &c.Confirm.Thumbprint)
+	}
+	if err != nil || len(cnf) != 1 || !c.Confirm.Valid() {
+		return errors.New("cnf is not the thumbprint of a key")
 	}
 	return nil
 }

@@ -116,6 +116,9 @@ func (c *conn) open(ctx context.Context, h handshake) *loss {
 	}
 	header := s.header(h.at.Token)
 	header.Del("Sec-WebSocket-Protocol")
+	if err := s.addProof(header, proto.ProofAttach, h.at.Token); err != nil {
+		return unopened(err)
+	}
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.net = bare(info.Conn) }}
 	ws, resp, err := websocket.Dial(httptrace.WithClientTrace(ctx, trace), target, &websocket.DialOptions{
 		HTTPClient:     s.ws,

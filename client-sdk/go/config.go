@@ -2,6 +2,7 @@ package usher
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -31,6 +32,15 @@ type Config struct {
 	// With nothing but Token set, auth is asked where to go. The session's
 	// earlier stream ends: only the process that had it can continue it.
 	Assignment *proto.Assignment
+
+	// Key is what the session's tokens are bound to: whoever has stolen one and not
+	// the key attaches nowhere. It is an Ed25519 key, or an ECDSA key on P-256, and
+	// is never sent. Default: one that is made for the session and kept in memory.
+	// With Assignment it must be the key that the login named, which another process
+	// gets by Session.Key; nil for a session that was opened without.
+	Key crypto.Signer
+	// NoKey logs in without a key: the token alone opens the session.
+	NoKey bool
 
 	// Placement carries wishes about the node. Optional.
 	Placement proto.Placement
@@ -99,6 +109,8 @@ func (c Config) complete() (Config, error) {
 		return c, errors.New("usher: set either Config.Credentials or Config.Assignment")
 	case c.Assignment != nil && c.Assignment.Token == "":
 		return c, errors.New("usher: Config.Assignment has no token")
+	case c.Key != nil && c.NoKey:
+		return c, errors.New("usher: set Config.Key or NoKey, not both")
 	case c.HTTPClient != nil && (c.Dial != nil || c.TLS != nil):
 		return c, errors.New("usher: with Config.HTTPClient, set Dial and TLS in its Transport")
 	case c.AttachTimeout < 0 || c.RequestTimeout < 0:

@@ -20,6 +20,7 @@ type Session struct {
 	http    *http.Client
 	ws      *http.Client // the same, for WebSockets
 	client  string       // names this session's process to the node
+	prover  *prover      // nil when the session's tokens are bound to no key
 	release func()       // of http's idle connections
 
 	ctx      context.Context // ends when the application leaves; its cause is an *EndedError
@@ -71,7 +72,10 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newSession(cfg)
+	s, err := newSession(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Assignment != nil {
 		s.at = *cfg.Assignment
 	} else {
@@ -88,16 +92,22 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	return s.started(ctx)
 }
 
-func newSession(cfg Config) *Session {
+func newSession(cfg Config) (*Session, error) {
 	s := &Session{
 		cfg: cfg, retry: retry{rand: cfg.Rand}, client: rand.Text(),
 		network: make(chan struct{}, 1), attached: make(chan struct{}), done: make(chan struct{}),
+	}
+	if cfg.Key != nil || cfg.Assignment == nil && !cfg.NoKey {
+		var err error
+		if s.prover, err = newProver(cfg.Key); err != nil {
+			return nil, err
+		}
 	}
 	s.http, s.release = cfg.client()
 	s.ws = wholeMessages(s.http)
 	s.ctx, s.leave = context.WithCancelCause(context.Background())
 	s.room.L, s.arrived.L, s.space.L = &s.mu, &s.mu, &s.mu
-	return s
+	return s, nil
 }
 
 // started waits for the first welcome.

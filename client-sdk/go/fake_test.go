@@ -70,7 +70,7 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 // it may be.
 func (w *world) config() Config {
 	return Config{
-		Auth: "http://auth", Credentials: Guest("ada"), Dial: w.net.Dial,
+		Auth: "http://auth", Credentials: Guest("ada"), Dial: w.net.Dial, NoKey: true,
 		Rand:    func() float64 { return 0.5 },
 		OnState: func(c StateChange) { w.states <- c },
 		OnReset: func(r Reset) { w.resets <- r },

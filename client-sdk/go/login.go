@@ -19,7 +19,7 @@ func (s *Session) login(ctx context.Context) (proto.Assignment, error) {
 		return proto.Assignment{}, fmt.Errorf("usher: credentials: %w", err)
 	}
 	body, err := s.post(ctx, "/v1/login", "", proto.LoginRequest{
-		Method: method, Credentials: raw, Placement: s.cfg.Placement,
+		Method: method, Credentials: raw, Placement: s.cfg.Placement, Confirm: s.prover.loginKey(),
 	})
 	if err != nil {
 		return proto.Assignment{}, fmt.Errorf("usher: login: %w", err)

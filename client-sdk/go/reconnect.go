@@ -63,7 +63,8 @@ func (s *Session) goReconnect() (time.Duration, door, *EndedError) {
 func refusal(err error) *EndedError {
 	var p *proto.Problem
 	switch {
-	case !errors.As(err, &p) || p.Status < 400 || p.Status > 499 || p.Status == http.StatusTooManyRequests:
+	case !errors.As(err, &p) || p.Status < 400 || p.Status > 499 || p.Status == http.StatusTooManyRequests,
+		p.Code == proto.ProblemStaleProof:
 		return nil
 	case p.Status == http.StatusUnauthorized || p.Status == http.StatusGone:
 		return &EndedError{Code: proto.CloseSessionEnded, Reason: p.Code, Err: p}

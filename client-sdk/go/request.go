@@ -30,6 +30,11 @@ func (s *Session) post(ctx context.Context, path, token string, body any) ([]byt
 	}
 	req.Header = s.header(token)
 	req.Header.Set("Content-Type", "application/json")
+	if act := proofFor[path]; act != "" {
+		if err := s.addProof(req.Header, act, token); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := s.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -45,6 +50,20 @@ func (s *Session) post(ctx context.Context, path, token string, body any) ([]byt
 		return nil, errors.New("the answer is too large")
 	}
 	return answer, nil
+}
+
+// proofFor names the requests that take a proof of possession.
+var proofFor = map[string]string{"/v1/reconnect": proto.ProofReconnect, "/v1/logout": proto.ProofLogout}
+
+// addProof adds what goes with the token, if that is bound to a key.
+func (s *Session) addProof(h http.Header, act, token string) error {
+	h.Del(proto.HeaderProof)
+	if s.prover == nil {
+		return nil
+	}
+	proof, err := s.prover.prove(act, token)
+	h.Set(proto.HeaderProof, proof)
+	return err
 }
 
 // header returns the headers of a request: those of the configuration, and the

@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"crypto"
 	"time"
 
 	"github.com/usher-broker/usher/proto"
@@ -101,11 +102,21 @@ func (s *Session) RTT() time.Duration {
 }
 
 // Assignment returns where the session is and the token that opens it, for
-// another process to take it up with Config.Assignment. The token is a secret.
+// another process to take it up with Config.Assignment, and Config.Key if there is
+// one. The token is a secret.
 func (s *Session) Assignment() proto.Assignment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at
+}
+
+// Key returns the key that the session's tokens are bound to, for another process
+// to take it up with Config.Assignment and Config.Key; nil if there is none.
+func (s *Session) Key() crypto.Signer {
+	if s.prover == nil {
+		return nil
+	}
+	return s.prover.key
 }
 
 // Node returns the id of the node that the session is at, or was at last.

@@ -60,13 +60,13 @@ const (
 // benchStore opens a session when its client attaches: there is no login here.
 type benchStore struct{ *memory.Store }
 
-func (s benchStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
-	r, err := s.Store.Attach(ctx, l, stream, take, ttl)
+func (s benchStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
+	r, err := s.Store.Attach(ctx, l, stream, take, proof, ttl)
 	if !errors.Is(err, session.ErrNotFound) {
 		return r, err
 	}
 	if _, _, err := s.Create(ctx, session.NewRequest(), session.Record{ID: l.ID, User: benchUser, Node: l.Node}, session.Rule{}, ttl); err != nil {
 		return r, err
 	}
-	return s.Store.Attach(ctx, l, stream, take, ttl)
+	return s.Store.Attach(ctx, l, stream, take, proof, ttl)
 }

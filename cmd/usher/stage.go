@@ -137,11 +137,11 @@ func (s *mortalStore) failed(n int) []error {
 	return errs
 }
 
-func (s *mortalStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
+func (s *mortalStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
 	if err := s.gone(); err != nil {
 		return session.Record{}, err
 	}
-	return s.Store.Attach(ctx, l, stream, take, ttl)
+	return s.Store.Attach(ctx, l, stream, take, proof, ttl)
 }
 
 func (s *mortalStore) Move(ctx context.Context, request string, v session.Saved, to string) (session.Record, error) {

@@ -40,6 +40,9 @@ func Handshakes() []Handshake { return load[Handshake]("handshakes.json") }
 // Resumes returns resume.json.
 func Resumes() []Resume { return load[Resume]("resume.json") }
 
+// Proofs returns proofs.json.
+func Proofs() []Proof { return load[Proof]("proofs.json") }
+
 // Streams returns stream.json.
 func Streams() []Stream { return load[Stream]("stream.json") }
 

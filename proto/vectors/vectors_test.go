@@ -24,7 +24,7 @@ func TestFiles(t *testing.T) {
 		"controls.json": len(vectors.Controls()), "bad_controls.json": len(vectors.BadControls()),
 		"close_codes.json": len(vectors.CloseCodes()), "backoff.json": len(vectors.Backoffs()),
 		"handshakes.json": len(vectors.Handshakes()), "resume.json": len(vectors.Resumes()),
-		"stream.json": len(vectors.Streams()),
+		"stream.json": len(vectors.Streams()), "proofs.json": len(vectors.Proofs()),
 	}
 	files, err := fs.Glob(vectors.FS, "*")
 	if err != nil {

@@ -87,8 +87,8 @@ func (m *mortal) ask(ctx context.Context, what func()) error {
 	return nil
 }
 
-func (m *mortal) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (r session.Record, err error) {
-	if lost := m.ask(ctx, func() { r, err = m.Store.Attach(ctx, l, stream, take, ttl) }); lost != nil {
+func (m *mortal) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (r session.Record, err error) {
+	if lost := m.ask(ctx, func() { r, err = m.Store.Attach(ctx, l, stream, take, proof, ttl) }); lost != nil {
 		return session.Record{}, lost
 	}
 	return r, err

@@ -28,10 +28,10 @@ func TestSiege(t *testing.T) {
 	ca.issue(cert, key)
 	secure := c.startNode("node-2", "--pool=other", "--tls-cert="+cert, "--tls-key="+key)
 
-	var good []*websocket.Conn
+	var good []*prober
 	for i := range 10 {
 		ws, _ := attach(t, c.enter(fmt.Sprint("good-", i)), "")
-		good = append(good, ws)
+		good = append(good, &prober{ws: ws})
 	}
 	memory := func(p *process) float64 {
 		for range 2 {
@@ -87,22 +87,33 @@ func (s spread) String() string {
 	return fmt.Sprintf("%v/%v", s.p50.Round(10*time.Microsecond), s.p99.Round(10*time.Microsecond))
 }
 
+// prober is a client that minds its own business.
+type prober struct {
+	ws    *websocket.Conn
+	heard int
+}
+
 // probe has everyone say something and hear it again, over and over.
-func probe(t *testing.T, list []*websocket.Conn, over time.Duration) spread {
+func probe(t *testing.T, list []*prober, over time.Duration) spread {
 	t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
 	var wg sync.WaitGroup
 	end := time.Now().Add(over)
-	for _, ws := range list {
+	for _, p := range list {
 		wg.Go(func() {
-			for i := 0; time.Now().Before(end); i++ {
+			for time.Now().Before(end) {
 				start := time.Now()
-				say(t, ws, fmt.Sprint(i))
-				hear(t, ws, fmt.Sprint(i))
+				say(t, p.ws, fmt.Sprint(p.heard))
+				hear(t, p.ws, fmt.Sprint(p.heard))
 				mu.Lock()
 				took = append(took, time.Since(start))
 				mu.Unlock()
+				p.heard++
+				ack := proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: uint64(p.heard)})
+				if err := p.ws.Write(context.Background(), websocket.MessageText, ack); err != nil {
+					t.Errorf("acknowledging: %v", err)
+				}
 				time.Sleep(20 * time.Millisecond)
 			}
 		})

@@ -32,6 +32,7 @@ type entry struct {
 	replaced *[]string // the sessions that its creation ended, if there were any
 	expires  time.Time
 	parked   *parked // or nil
+	proof    uint64  // number of the last one
 	older    *entry  // the user's session before this one
 	newer    *entry  // and after it
 }

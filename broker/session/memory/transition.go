@@ -129,7 +129,7 @@ func (e *entry) give(request, node string, now time.Time, ttl time.Duration) {
 }
 
 // Attach implements session.Store.
-func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
+func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -144,12 +144,38 @@ func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take
 	case e.Node != l.Node || e.Epoch != l.Epoch:
 		return e.Record, session.ErrMoved
 	}
+	if !e.prove(proof) {
+		return e.Record, session.ErrReplayed
+	}
 	before := e.Record
 	e.State, e.Stream, e.Changed, e.expires = session.Attached, stream, now, now.Add(ttl)
 	if p := e.parked; take && p != nil && p.taker == (session.Lease{}) {
 		p.taker = l
 	}
 	return before, nil
+}
+
+// Prove implements session.Store.
+func (s *Store) Prove(ctx context.Context, id string, proof uint64) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	e, err := s.find(id, s.now())
+	if err == nil && !e.prove(proof) {
+		err = session.ErrReplayed
+	}
+	return err
+}
+
+// prove takes in the number of a proof, 0 for none, and reports whether it is above
+// all before.
+func (e *entry) prove(proof uint64) bool {
+	if proof != 0 && proof <= e.proof {
+		return false
+	}
+	e.proof = max(e.proof, proof)
+	return true
 }
 
 // Renew implements session.Store.

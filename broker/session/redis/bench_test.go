@@ -25,7 +25,7 @@ func BenchmarkLogin(b *testing.B) {
 			if _, _, err := s.Create(ctx, session.NewRequest(), r, session.Rule{}, time.Minute); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := s.Attach(ctx, l, "stream", true, time.Minute); err != nil {
+			if _, err := s.Attach(ctx, l, "stream", true, 0, time.Minute); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -64,7 +64,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 		do   func() error
 	}{
 		{"attaching it", func() error {
-			_, err := s.Attach(ctx, session.Lease{ID: id, Node: node, Epoch: r.Epoch}, "stream", false, ttl)
+			_, err := s.Attach(ctx, session.Lease{ID: id, Node: node, Epoch: r.Epoch}, "stream", false, 0, ttl)
 			return err
 		}},
 		{"moving it", func() error {

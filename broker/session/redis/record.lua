@@ -40,6 +40,16 @@ local function owned(node, epoch)
   return owner[1] == node and owner[2] == epoch
 end
 
+-- Returns whether the number of a proof is above that of the last one, and keeps it;
+-- 0 is no proof. A double holds these numbers, which end at 2^53.
+local function proven(n)
+  if n == '0' then return true end
+  local last = redis.call('HGET', record, 'proof')
+  if last and tonumber(last) >= tonumber(n) then return false end
+  redis.call('HSET', record, 'proof', n)
+  return true
+end
+
 local function gone(other) return type(state_of(prefix .. 'session:' .. other)) ~= 'string' end
 
 -- Keeps the record and what is parked of it for ttl, and its user's index at

@@ -21,6 +21,8 @@ var (
 	reassignLua string
 	//go:embed attach.lua
 	attachLua string
+	//go:embed prove.lua
+	proveLua string
 	//go:embed renew.lua
 	renewLua string
 	//go:embed move.lua
@@ -53,6 +55,7 @@ var (
 	createScript   = newScript(recordLua + finishLua + createLua)
 	reassignScript = newScript(recordLua + reassignLua)
 	attachScript   = newScript(recordLua + attachLua)
+	proveScript    = newScript(recordLua + proveLua)
 	renewScript    = newScript(recordLua + renewLua)
 	moveScript     = newScript(recordLua + moveLua)
 	saveScript     = newScript(recordLua + saveLua)

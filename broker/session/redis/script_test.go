@@ -28,7 +28,7 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return s.Reassign(t.Context(), "r2", session.Record{ID: r.ID, Epoch: 1}, "node-2", time.Hour)
 		},
 		func() (session.Record, error) {
-			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", true, time.Hour)
+			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", true, 0, time.Hour)
 		},
 		func() (session.Record, error) {
 			now, _ := s.Get(t.Context(), r.ID)
@@ -139,7 +139,7 @@ func TestCorruptRecords(t *testing.T) {
 					return s.Reassign(t.Context(), "r", session.Record{ID: r.ID, Epoch: 7}, "node-2", time.Hour)
 				},
 				"attach": func() (session.Record, error) {
-					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", true, time.Hour)
+					return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-9", Epoch: 7}, "s", true, 0, time.Hour)
 				},
 			} {
 				if err := c.Del(t.Context(), key).Err(); err != nil {

@@ -153,7 +153,7 @@ func judge(caller context.Context, err error) outcome {
 
 // sentinel reports whether the error is an answer of the store.
 func sentinel(err error) bool {
-	for _, s := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists, session.ErrConnected} {
+	for _, s := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists, session.ErrConnected, session.ErrReplayed} {
 		if errors.Is(err, s) {
 			return true
 		}

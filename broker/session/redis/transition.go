@@ -67,8 +67,14 @@ func (s *Store) Reassign(ctx context.Context, request string, seen session.Recor
 }
 
 // Attach implements session.Store.
-func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, ttl time.Duration) (session.Record, error) {
-	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, flag(take), l.Instance)
+func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
+	return s.transition(ctx, "attach", attachScript, l.ID, ttl, l.Node, formatEpoch(l.Epoch), stream, flag(take), l.Instance, proof)
+}
+
+// Prove implements session.Store.
+func (s *Store) Prove(ctx context.Context, id string, proof uint64) error {
+	_, err := s.transition(ctx, "prove", proveScript, id, 0, proof)
+	return err
 }
 
 // End implements session.Store.
@@ -166,6 +172,8 @@ func outcomeOf(id string, reply []any) (session.Record, error) {
 		answer = session.ErrEnded
 	case "moved":
 		answer = session.ErrMoved
+	case "replayed":
+		answer = session.ErrReplayed
 	default:
 		return session.Record{}, fmt.Errorf("%w: record %s: %q", errCorrupt, id, word)
 	}

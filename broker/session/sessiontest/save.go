@@ -121,7 +121,7 @@ var saveTests = []test{
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
 		f.laid(lease(next), false, state)
-		_, err = f.Store.Attach(f.Context(), lease(next), "stream-1", false, long)
+		_, err = f.Store.Attach(f.Context(), lease(next), "stream-1", false, 0, long)
 		f.must(err)
 		after, err := f.Reassign(f.Context(), "r1", r.ID, 2, "node-4", long)
 		f.must(err)

@@ -24,7 +24,7 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
-		createTests, getTests, reassignTests, attachTests, renewTests, saveTests, moveTests, endTests,
+		createTests, getTests, reassignTests, proveTests, attachTests, renewTests, saveTests, moveTests, endTests,
 		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, memberTests, lineTests, ttlTests, hostileTests, troubleTests, walkTests,
 	} {
 		for _, c := range group {
@@ -76,7 +76,7 @@ func (f *fixture) Create(ctx context.Context, request string, r session.Record, 
 
 // Attach is the store's, by an owner that takes what is laid down.
 func (f *fixture) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
-	return f.Store.Attach(ctx, l, stream, true, ttl)
+	return f.Store.Attach(ctx, l, stream, true, 0, ttl)
 }
 
 // Reassign is the store's, by one who knows the epoch alone.

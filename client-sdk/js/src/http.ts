@@ -23,13 +23,14 @@ export class UsherError extends Error {
 
   /** Whether another try may go better. */
   get passing(): boolean {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+    return this.status === 0 || this.status === 429 || this.status >= 500 || this.code === 'stale_proof';
   }
 }
 
-export async function post(fetch: Fetch, timeout: number, url: string, token: string, body: unknown): Promise<Record<string, any>> {
+export async function post(fetch: Fetch, timeout: number, url: string, token: string, proof: string, body: unknown): Promise<Record<string, any>> {
   const headers: Record<string, string> = { 'Content-Type': 'application/json' };
   if (token) headers.Authorization = 'Bearer ' + token;
+  if (proof) headers['Usher-Proof'] = proof;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error('timeout')), timeout);
@@ -46,7 +47,7 @@ export async function post(fetch: Fetch, timeout: number, url: string, token: st
     throw new UsherError(fields.code || 'http_error', fields.detail || 'auth answered ' + r.status, r.status, after * 1000);
   } catch (e) {
     if (e instanceof UsherError) throw e;
-    throw new UsherError('unreachable', 'auth does not answer: ' + (e as Error).message);
+    throw new UsherError('unreachable', 'no answer: ' + (e as Error).message);
   } finally {
     clearTimeout(timer);
     answered.catch(() => {}); // it may fail after the timeout

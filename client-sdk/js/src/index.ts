@@ -7,7 +7,7 @@ import { type Credentials, type Options, Session } from './session.js';
 
 export { UsherError, type Fetch } from './http.js';
 export { Session } from './session.js';
-export type { Assignment, Credentials, Events, Options, Placement, Queued, Reset, Socket, State, StateChange, Stats, Storage } from './session.js';
+export type { Assignment, Credentials, Events, KeyPair, Options, Placement, Queued, Reset, Socket, State, StateChange, Stats, Storage } from './session.js';
 export type { Message } from './wire.js';
 
 /**
@@ -15,7 +15,7 @@ export type { Message } from './wire.js';
  * refuses, and when the session has ended before it was attached.
  */
 export function connect(options: Options): Promise<Session> {
-  return new Session(options).start();
+  return new Session(options, () => import('./proof.js').then((m) => m.proofs)).start();
 }
 
 /** Credentials of a guest. */

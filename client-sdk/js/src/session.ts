@@ -3,6 +3,25 @@ import { actionOf, type Next, Retry } from './retry.js';
 import { Stream } from './stream.js';
 import { type Control, decodeMessage, encodeMessage, type Message, parseControl, type Welcome } from './wire.js';
 
+/** A pair of keys of WebCrypto: ECDSA on P-256. */
+export interface KeyPair {
+  readonly privateKey: any;
+  readonly publicKey: any;
+}
+
+/** Proves that this client has the key that its tokens are bound to. */
+export interface Prover {
+  readonly cnf: object; // the public key, as a login names it
+  prove(act: string, token: string): Promise<string>;
+  /** Returns what another process makes a prover of that goes on. */
+  save(): unknown;
+  /** The session has ended. */
+  forget(): void;
+}
+
+/** Makes a prover with the key, with the one that was saved, or with a new one: see proof.ts. */
+export type Proofs = (pair: KeyPair | undefined, saved?: unknown) => Promise<Prover>;
+
 /** Part of a WebSocket, as far as it is used: the browser's, or one like it. */
 export interface Socket {
   binaryType: string;
@@ -68,6 +87,12 @@ export interface Options {
   /** Key in the storage. Default: «usher». */
   storageKey?: string;
   placement?: Placement;
+  /**
+   * What the session's tokens are bound to, so that one that was stolen opens nothing. Default: a key of the session's
+   * own, which no script can read where the browser keeps keys; none where there is no WebCrypto. With an assignment, the
+   * key that its login named; to hand a session over, log in with a key of your own. false: tokens are bound to nothing.
+   */
+  key?: KeyPair | false;
   /** Told when the login has to wait because every node is full, and as it moves up. */
   onQueue?: (q: Queued) => void;
   /** Handlers from the beginning on: what happens before connect has resolved, a reset for example, is told to them. */
@@ -145,6 +170,7 @@ interface Position {
   received: number;
   acked: number;
   kept: string[]; // frames, in hexadecimal
+  pop: unknown; // of the prover
 }
 
 const tooMuch = 64 << 10; // bytes that wait in a socket before volatile messages are dropped
@@ -157,6 +183,7 @@ export class Session {
   rtt = 0;
   readonly stats: Stats = { sent: 0, received: 0, attempts: 0, resumes: 0, resets: 0, lost: 0, dropped: 0 };
 
+  private prover: Prover | null = null;
   private at: Assignment = { token: '', session: '', node: { id: '', url: '' } };
   private fresh = false; // the token was just given by auth
   private streamName = '';
@@ -188,7 +215,10 @@ export class Session {
   private readonly client = Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
 
   /** @internal */
-  constructor(private readonly o: Options) {
+  constructor(
+    private readonly o: Options,
+    private readonly proofs: () => Promise<Proofs>,
+  ) {
     this.retry = new Retry(o.random || Math.random);
     const on = (o.on || {}) as { [event: string]: (e: any) => void };
     for (const event of Object.keys(on)) this.on(event as keyof Events, on[event]);
@@ -302,6 +332,7 @@ export class Session {
       stream: this.streamName,
       received: s ? s.handled : 0,
       acked: s ? s.acked : 0,
+      pop: this.prover && this.prover.save(),
       kept: (s ? s.frames : this.early).map((f) => Array.from(f, (b) => (b + 256).toString(16).slice(1)).join('')),
     };
     return JSON.stringify(p);
@@ -327,17 +358,22 @@ export class Session {
 
   /** @internal */
   async start(): Promise<this> {
-    const saved = this.o.position || (this.o.storage && this.o.storage.getItem(this.key));
+    const saved = this.o.position || (this.o.storage && this.o.storage.getItem(this.slot));
     const attached = new Promise<void>((ok, no) => {
       const off = this.on('state', (c) => {
         if (c.state === 'attached') ok();
-        else if (c.state === 'ended') no(new UsherError(c.reason || 'ended', 'the session ended: ' + c.reason));
+        else if (c.state === 'ended') no(new UsherError(c.reason || 'ended', 'the session has ended: ' + c.reason));
         else return;
         off();
       });
     });
     attached.catch(() => {});
-    if (!(saved && this.restore(saved))) {
+    if (!(saved && (await this.restore(saved)))) {
+      const key = this.o.key;
+      const crypto = (globalThis as any).crypto;
+      if (key !== false && (key || !this.o.assignment) && crypto && crypto.subtle) {
+        this.prover = await (await this.proofs())(key);
+      }
       if (this.o.assignment) this.at = this.o.assignment;
       else await this.login();
       this.fresh = true;
@@ -352,20 +388,21 @@ export class Session {
       // What was kept may be of a session that is long over: then log in.
       if (!saved || !this.o.credentials) throw e;
       this.store(); // which takes it away
-      return new Session(Object.assign({}, this.o, { position: '' })).start() as Promise<this>;
+      return new Session(Object.assign({}, this.o, { position: '' }), this.proofs).start() as Promise<this>;
     }
     return this;
   }
 
-  private get key(): string {
+  private get slot(): string {
     return this.o.storageKey || 'usher';
   }
 
-  private restore(text: string): boolean {
+  private async restore(text: string): Promise<boolean> {
     let p: Position;
     try {
       p = JSON.parse(text);
       if (p.v !== 1 || !p.at.token) return false;
+      if (p.pop) this.prover = await (await this.proofs())(this.o.key as KeyPair, p.pop);
       const frames = p.kept.map((k) => Uint8Array.from(k.match(/../g)!, (b) => parseInt(b, 16)));
       this.at = p.at;
       if (p.stream) {
@@ -386,7 +423,7 @@ export class Session {
     const c = this.o.credentials;
     if (!c) throw new Error('set credentials');
     const who = typeof c === 'function' ? await c() : c;
-    let answer = await this.ask('/v1/login', '', { method: who.method, credentials: who.credentials, placement: this.o.placement });
+    let answer = await this.ask('/v1/login', '', { method: who.method, credentials: who.credentials, placement: this.o.placement, cnf: this.prover ? this.prover.cnf : undefined });
     for (let failures = 0; !answer.token && answer.ticket; ) {
       if (!failures && this.o.onQueue) this.o.onQueue(answer as Queued);
       const pause = failures ? 500 + Math.random() * 1000 * failures : Math.min(Math.max(answer.poll_after_ms, 250), 60_000);
@@ -401,9 +438,10 @@ export class Session {
     this.at = assignmentOf(answer);
   }
 
-  private ask(path: string, token: string, body: unknown): Promise<Record<string, any>> {
+  private async ask(path: string, token: string, body: unknown): Promise<Record<string, any>> {
+    const proof = token && this.prover ? await this.prover.prove(path.slice(4), token) : ''; // the queue looks at none
     const f: Fetch = this.o.fetch || ((url, init) => (globalThis as any).fetch(url, init));
-    return post(f, this.o.requestTimeout || 10_000, this.o.auth.replace(/\/+$/, '') + path, token, body);
+    return post(f, this.o.requestTimeout || 10_000, this.o.auth.replace(/\/+$/, '') + path, token, proof, body);
   }
 
   private listen(): void {
@@ -434,8 +472,8 @@ export class Session {
   private store(): void {
     if (!this.o.storage) return;
     try {
-      if (this.state === 'ended') this.o.storage.removeItem(this.key);
-      else this.o.storage.setItem(this.key, this.save());
+      if (this.state === 'ended') this.o.storage.removeItem(this.slot);
+      else this.o.storage.setItem(this.slot, this.save());
     } catch {
       // It is full, or not allowed: then a page that is loaded again begins anew.
     }
@@ -511,19 +549,22 @@ export class Session {
     const c = { stream: this.streamName, held: null } as unknown as Conn;
     this.next = c;
     c.timer = setTimeout(() => this.attemptFailed(c, 1006, 'timeout'), this.o.attachTimeout || 5000);
-    try {
-      c.ws = new (this.o.WebSocket || (globalThis as any).WebSocket)(url, ['usher.v1', 'usher.token.' + this.at.token]);
-    } catch (e) {
-      Promise.resolve().then(() => this.attemptFailed(c, 1006, (e as Error).message));
-      return;
-    }
-    c.ws.binaryType = 'arraybuffer';
-    c.ws.onopen = () => {
-      c.opened = true;
-    };
-    c.ws.onerror = () => {}; // a close follows
-    c.ws.onclose = (e: { code: number; reason: string }) => this.event(c, () => this.closed(c, e.code, e.reason));
-    c.ws.onmessage = (e: { data: string | ArrayBuffer }) => this.event(c, () => this.heard(c, e.data));
+    const token = this.at.token;
+    Promise.resolve(this.prover && this.prover.prove('attach', token))
+      .then((proof) => {
+        if (c.done) return;
+        const protocols = ['usher.v1', 'usher.token.' + token];
+        if (proof) protocols.push('usher.proof.' + proof);
+        const ws = (c.ws = new (this.o.WebSocket || (globalThis as any).WebSocket)(url, protocols) as Socket);
+        ws.binaryType = 'arraybuffer';
+        ws.onopen = () => {
+          c.opened = true;
+        };
+        ws.onerror = () => {}; // a close follows
+        ws.onclose = (e: { code: number; reason: string }) => this.event(c, () => this.closed(c, e.code, e.reason));
+        ws.onmessage = (e: { data: string | ArrayBuffer }) => this.event(c, () => this.heard(c, e.data));
+      })
+      .catch((e) => this.attemptFailed(c, 1006, e.message));
   }
 
   /** Runs what comes of a connection, or keeps it while a successor attaches: the node may have taken the session away. */
@@ -833,14 +874,15 @@ export class Session {
     for (const f of this.off.splice(0)) f();
     const unconfirmed = this.unconfirmedMessages();
     this.stats.lost += unconfirmed.length;
+    if (this.prover && code !== 1000) this.prover.forget();
     this.enter('ended', code, reason, unconfirmed);
-    if (saved) this.o.storage!.setItem(this.key, saved);
+    if (saved) this.o.storage!.setItem(this.slot, saved);
   }
 }
 
 function assignmentOf(a: Record<string, any>): Assignment {
   if (typeof a.token !== 'string' || !a.token || !a.node || !/^wss?:\/\//.test(a.node.url)) {
-    throw new UsherError('bad_answer', 'auth names no node');
+    throw new UsherError('bad_answer', 'auth: no node');
   }
   return a as Assignment;
 }

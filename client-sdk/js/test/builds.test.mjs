@@ -9,6 +9,31 @@ import vm from 'node:vm';
 
 const dist = (name) => fileURLToPath(new URL(`../dist/${name}`, import.meta.url));
 
+test('proofs, in each form', async () => {
+  const { proofs } = await import('../dist/proof.mjs');
+  assert.equal(typeof proofs, 'function');
+  assert.equal(typeof createRequire(import.meta.url)(dist('proof.cjs')).proofs, 'function');
+  const context = vm.createContext({ crypto, btoa, TextEncoder, Uint8Array });
+  vm.runInContext(readFileSync(dist('usher-proof.min.js'), 'utf8'), context);
+  const p = await vm.runInContext('usherProofs()', context);
+  assert.equal(p.cnf.jwk.kty, 'EC');
+  assert.match(await p.prove('attach', 't'), /^[\w-]+\.[\w-]+\.[\w-]+$/);
+});
+
+// With a page that has WebCrypto, the script asks for the other one, unless told not to.
+test('the script without its other half', async () => {
+  const context = vm.createContext({ setTimeout, clearTimeout, crypto });
+  vm.runInContext(readFileSync(dist('usher.min.js'), 'utf8'), context);
+  const asked = [];
+  context.options = {
+    auth: 'http://auth', credentials: context.usher.guest('ada'),
+    fetch: async (url) => (asked.push(url), { status: 401, headers: { get: () => null }, json: async () => ({ code: 'invalid_credentials' }) }),
+  };
+  await assert.rejects(vm.runInContext('usher.connect(options)', context), { code: 'no_proof' });
+  assert.equal(asked.length, 0);
+  await assert.rejects(vm.runInContext('usher.connect(Object.assign({ key: false }, options))', context), { code: 'invalid_credentials' });
+});
+
 test('CommonJS', () => {
   const usher = createRequire(import.meta.url)(dist('usher.cjs'));
   assert.deepEqual(usher.guest('ada'), { method: 'guest', credentials: { name: 'ada' } });

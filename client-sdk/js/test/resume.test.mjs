@@ -1,6 +1,7 @@
 // The stories of proto/vectors/resume.json, in which the test plays auth and the
 // node; and what breaks the protocol.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { connect, guest } from '../dist/usher.mjs';
@@ -71,7 +72,7 @@ const welcome = (o = {}) => JSON.stringify({
 function client(node, options = {}) {
   const c = { got: [], resets: [], ended: undefined };
   c.connected = connect({
-    auth: 'http://auth', credentials: guest('ada'), WebSocket: node.Socket, fetch: async () => answer({ ...at, node: { ...at.node } }), random: () => 0,
+    auth: 'http://auth', credentials: guest('ada'), key: false, WebSocket: node.Socket, fetch: async () => answer({ ...at, node: { ...at.node } }), random: () => 0,
     on: {
       message: (m) => c.got.push(m),
       reset: (r) => c.resets.push(r),
@@ -333,4 +334,81 @@ test('a handler that throws stops nothing', async () => {
   ws.says(frame('y'));
   assert.deepEqual(c.got.map(payload), ['x', 'y']);
   c.session.close();
+});
+
+describe('keys', () => {
+  const claims = (proof) => JSON.parse(Buffer.from(proof.split('.')[1], 'base64url'));
+  const proofOf = (ws) => ws.protocols.find((p) => p.startsWith('usher.proof.'))?.slice('usher.proof.'.length);
+
+  test('each attach and each request takes a new proof', async () => {
+    const node = new Node();
+    const asked = [];
+    const fetch = async (url, init) => {
+      asked.push([new URL(url).pathname, init.headers['Usher-Proof'], JSON.parse(init.body)]);
+      return answer({ ...at, token: 't' + asked.length, node: { ...at.node } });
+    };
+    const [c, first] = await attached(node, { key: undefined, fetch });
+    assert.equal(asked[0][1], undefined);
+    assert.equal(asked[0][2].cnf.jwk.crv, 'P-256');
+    assert.equal(asked[0][2].cnf.jwk.d, undefined);
+    first.breaks();
+    const second = (await node.next()).accept();
+    second.says(welcome({ resumed: true }));
+    second.breaks(4200, 'going_away');
+    const third = (await node.next()).accept();
+    third.says(welcome({ resumed: true }));
+    await c.session.logout();
+    const shown = [proofOf(first), proofOf(second), asked[1][1], proofOf(third), asked[2][1]].map(claims);
+    assert.deepEqual(shown.map((p) => p.act), ['attach', 'attach', 'reconnect', 'attach', 'logout']);
+    for (let i = 1; i < shown.length; i++) assert.ok(shown[i].n > shown[i - 1].n);
+    const hash = (token) => createHash('sha256').update(token).digest('base64url');
+    assert.deepEqual(shown.map((p) => p.ath), ['t1', 't1', 't1', 't2', 't2'].map(hash));
+  });
+
+  test('a stale proof is followed by another', async () => {
+    const node = new Node();
+    let asked = 0;
+    const fetch = async (url) => {
+      if (!url.endsWith('/v1/reconnect') || ++asked > 1) return answer({ ...at, node: { ...at.node } });
+      return answer({ code: 'stale_proof' }, 409);
+    };
+    const [c, first] = await attached(node, { key: undefined, fetch });
+    first.breaks();
+    const second = (await node.next()).accept();
+    second.breaks(4104, 'stale_proof');
+    const third = (await node.next()).accept();
+    assert.ok(claims(proofOf(third)).n > claims(proofOf(second)).n);
+    third.breaks(4200, 'going_away');
+    (await node.next()).accept().says(welcome({ resumed: true }));
+    await sleep(5);
+    assert.equal(asked, 2);
+    assert.equal(c.session.state, 'attached');
+    c.session.close();
+  });
+
+  test('a position takes the key along where nobody else keeps it', async () => {
+    const node = new Node();
+    const [c, first] = await attached(node, { key: undefined });
+    const position = c.session.save();
+    c.session.close();
+    const next = client(node, { key: undefined, credentials: undefined, position });
+    const ws = (await node.next()).accept();
+    ws.says(welcome({ resumed: true }));
+    await next.connected;
+    const jwk = (proof) => JSON.parse(Buffer.from(proof.split('.')[0], 'base64url')).jwk;
+    assert.deepEqual(jwk(proofOf(ws)), jwk(proofOf(first)));
+    assert.ok(claims(proofOf(ws)).n > claims(proofOf(first)).n);
+    next.session.close();
+  });
+
+  test('a key of the application', async () => {
+    const node = new Node();
+    const key = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign', 'verify']);
+    const c = client(node, { key, credentials: undefined, assignment: { ...at, node: { ...at.node } } });
+    const ws = (await node.next()).accept();
+    ws.says(welcome());
+    await c.connected;
+    assert.equal(claims(proofOf(ws)).act, 'attach');
+    c.session.close();
+  });
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { actionOf, decodeMessage, decodeSlowly, decodeText, encodeMessage, encodeSlowly, encodeText, parseControl, Retry, Stream } from './.parts.mjs';
+import { actionOf, decodeMessage, decodeSlowly, decodeText, encodeMessage, encodeSlowly, encodeText, parseControl, proofs, Retry, Stream } from './.parts.mjs';
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../proto/vectors/${name}.json`, import.meta.url), 'utf8'));
 const bytes = (hex) => Uint8Array.from((hex || '').match(/../g) || [], (b) => parseInt(b, 16));
@@ -146,4 +146,38 @@ test('half of a surrogate pair is no text, and costs no message', () => {
     assert.equal(decodeText(encode('\udfaeb')), '\ufffdb');
     assert.equal(decodeText(encode('\ud83c\udfae')), '\ud83c\udfae');
   }
+});
+
+describe('proofs', () => {
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const read = (part) => JSON.parse(Buffer.from(part, 'base64url'));
+  for (const v of vectors('proofs')) {
+    if (!v.key || v.key.crv !== 'P-256') continue; // what WebCrypto has everywhere
+    test(v.name, async () => {
+      const { d, ...jwk } = v.key;
+      const load = (k, use) => crypto.subtle.importKey('jwk', k, algorithm, true, [use]);
+      const publicKey = await load(jwk, 'verify');
+      const p = await proofs({ privateKey: await load(v.key, 'sign'), publicKey });
+      assert.deepEqual(p.cnf, { jwk });
+      const first = await p.prove(v.act, v.token);
+      const [header, claims, signature] = first.split('.');
+      const want = v.proof.split('.');
+      assert.deepEqual(read(header), read(want[0]));
+      assert.deepEqual({ ...read(claims), n: v.n || 0 }, read(want[1]));
+      assert.ok(read(claims).n > 1_700_000_000_000 && Number.isSafeInteger(read(claims).n));
+      assert.ok(await crypto.subtle.verify(algorithm, publicKey, Buffer.from(signature, 'base64url'), Buffer.from(header + '.' + claims)));
+      assert.doesNotMatch(first, /[+/=]/);
+      const numbers = [read(claims).n];
+      for (let i = 0; i < 50; i++) numbers.push(read((await p.prove(v.act, v.token)).split('.')[1]).n);
+      for (let i = 1; i < numbers.length; i++) assert.ok(numbers[i] > numbers[i - 1], `${numbers[i]} after ${numbers[i - 1]}`);
+    });
+  }
+
+  test('what is saved goes on', async () => {
+    const p = await proofs();
+    const n = read((await p.prove('attach', 't')).split('.')[1]).n;
+    const q = await proofs(undefined, JSON.parse(JSON.stringify(p.save())));
+    assert.deepEqual(q.cnf, p.cnf);
+    assert.ok(read((await q.prove('attach', 't')).split('.')[1]).n > n);
+  });
 });

@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+	"github.com/usher-broker/usher/proto"
+)
+
+// proofOf makes a proof as PROTOCOL.md has it.
+func proofOf(key ed25519.PrivateKey, act, token string, n uint64) string {
+	e := base64.RawURLEncoding.EncodeToString
+	body, err := json.Marshal(proto.Proof{Act: act, Token: proto.TokenHash(token), N: n})
+	if err != nil {
+		panic(err) // the tests are wrong
+	}
+	text := e([]byte(`{"typ":"usher-proof+jwt","alg":"EdDSA","jwk":`+publicJWK(key)+`}`)) + "." + e(body)
+	return text + "." + e(ed25519.Sign(key, []byte(text)))
+}
+
+func publicJWK(key ed25519.PrivateKey) string {
+	return `{"kty":"OKP","crv":"Ed25519","x":"` + base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)) + `"}`
+}
+
+// TestStolenToken has a thief with the token of a player who is connected try every
+// door, while the player plays on.
+func TestStolenToken(t *testing.T) {
+	c := startCluster(t, 2)
+	tk := talk(t, usher.Config{Auth: c.url(""), Credentials: usher.Guest("ada")}, 20*time.Millisecond)
+	at := tk.session.Assignment()
+	for _, path := range []string{"/v1/reconnect", "/v1/logout"} {
+		if a := post(t, c.url(path), at.Token, "{}"); a.status != 401 || a.problem.Code != proto.ProblemInvalidProof {
+			t.Errorf("%s without a proof: %v", path, a)
+		}
+	}
+	_, resp, err := websocket.Dial(t.Context(), at.Node.URL, &websocket.DialOptions{
+		HTTPClient: web, HTTPHeader: http.Header{"Authorization": {"Bearer " + at.Token}}, Subprotocols: []string{proto.Subprotocol},
+	})
+	if err == nil || resp == nil || resp.StatusCode != 401 {
+		t.Errorf("attaching without a proof: %v, %v", resp, err)
+	}
+	thief, err := usher.Connect(t.Context(), usher.Config{Auth: c.url(""), Assignment: &at, Key: ed25519.NewKeyFromSeed(make([]byte, 32))})
+	if err == nil {
+		thief.Close(t.Context())
+		t.Error("the thief is in")
+	}
+	var end *usher.EndedError
+	if !errors.As(err, &end) || end.Reason != proto.ProblemInvalidProof {
+		t.Errorf("the thief is told %v", err)
+	}
+	awaitEchoes(t, []*talker{tk}, 10*time.Second)
+	if states, resets, _ := tk.view(); len(states) != 1 || len(resets) != 0 {
+		t.Errorf("the player noticed: %v %v", states, resets)
+	}
+
+	// With the key another process may go on, and the player's own is told.
+	next, err := usher.Connect(t.Context(), usher.Config{Auth: c.url(""), Assignment: &at, Key: tk.session.Key()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Logout(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReplays has one proof shown over and over at the same time, to a node and to
+// several auths: it serves once.
+func TestReplays(t *testing.T) {
+	c := startCluster(t, 1)
+	other := c.startAuth("auth-2")
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	login := post(t, c.url("/v1/login"), "", `{"method":"guest","credentials":{"name":"ada"},"cnf":{"jwk":`+publicJWK(key)+`}}`)
+	if login.status != 200 {
+		t.Fatal(login)
+	}
+	at := login.at
+	n := uint64(time.Now().UnixMilli())
+	replays := pick(500, 10_000)
+
+	race := func(name string, show func(i int) int) {
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		got := map[int]int{}
+		var next atomic.Int64
+		for range 32 {
+			wg.Go(func() {
+				for i := int(next.Add(1)); i <= replays; i = int(next.Add(1)) {
+					code := show(i)
+					mu.Lock()
+					got[code]++
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		t.Logf("%s: %v", name, got)
+		if got[0] != 1 || got[1] != replays-1 {
+			t.Errorf("%s: %v; want one winner of %d", name, got, replays)
+		}
+	}
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	proof := proofOf(key, proto.ProofReconnect, at.Token, n)
+	race("/v1/reconnect", func(i int) int {
+		url := c.url("/v1/reconnect")
+		if i%2 == 0 {
+			url = "http://" + other.listen + "/v1/reconnect"
+		}
+		for {
+			req, err := http.NewRequest("POST", url, nil)
+			if err != nil {
+				t.Error(err)
+				return -1
+			}
+			req.Header.Set("Authorization", "Bearer "+at.Token)
+			req.Header.Set(proto.HeaderProof, proof)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return -1
+			}
+			drain(resp)
+			switch resp.StatusCode {
+			case 200:
+				return 0
+			case 409:
+				return 1
+			case 503: // it asks to come back
+				time.Sleep(50 * time.Millisecond)
+			default:
+				return resp.StatusCode
+			}
+		}
+	})
+	proof = proofOf(key, proto.ProofAttach, at.Token, n+1)
+	var keep sync.Map
+	race("attaching", func(i int) int {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		ws, _, err := websocket.Dial(ctx, at.Node.URL, &websocket.DialOptions{
+			HTTPClient: web, HTTPHeader: http.Header{"Authorization": {"Bearer " + at.Token}, proto.HeaderProof: {proof}}, Subprotocols: []string{proto.Subprotocol},
+		})
+		if err != nil {
+			t.Error(err)
+			return -1
+		}
+		if _, _, err := ws.Read(ctx); err == nil {
+			keep.Store(i, ws)
+			return 0
+		} else if websocket.CloseStatus(err) == websocket.StatusCode(proto.CloseStaleProof) {
+			ws.CloseNow()
+			return 1
+		} else {
+			t.Error(fmt.Errorf("closed with %d", websocket.CloseStatus(err)))
+			return -2
+		}
+	})
+	keep.Range(func(_, ws any) bool { return ws.(*websocket.Conn).CloseNow() == nil })
+}
