@@ -88,7 +88,8 @@ func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identit
 	provider := s.cfg.Providers[req.Method]
 	client := clientAddr(r, s.cfg.TrustedProxies)
 	account := accountOf(provider, req)
-	if wait := s.cfg.Throttle.Wait(account, client); wait > 0 {
+	_, guest := provider.(credential.Guest)
+	if wait := s.wait(r.Context(), account, client, guest); wait > 0 {
 		s.metrics.throttled.Inc()
 		return credential.Identity{}, &proto.Problem{
 			Status: http.StatusTooManyRequests, Code: proto.ProblemTooManyAttempts, RetryAfter: wholeSeconds(wait),
@@ -104,16 +105,27 @@ func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identit
 		err = checkIdentity(id)
 	}
 	if err != nil {
-		return credential.Identity{}, s.credentialProblem(err, req.Method, account, client)
+		return credential.Identity{}, s.credentialProblem(r.Context(), err, req.Method, account, client)
 	}
-	s.cfg.Throttle.Succeeded(account, client)
+	if !guest {
+		s.cfg.Throttle.Succeeded(r.Context(), account, client)
+	}
 	return id, nil
 }
 
-func (s *Server) credentialProblem(err error, method, account string, client netip.Addr) *proto.Problem {
+// wait returns how long the client has to wait for another try. A guest cannot
+// fail, and costs no question to the store.
+func (s *Server) wait(ctx context.Context, account string, client netip.Addr, guest bool) time.Duration {
+	if t, ok := s.cfg.Throttle.(*sharedThrottle); ok && guest {
+		return t.localThrottle.Wait(ctx, account, client)
+	}
+	return s.cfg.Throttle.Wait(ctx, account, client)
+}
+
+func (s *Server) credentialProblem(ctx context.Context, err error, method, account string, client netip.Addr) *proto.Problem {
 	switch {
 	case errors.Is(err, credential.ErrInvalidCredentials):
-		s.cfg.Throttle.Failed(account, client)
+		s.cfg.Throttle.Failed(ctx, account, client)
 		// The name is not logged: people type their password into the wrong field.
 		s.log.Info("login refused", "method", method, "client", client, "reason", proto.ProblemInvalidCredentials)
 		return &proto.Problem{

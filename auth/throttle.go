@@ -2,7 +2,9 @@ package auth
 
 import (
 	"container/list"
+	"context"
 	"hash/maphash"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -11,13 +13,13 @@ import (
 // Throttle counts failed logins. It is asked before anything costly is done,
 // and told of the outcome. The account is "" for methods without accounts, the
 // client the zero Addr when it is not known; neither is counted then. It must
-// be safe for concurrent use and answer at once.
+// be safe for concurrent use, and answer soon: a login waits for it.
 type Throttle interface {
 	// Wait returns how long the client should wait before it tries the account
 	// again; 0 when it may try now.
-	Wait(account string, client netip.Addr) time.Duration
-	Failed(account string, client netip.Addr)
-	Succeeded(account string, client netip.Addr)
+	Wait(ctx context.Context, account string, client netip.Addr) time.Duration
+	Failed(ctx context.Context, account string, client netip.Addr)
+	Succeeded(ctx context.Context, account string, client netip.Addr)
 }
 
 // ThrottleConfig adjusts a throttle. The zero value of a field means its
@@ -34,11 +36,18 @@ type ThrottleConfig struct {
 	// Size bounds the entries of each table; the ones longest without a
 	// failure go first. Default 100,000, about 15 MB when full.
 	Size int
+	// Shared is what the auths of a cluster know together. Default: each counts
+	// for itself.
+	Shared Failures
+	// SharedTimeout bounds what a login waits for it. Default 300 ms.
+	SharedTimeout time.Duration
+	Logger        *slog.Logger // default: no logs
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
 
-// NewThrottle returns a throttle whose memory is that of this process. Only
+// NewThrottle returns a throttle whose memory is that of this process, and of
+// Shared. Only
 // failures count: any number of good logins passes. Attempts under way when a
 // limit is reached go on, but what they exceed it by is waited for as well.
 //
@@ -54,7 +63,7 @@ func NewThrottle(c ThrottleConfig) Throttle {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &localThrottle{
+	local := &localThrottle{
 		now:      c.Now,
 		seed:     maphash.MakeSeed(),
 		accounts: newFailures(c.AccountBurst, c.AccountEvery, c.Size),
@@ -62,6 +71,14 @@ func NewThrottle(c ThrottleConfig) Throttle {
 		// One failure from there, and the account's count applies to it again.
 		friends: newFailures(1, friendFor, c.Size),
 	}
+	if c.Shared == nil {
+		return local
+	}
+	orDefault(&c.SharedTimeout, 300*time.Millisecond)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &sharedThrottle{local, c.Shared, c.SharedTimeout, c.Logger}
 }
 
 func orDefault[T int | time.Duration](v *T, def T) {
@@ -83,7 +100,7 @@ type localThrottle struct {
 	friends  *failures // account and client that belong together
 }
 
-func (t *localThrottle) Wait(account string, client netip.Addr) time.Duration {
+func (t *localThrottle) Wait(_ context.Context, account string, client netip.Addr) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -94,7 +111,7 @@ func (t *localThrottle) Wait(account string, client netip.Addr) time.Duration {
 	return wait
 }
 
-func (t *localThrottle) Failed(account string, client netip.Addr) {
+func (t *localThrottle) Failed(_ context.Context, account string, client netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -103,7 +120,7 @@ func (t *localThrottle) Failed(account string, client netip.Addr) {
 	t.clients.add(t.client(client), now)
 }
 
-func (t *localThrottle) Succeeded(account string, client netip.Addr) {
+func (t *localThrottle) Succeeded(_ context.Context, account string, client netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	pair := t.pair(account, client)

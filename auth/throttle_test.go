@@ -23,35 +23,35 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 func TestThrottleOfAnAccount(t *testing.T) {
 	th, clock := newTestThrottle(ThrottleConfig{AccountBurst: 3, AccountEvery: time.Minute})
 	for i := range 3 {
-		if w := th.Wait("ada", addr(fmt.Sprintf("1.1.1.%d", i))); w != 0 {
+		if w := th.Wait(t.Context(), "ada", addr(fmt.Sprintf("1.1.1.%d", i))); w != 0 {
 			t.Fatalf("failure %d waits %s", i, w)
 		}
-		th.Failed("ada", addr(fmt.Sprintf("1.1.1.%d", i)))
+		th.Failed(t.Context(), "ada", addr(fmt.Sprintf("1.1.1.%d", i)))
 	}
-	if w := th.Wait("ada", addr("9.9.9.9")); w != time.Minute {
+	if w := th.Wait(t.Context(), "ada", addr("9.9.9.9")); w != time.Minute {
 		t.Errorf("after the burst: %s", w)
 	}
-	if w := th.Wait("bob", addr("1.1.1.1")); w != 0 {
+	if w := th.Wait(t.Context(), "bob", addr("1.1.1.1")); w != 0 {
 		t.Errorf("another account waits %s", w)
 	}
 	clock.pass(59 * time.Second)
-	if w := th.Wait("ada", addr("9.9.9.9")); w != time.Second {
+	if w := th.Wait(t.Context(), "ada", addr("9.9.9.9")); w != time.Second {
 		t.Errorf("a second before: %s", w)
 	}
 	clock.pass(time.Second)
-	if w := th.Wait("ada", addr("9.9.9.9")); w != 0 {
+	if w := th.Wait(t.Context(), "ada", addr("9.9.9.9")); w != 0 {
 		t.Errorf("after the wait: %s", w)
 	}
-	th.Failed("ada", addr("9.9.9.9"))
-	if w := th.Wait("ada", addr("9.9.9.9")); w != time.Minute {
+	th.Failed(t.Context(), "ada", addr("9.9.9.9"))
+	if w := th.Wait(t.Context(), "ada", addr("9.9.9.9")); w != time.Minute {
 		t.Errorf("one more is one more minute, not %s", w)
 	}
 	clock.pass(time.Hour)
 	for range 3 {
-		if w := th.Wait("ada", addr("9.9.9.9")); w != 0 {
+		if w := th.Wait(t.Context(), "ada", addr("9.9.9.9")); w != 0 {
 			t.Errorf("the burst does not come back: %s", w)
 		}
-		th.Failed("ada", addr("9.9.9.9"))
+		th.Failed(t.Context(), "ada", addr("9.9.9.9"))
 	}
 }
 
@@ -59,9 +59,9 @@ func TestThrottleOfAnAccount(t *testing.T) {
 func TestThrottleCountsBeyondTheBurst(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 3, AccountEvery: time.Minute})
 	for range 10 {
-		th.Failed("ada", netip.Addr{})
+		th.Failed(t.Context(), "ada", netip.Addr{})
 	}
-	if w := th.Wait("ada", netip.Addr{}); w != 8*time.Minute {
+	if w := th.Wait(t.Context(), "ada", netip.Addr{}); w != 8*time.Minute {
 		t.Errorf("wait is %s", w)
 	}
 }
@@ -76,15 +76,15 @@ func TestThrottleOfAClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			th, _ := newTestThrottle(ThrottleConfig{ClientBurst: 5, ClientEvery: time.Second})
 			for i := range 5 {
-				th.Failed(fmt.Sprint("user", i), addr(c.from))
+				th.Failed(t.Context(), fmt.Sprint("user", i), addr(c.from))
 			}
-			if w := th.Wait("somebody", addr(c.same)); w != time.Second {
+			if w := th.Wait(t.Context(), "somebody", addr(c.same)); w != time.Second {
 				t.Errorf("the same client waits %s", w)
 			}
-			if w := th.Wait("", addr(c.same)); w != time.Second {
+			if w := th.Wait(t.Context(), "", addr(c.same)); w != time.Second {
 				t.Errorf("a guest from there waits %s", w)
 			}
-			if w := th.Wait("user1", addr(c.other)); w != 0 {
+			if w := th.Wait(t.Context(), "user1", addr(c.other)); w != 0 {
 				t.Errorf("another client waits %s", w)
 			}
 		})
@@ -95,31 +95,31 @@ func TestThrottleCountsFailuresOnly(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{})
 	for i := range 5000 {
 		user := fmt.Sprint("user", i%3)
-		if w := th.Wait(user, addr("1.2.3.4")); w != 0 {
+		if w := th.Wait(t.Context(), user, addr("1.2.3.4")); w != 0 {
 			t.Fatalf("login %d waits %s", i, w)
 		}
-		th.Succeeded(user, addr("1.2.3.4"))
+		th.Succeeded(t.Context(), user, addr("1.2.3.4"))
 	}
 }
 
 // Somebody who guesses at an account must not lock out whom it belongs to.
 func TestThrottleLetsTheOwnerIn(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 2})
-	th.Succeeded("ada", addr("1.2.3.4"))
+	th.Succeeded(t.Context(), "ada", addr("1.2.3.4"))
 	for range 100 {
-		th.Failed("ada", addr("6.6.6.6"))
+		th.Failed(t.Context(), "ada", addr("6.6.6.6"))
 	}
-	if w := th.Wait("ada", addr("1.2.3.4")); w != 0 {
+	if w := th.Wait(t.Context(), "ada", addr("1.2.3.4")); w != 0 {
 		t.Errorf("the owner waits %s", w)
 	}
-	if w := th.Wait("ada", addr("1.2.3.5")); w == 0 {
+	if w := th.Wait(t.Context(), "ada", addr("1.2.3.5")); w == 0 {
 		t.Error("so does nobody else")
 	}
-	if w := th.Wait("bob", addr("1.2.3.4")); w != 0 {
+	if w := th.Wait(t.Context(), "bob", addr("1.2.3.4")); w != 0 {
 		t.Errorf("another account from there waits %s", w)
 	}
-	th.Failed("ada", addr("1.2.3.4"))
-	if w := th.Wait("ada", addr("1.2.3.4")); w == 0 {
+	th.Failed(t.Context(), "ada", addr("1.2.3.4"))
+	if w := th.Wait(t.Context(), "ada", addr("1.2.3.4")); w == 0 {
 		t.Error("the owner's address may guess without end")
 	}
 }
@@ -127,12 +127,12 @@ func TestThrottleLetsTheOwnerIn(t *testing.T) {
 func TestThrottleForgetsTheOldestWhenFull(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 1, Size: 3})
 	for _, user := range []string{"a", "b", "c", "a", "d"} {
-		th.Failed(user, netip.Addr{})
-		th.Succeeded(user, addr("1.2.3.4"))
-		th.Failed("", addr("1.1.1."+fmt.Sprint(user[0])))
+		th.Failed(t.Context(), user, netip.Addr{})
+		th.Succeeded(t.Context(), user, addr("1.2.3.4"))
+		th.Failed(t.Context(), "", addr("1.1.1."+fmt.Sprint(user[0])))
 	}
 	for user, want := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
-		if got := th.Wait(user, netip.Addr{}) > 0; got != want {
+		if got := th.Wait(t.Context(), user, netip.Addr{}) > 0; got != want {
 			t.Errorf("%s is remembered: %v, want %v", user, got, want)
 		}
 	}
@@ -146,10 +146,10 @@ func TestThrottleForgetsTheOldestWhenFull(t *testing.T) {
 func TestThrottleDoesNotCountTheUnnamed(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 1, ClientBurst: 1})
 	for range 10 {
-		th.Failed("", netip.Addr{})
-		th.Succeeded("", netip.Addr{})
+		th.Failed(t.Context(), "", netip.Addr{})
+		th.Succeeded(t.Context(), "", netip.Addr{})
 	}
-	if w := th.Wait("", netip.Addr{}); w != 0 {
+	if w := th.Wait(t.Context(), "", netip.Addr{}); w != 0 {
 		t.Errorf("wait is %s", w)
 	}
 }

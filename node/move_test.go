@@ -191,6 +191,7 @@ func TestMoveUndecided(t *testing.T) {
 			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
 			claims := r.login("ada")
 			c := r.attach(claims, "")
+			app.await(t, "ada", "opened")
 			s := r.node.session(claims.Session)
 			if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveBusy {
 				t.Fatalf("%+v", got)

@@ -103,7 +103,7 @@ func (c *authCmd) Run(ctx context.Context, e *env) error {
 	limit.UnlimitedNetworks = slices.Concat(limit.UnlimitedNetworks, c.TrustedProxies)
 	door, err := startAuth(authOptions{
 		listen: c.Listen, tls: c.tlsFlags, limit: &limit, broker: b, keys: keys, providers: providers, registry: m.registry,
-		waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
+		failures: m.store, waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type authOptions struct {
 	keys      *token.KeySet
 	providers map[string]credential.Provider
 	registry  prometheus.Registerer
+	failures  auth.Failures                   // what all auths know of failed logins; nil for none
 	waiting   bool                            // logins wait when all is full
 	beside    func(http.Handler) http.Handler // adds paths; nil for none
 	trusted   []netip.Prefix
@@ -50,8 +51,8 @@ func startAuth(o authOptions) (*authRole, error) {
 		waiting = tickets{o.keys, verifier}
 	}
 	a, err := auth.New(auth.Config{
-		Tickets: waiting,
-		Broker:  o.broker.broker, Verifier: verifier, JWKS: o.keys.JWKS,
+		Tickets: waiting, Throttle: auth.NewThrottle(auth.ThrottleConfig{Shared: o.failures, Logger: o.log}),
+		Broker: o.broker.broker, Verifier: verifier, JWKS: o.keys.JWKS,
 		Providers: o.providers, Registry: o.registry, TrustedProxies: o.trusted, Origins: o.origins, Logger: o.log,
 	})
 	if err != nil {

@@ -117,6 +117,9 @@ func TestNodeKeys(t *testing.T) {
 			t.Errorf("%s: read", name)
 		}
 	}
+	if err := os.WriteFile(public, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := readNodeKey(public); err == nil {
 		t.Error("a public file is no private one")
 	}
