@@ -40,6 +40,7 @@ const MaxSnapshot = 64 << 10
 // store: its stream, and what the application knows.
 type parked struct {
 	Version  int      `json:"v"`
+	Session  string   `json:"session"`
 	Whole    bool     `json:"whole"` // the stream is here and may go on; otherwise Snapshot is all there is
 	Acked    uint64   `json:"acked,omitempty"`
 	Received uint64   `json:"received,omitempty"`
@@ -55,7 +56,7 @@ type parked struct {
 	seq    uint64
 }
 
-const parkedVersion = 2
+const parkedVersion = 3
 
 // parkers is how many sessions are parked at a time.
 const parkers = 64
@@ -146,7 +147,7 @@ func (s *Session) thaw() {
 // state returns the whole session as the store keeps it. s.app is held.
 func (s *Session) state() (session.Saved, error) {
 	s.mu.Lock()
-	st := parked{Version: parkedVersion, Client: s.client, Attempt: s.attempt, Keys: s.keys.list()}
+	st := parked{Version: parkedVersion, Session: s.ID, Client: s.client, Attempt: s.attempt, Keys: s.keys.list()}
 	if s.stream != nil {
 		half := s.stream.State()
 		st.Whole, st.Acked, st.Received, st.Kept = true, half.Acked, half.Received, half.Kept
@@ -204,8 +205,8 @@ func (n *Node) read(rec session.Record, found session.Parked) *parked {
 		return nil
 	}
 	st := parked{stream: found.Stream, seq: found.Seq}
-	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != parkedVersion {
-		n.log.Error("parked session cannot be read", "session", rec.ID, "version", st.Version, "error", err)
+	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != parkedVersion || st.Session != rec.ID {
+		n.log.Error("parked session cannot be read", "session", rec.ID, "version", st.Version, "of", st.Session, "error", err)
 		return nil
 	}
 	// The record may name another stream: a renewal that was held up, or one that

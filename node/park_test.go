@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,4 +232,36 @@ func TestMovesProperty(t *testing.T) {
 			read()
 		}
 	})
+}
+
+// What was laid down for one session is not taken for another's, whoever put it
+// there.
+func TestParkedStateOfAnotherSession(t *testing.T) {
+	r := newRig(t, newTally(), nil)
+	ada, bob := r.login("ada"), r.login("bob")
+	c := r.attach(ada, "")
+	b := r.attach(bob, "")
+	stream := b.welcome.Stream
+	c.send(text("secret of ada"))
+	c.message()
+	b.ws.CloseNow()
+	r.stop(c)
+	store := r.store
+	_, parked, err := store.Unpark(t.Context(), session.Lease{ID: ada.Session, Node: "node-1", Epoch: 1})
+	if err != nil || parked.State == nil {
+		t.Fatalf("%v, %v", parked, err)
+	}
+	lease := session.Lease{ID: bob.Session, Node: "node-1", Epoch: 1}
+	if err := store.Save(t.Context(), []session.Saved{{Lease: lease, Stream: stream, State: parked.State, Seq: 1000, TTL: time.Minute}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	next := newTally()
+	r2 := r.moveTo("node-1", next, nil)
+	w := r2.attach(bob, resumeQuery(stream, 0)).welcome
+	if w.Resumed || w.Reason != proto.ResetNodeLost {
+		t.Errorf("welcome %+v", w)
+	}
+	if strings.Contains(strings.Join(next.of("bob"), " "), "restore") || !strings.Contains(r2.log.String(), "parked session cannot be read") {
+		t.Errorf("the application saw %q", next.of("bob"))
+	}
 }

@@ -210,7 +210,7 @@ func (s *Session) stateToSave() (session.Saved, error) {
 	s.mu.Lock()
 	v := s.save()
 	s.mu.Unlock()
-	return v, s.pack(&v, parked{Version: parkedVersion})
+	return v, s.pack(&v, parked{Version: parkedVersion, Session: s.ID})
 }
 
 // end releases what the store has now: acknowledgements, and output.

@@ -52,6 +52,10 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		default:
 			c, problem = s.holder(w, r)
 		}
+		if problem == nil && c.role != "" && s.limiter != nil && !s.limiter.allow(c) {
+			s.log.Warn("too many requests", "by", c.name, "role", string(c.role), "path", r.URL.Path)
+			problem = tooMany()
+		}
 		if problem != nil {
 			proto.WriteProblem(w, problem)
 			return

@@ -52,6 +52,10 @@ type Config struct {
 	// Listen is the address that the handler is served at.
 	Listen net.Addr
 
+	// Rate is how many requests a second the holder of a key may make, on average
+	// over two seconds. Default 1000; negative for any number.
+	Rate int
+
 	// Timeout bounds what the broker may take for one request. Default 800 ms:
 	// an answer comes within a second when the store hangs.
 	Timeout time.Duration
@@ -70,6 +74,7 @@ type Server struct {
 	// failures is how many wrong keys are answered and logged. More are
 	// answered with 429; right keys are not held up by them.
 	failures *rate.Limiter
+	limiter  *limiter // nil where any number may be made
 
 	streams *door.Streams // of events
 }
@@ -94,6 +99,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), streams: door.NewStreams(maxStreams)}
+	if cfg.Rate = cmp.Or(cfg.Rate, 1000); cfg.Rate > 0 {
+		s.limiter = &limiter{perSecond: rate.Limit(cfg.Rate)}
+	}
 	s.router = s.routes()
 	return s, nil
 }

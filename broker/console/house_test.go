@@ -32,6 +32,8 @@ type house struct {
 	keys    map[console.Role]string
 	log     *bytes.Buffer
 	spec    *spec
+	opened  *console.Keys
+	rate    int
 }
 
 func newHouse(t *testing.T) *house {
@@ -61,8 +63,9 @@ func newHouse(t *testing.T) *house {
 // open makes the door anew, with other keys or with none.
 func (h *house) open(keys *console.Keys) {
 	h.t.Helper()
+	h.opened = keys
 	s, err := console.New(console.Config{
-		Broker: h.broker, Keys: keys, Listen: loopback, Logger: slog.New(slog.NewJSONHandler(h.log, nil)),
+		Broker: h.broker, Keys: keys, Rate: h.rate, Listen: loopback, Logger: slog.New(slog.NewJSONHandler(h.log, nil)),
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +22,9 @@ import (
 type apiFlags struct {
 	API        string `name:"api" help:"Private API of the cluster." default:"http://127.0.0.1:8081" placeholder:"URL"`
 	APIKey     string `name:"api-key" help:"Key for it («usher keys api»). Give it by the environment, not on the command line." placeholder:"KEY"`
+	APICA      string `name:"api-ca" help:"File of the certificates that vouch for the private API, if the system does not know them." type:"path" placeholder:"FILE"`
+	APICert    string `name:"api-cert" help:"File of the certificate to show it (usher broker --tls-client-ca)." type:"path" placeholder:"FILE"`
+	APICertKey string `name:"api-cert-key" help:"File of its private key." type:"path" placeholder:"FILE"`
 	APIKeyFile string `name:"api-key-file" help:"File with the key, in place of --api-key." type:"path" placeholder:"FILE"`
 }
 
@@ -46,7 +51,39 @@ func (f apiFlags) open() (*api, error) {
 		}
 		key = strings.TrimSpace(string(b))
 	}
-	return &api{base: strings.TrimSuffix(f.API, "/"), key: key, http: &http.Client{Timeout: 10 * time.Second}}, nil
+	transport, err := f.transport()
+	if err != nil {
+		return nil, err
+	}
+	return &api{base: strings.TrimSuffix(f.API, "/"), key: key, http: &http.Client{Timeout: 10 * time.Second, Transport: transport}}, nil
+}
+
+// transport returns how the API is reached.
+func (f apiFlags) transport() (http.RoundTripper, error) {
+	if f.APICA+f.APICert+f.APICertKey == "" {
+		return nil, nil // the default one
+	}
+	config := &tls.Config{}
+	if f.APICA != "" {
+		b, err := readSmall(f.APICA, 1<<20)
+		if err != nil {
+			return nil, usageError{"--api-ca", err}
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(b) {
+			return nil, usageError{"--api-ca", fmt.Errorf("%s has no certificate", f.APICA)}
+		}
+	}
+	if f.APICert+f.APICertKey != "" {
+		c, err := tls.LoadX509KeyPair(f.APICert, f.APICertKey)
+		if err != nil {
+			return nil, usageError{"--api-cert", fmt.Errorf("and --api-cert-key: %w", err)}
+		}
+		config.Certificates = []tls.Certificate{c}
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = config
+	return t, nil
 }
 
 // maxAnswer bounds an answer of the API: 200 nodes are about 60 KiB.

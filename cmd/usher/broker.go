@@ -30,6 +30,9 @@ type brokerCmd struct {
 	SigningKey string `help:"File of the keys that sign tokens, the same as auth's. Without it this door opens no sessions, and does all the rest." type:"path" placeholder:"FILE"`
 	tlsFlags   `embed:""`
 
+	TLSClientCA string `name:"tls-client-ca" help:"File of the certificates that vouch for clients of the private API: each must show one, beside its key." type:"path" placeholder:"FILE"`
+	APIRate     int    `name:"api-rate" help:"Requests per second that the holder of one key may make. 0: any number." default:"1000" placeholder:"N"`
+
 	Listen  string `help:"Address of the private API." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	Ops     string `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
 	APIKeys string `name:"api-keys" help:"File of the keys of the private API («usher keys api» makes its lines). Read again when it changes. Without it the door serves this machine only, and asks for no key." type:"path" placeholder:"FILE"`
@@ -62,10 +65,14 @@ func (c *brokerCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return usageError{"--listen", err}
 	}
+	if err := c.requireClients(c.TLSClientCA); err != nil {
+		ln.Close()
+		return err
+	}
 	if ln, _, err = c.secure(ln, m.registry, &stop, e.log); err != nil {
 		return err
 	}
-	api, err := startConsole(ln, b, apiKeys, e.log)
+	api, err := startConsole(ln, b, apiKeys, orAny(c.APIRate), e.log)
 	if err != nil {
 		return usageError{"--api-keys", err}
 	}
@@ -109,8 +116,8 @@ func (c *brokerCmd) apiKeys(stop *closers, e *env) (*console.Keys, error) {
 
 // startConsole serves the private API; without keys it is open to this machine
 // alone.
-func startConsole(ln net.Listener, b *brokerRole, keys *console.Keys, log *slog.Logger) (*server, error) {
-	api, err := console.New(console.Config{Broker: b.broker, Keys: keys, Listen: ln.Addr(), Logger: log})
+func startConsole(ln net.Listener, b *brokerRole, keys *console.Keys, rate int, log *slog.Logger) (*server, error) {
+	api, err := console.New(console.Config{Broker: b.broker, Keys: keys, Rate: rate, Listen: ln.Addr(), Logger: log})
 	if err != nil {
 		ln.Close()
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,27 @@ type tlsFlags struct {
 	TLSKey  string `name:"tls-key" help:"File of its private key." type:"path" placeholder:"FILE"`
 
 	acmeFlags `embed:""`
+
+	clients *x509.CertPool // who vouches for clients; nil where they show no certificate
+}
+
+// requireClients has clients show a certificate that one in the file vouches for.
+func (f *tlsFlags) requireClients(file string) error {
+	if file == "" {
+		return nil
+	}
+	b, err := readSmall(file, 1<<20)
+	if err != nil {
+		return usageError{"--tls-client-ca", err}
+	}
+	f.clients = x509.NewCertPool()
+	if !f.clients.AppendCertsFromPEM(b) {
+		return usageError{"--tls-client-ca", fmt.Errorf("%s has no certificate", file)}
+	}
+	if f.TLSCert == "" && f.ACMEDomain == "" {
+		return usageError{"--tls-client-ca", errors.New("needs --tls-cert: without TLS nobody shows a certificate")}
+	}
+	return nil
 }
 
 // secure has what is accepted from the listener speak TLS, if the flags say so.
@@ -48,6 +70,9 @@ func (f tlsFlags) secure(ln net.Listener, reg prometheus.Registerer, stop *close
 	// Session tickets are on unless switched off, so a phone that comes back
 	// makes half the handshake. WebSocket needs HTTP/1.1.
 	config.MinVersion = tls.VersionTLS12
+	if f.clients != nil {
+		config.ClientCAs, config.ClientAuth = f.clients, tls.RequireAndVerifyClientCert
+	}
 	config.NextProtos = append([]string{"http/1.1"}, config.NextProtos...)
 	return tls.NewListener(ln, config), true, nil
 }

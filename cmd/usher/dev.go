@@ -105,7 +105,7 @@ func (c *devCmd) start(stop *closers, e *env) (*devCluster, error) {
 		return nil, err
 	}
 	stop.add(private.close)
-	if d.api, err = startConsole(doors[1], private, nil, e.log); err != nil {
+	if d.api, err = startConsole(doors[1], private, nil, -1, e.log); err != nil {
 		return nil, usageError{"--api", err}
 	}
 	stop.add(func() { d.api.close(context.Background()) })

@@ -180,7 +180,7 @@ func (j *journey) leave(ctx context.Context) error {
 	if err := j.session.Logout(ctx); err != nil {
 		return fmt.Errorf("logout: %w", err)
 	}
-	again, err := usher.Connect(ctx, usher.Config{Auth: j.cmd.Auth, Assignment: &proto.Assignment{Token: tok}})
+	again, err := usher.Connect(ctx, usher.Config{Auth: j.cmd.Auth, Assignment: &proto.Assignment{Token: tok}, Key: j.session.Key()})
 	if err == nil {
 		again.Close(ctx)
 		return fmt.Errorf("the token still opens a session after the logout")

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net"
@@ -37,8 +38,8 @@ type player struct {
 	leaves  bool // its session may end: another has logged in, or taken it over
 }
 
-// join logs in at one of the auths, or takes over the session.
-func (w *world) join(wire, user string, door int, at *proto.Assignment) (*player, error) {
+// join logs in at one of the auths, or takes over the session, with its key.
+func (w *world) join(wire, user string, door int, at *proto.Assignment, key crypto.Signer) (*player, error) {
 	p := &player{world: w, wire: wire, user: user, wake: make(chan struct{}, 1), pushed: map[string]int{}, wanted: map[string]bool{}}
 	cfg := usher.Config{
 		Auth:    "http://" + w.auths[door].name,
@@ -47,7 +48,7 @@ func (w *world) join(wire, user string, door int, at *proto.Assignment) (*player
 		Rand: w.net.chance(wire).float, Logger: w.log.With("at", wire),
 	}
 	if at != nil {
-		cfg.Assignment = at
+		cfg.Assignment, cfg.Key = at, key
 	} else {
 		cfg.Credentials = usher.Guest(user)
 	}

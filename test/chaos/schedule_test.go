@@ -120,7 +120,7 @@ func (g *game) play(schedule []step) {
 	time.Sleep(2 * time.Second) // the brokers hear of the nodes
 	for i := range players {
 		g.born++
-		p, err := g.join(fmt.Sprint("player-", g.born), fmt.Sprint("user-", i), i%2, nil)
+		p, err := g.join(fmt.Sprint("player-", g.born), fmt.Sprint("user-", i), i%2, nil, nil)
 		if err != nil {
 			g.app.fault("login: %v", err)
 			return
@@ -289,7 +289,7 @@ func (g *game) login(s step) {
 	old := g.player(s)
 	g.born++
 	old.mayLeave()
-	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, nil)
+	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, nil, nil)
 	if err != nil {
 		g.app.fault("login: %v", err)
 		return
@@ -318,7 +318,7 @@ func (g *game) takeOver(s step) {
 	// Of two that are there the later one has it; the old one is to be the earlier.
 	old.leave()
 	g.net.each(old.wire, "", (*wire).cut)
-	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, &at)
+	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, &at, old.session.Key())
 	if err != nil {
 		g.app.fault("take-over: %v", err)
 		return

@@ -28,7 +28,7 @@ func TestOutage(t *testing.T) {
 func TestRestart(t *testing.T) {
 	c := startCluster(t, 2)
 	list := talkers(t, 20, 50*time.Millisecond, func(name string) usher.Config {
-		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
+		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name), NoKey: true}
 	})
 	awaitRecorded(t, c)
 	c.redis.Restart()
@@ -68,7 +68,7 @@ func outage(t *testing.T, goes, returns func(*cluster)) {
 	list := talkers(t, 30, 50*time.Millisecond, func(name string) usher.Config {
 		nets[name] = &network{direct: c.auth.listen}
 		t.Cleanup(nets[name].close)
-		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name), Dial: nets[name].dial}
+		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name), NoKey: true, Dial: nets[name].dial}
 	})
 	awaitEchoes(t, list, 30*time.Second)
 	awaitRecorded(t, c)

@@ -90,6 +90,11 @@ func record(id string, hash []any) (session.Record, error) {
 	if r.User == "" || r.Node == "" || !known(r.State) {
 		return session.Record{}, fmt.Errorf("record %s: no user, no node or no known state", id)
 	}
+	// A value that was copied to another key, or written by another's hand, is not
+	// taken for this session's.
+	if tag, ok := session.TagOf(id); !ok || session.Tag(r.User) != tag {
+		return session.Record{}, fmt.Errorf("record %s: it is another user's", id)
+	}
 	r.Epoch, r.Reason = epoch, session.Reason(reason)
 	r.Created, r.Changed = time.UnixMicro(created), time.UnixMicro(changed)
 	return r, nil

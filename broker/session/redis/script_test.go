@@ -131,6 +131,7 @@ func TestCorruptRecords(t *testing.T) {
 		"a strange time":   corrupt(key, whole, "created", "1e9"),
 		"no owner":         corrupt(key, whole, "node", ""),
 		"no user":          corrupt(key, whole, "user", ""),
+		"another user's":   corrupt(key, whole, "user", "eve"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for op, f := range map[string]func() (session.Record, error){

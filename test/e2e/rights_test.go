@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	usher "github.com/usher-broker/usher/client-sdk/go"
+)
+
+// secureRedis is a redis-server that speaks TLS alone, to one user, who may do what
+// the manual says that Usher's needs, and no more.
+func secureRedis(t *testing.T, ca *authority) (addr string) {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "redis.pem"), filepath.Join(dir, "redis.key")
+	ca.issue(cert, key)
+	manual, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := regexp.MustCompile("ACL SETUSER usher on >PASSWORD ([^`]+)`").FindSubmatch(manual)
+	if rights == nil {
+		t.Fatal("the manual does not say what rights are needed")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = ln.Addr().String()
+	ln.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	conf := filepath.Join(dir, "redis.conf")
+	text := fmt.Sprintf("port 0\ntls-port %s\nbind 127.0.0.1\ntls-cert-file %s\ntls-key-file %s\ntls-ca-cert-file %s\ntls-auth-clients no\nsave \"\"\ndir %s\n"+
+		"user default off\nuser usher on >secret %s\n", port, cert, key, ca.file, dir, rights[1])
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("redis-server", conf)
+	said := &said{}
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = said, said, diesWithTest()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("--- redis-server said:\n%s", said.tail())
+		}
+	})
+	await(t, "redis-server to listen", 20*time.Second, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return addr
+}
+
+// TestLeastRights runs a cluster with a Redis over TLS, as the user of the manual:
+// logins of all kinds, moves, a drain, a kick, checkpoints, the doctor.
+func TestLeastRights(t *testing.T) {
+	ca := newAuthority(t)
+	addr := secureRedis(t, ca)
+	t.Setenv("SSL_CERT_FILE", ca.file)
+	url := "rediss://usher:secret@" + addr + "/0"
+	users := usersFile(t, "ada", "correct horse")
+	keys := filepath.Join(t.TempDir(), "signing.jwk")
+	if out, err := exec.Command(usherBin, "keys", "signing", "--out", keys).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	auth := startRole(t, "auth", "auth", "--guest", "--users="+users, "--waiting-room", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--redis="+url, "--signing-key="+keys)
+	for i := range 2 {
+		startRole(t, fmt.Sprint("node-", i+1), "node", fmt.Sprint("--id=node-", i+1), "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0",
+			"--join="+auth.gossip, "--redis="+url, "--jwks=http://"+auth.listen+"/.well-known/jwks.json", "--checkpoint")
+	}
+	broker := startRole(t, "broker", "broker", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join="+auth.gossip, "--redis="+url, "--signing-key="+keys)
+	for _, p := range []*process{auth, broker} {
+		p.await("reach the nodes", starts, func() bool { return p.metrics()["usher_nodes_eligible"] == 2 })
+	}
+	base := "http://" + auth.listen
+	for range 3 {
+		if a := post(t, base+"/v1/login", "", `{"method":"password","credentials":{"username":"ada","password":"wrong"}}`); a.status != 401 {
+			t.Errorf("wrong password: %v", a)
+		}
+	}
+	if a := post(t, base+"/v1/login", "", `{"method":"password","credentials":{"username":"ada","password":"correct horse"},"placement":{"group":"g"}}`); a.status != 200 {
+		t.Errorf("login: %v", a)
+	}
+	list := talkers(t, 6, 20*time.Millisecond, func(name string) usher.Config {
+		return usher.Config{Auth: base, Credentials: usher.Guest(name)}
+	})
+	awaitEchoes(t, list, 20*time.Second)
+	api := "http://" + broker.listen
+	req, err := http.NewRequest("PUT", api+"/v1/nodes/"+list[0].session.Node()+"/drain", strings.NewReader(`{"keep":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, t0 := list[0].session.Node(), time.Now()
+	if a, err := do(req); err != nil || a.status/100 != 2 {
+		t.Fatalf("drain: %v, %v", a, err)
+	}
+	await(t, "the first client to be elsewhere", 30*time.Second, func() bool {
+		_, ok := list[0].elsewhere(left, t0)
+		return ok
+	})
+	awaitEchoes(t, list, 20*time.Second)
+	for _, tk := range list {
+		if _, resets, _ := tk.view(); len(resets) != 0 {
+			t.Errorf("reset: %v", resets)
+		}
+	}
+	request(t, "DELETE", api+"/v1/users/guest:guest-1/sessions?reason=test")
+	if said := usherCommand(t, 0, "doctor", "--redis="+url, "--gossip=127.0.0.1:0"); !strings.Contains(said, "sessions can be opened, moved and ended") {
+		t.Errorf("the doctor:\n%s", said)
+	}
+	for _, p := range []*process{auth, broker} {
+		if said := p.said.String(); strings.Contains(said, "NOPERM") {
+			t.Errorf("%s was refused something: %s", p.name, said)
+		}
+		for name, n := range p.metrics() {
+			if strings.HasPrefix(name, "usher_store_seconds_count{") && strings.Contains(name, `result="unavailable"`) && n > 0 {
+				t.Errorf("%s: %s is %v", p.name, name, n)
+			}
+		}
+	}
+
+	// With another password, or TLS that cannot be verified, nothing comes about, and
+	// it is said why.
+	for _, wrong := range []struct{ url, file, says string }{
+		{"rediss://usher:other@" + addr + "/0", ca.file, "WRONGPASS"},
+		{url, "/dev/null", "certificate signed by unknown authority"},
+		{"redis://usher:secret@" + addr + "/0", ca.file, "WRONG    redis"},
+	} {
+		t.Setenv("SSL_CERT_FILE", wrong.file)
+		if said := usherCommand(t, 1, "doctor", "--redis="+wrong.url, "--gossip=127.0.0.1:0"); !strings.Contains(said, wrong.says) || strings.Contains(said, "secret") {
+			t.Errorf("it does not say %q:\n%s", wrong.says, said)
+		}
+	}
+}
