@@ -119,7 +119,7 @@ func FuzzVerify(f *testing.F) {
 	v, good := testVerifier(), mint(goodHeader, payload(f, nil))
 	f.Add(good)
 	for _, c := range corpus(f) {
-		f.Add(c.raw)
+		f.Add(c.Raw)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		c, err := v.Verify(t.Context(), raw)
