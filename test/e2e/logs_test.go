@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,20 +108,12 @@ func TestLogs(t *testing.T) {
 	}
 	secrets := []string{password, gossip, token, later, set.Keys[0].D}
 	for _, p := range []*process{c.auth, c.nodes[other]} {
-		resp, err := http.Get(p.ops + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		metrics, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		metrics := p.text("/metrics")
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
 		if err != nil {
 			t.Skip(err)
 		}
-		for where, text := range map[string]string{"log": p.said.String(), "metrics": string(metrics), "command line": string(line)} {
+		for where, text := range map[string]string{"log": p.said.String(), "metrics": metrics, "command line": string(line)} {
 			for _, secret := range secrets {
 				if strings.Contains(text, secret) {
 					t.Errorf("the %s of %s has %.8s…", where, p.name, secret)

@@ -84,6 +84,21 @@ func post(t testing.TB, url, token, body string) answer {
 	return a
 }
 
+// text reads what the ops door says at the path.
+func (p *process) text(path string) string {
+	p.t.Helper()
+	resp, err := web.Get(p.ops + path)
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	return string(b)
+}
+
 // metrics reads the numbers of the process, by name and labels as they stand
 // in the text.
 func (p *process) metrics() map[string]float64 {
