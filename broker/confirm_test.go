@@ -1,0 +1,38 @@
+package broker_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/proto"
+)
+
+// A session whose first token is bound to a key has no other that is not.
+func TestTokensStayBound(t *testing.T) {
+	h := newHouse(t, "node-1", "node-2")
+	key := proto.Confirmation{Thumbprint: strings.Repeat("A", 43)}
+	req := ada
+	req.Confirm = key
+	a := h.assign(req)
+	h.attach(a)
+	if got := h.claims(a).Confirm; got != key {
+		t.Errorf("bound to %+v", got)
+	}
+	h.says(a.Node.ID, proto.StateDraining, 1)
+	b := h.back(a, a.Node.ID)
+	if got := h.claims(b); got.Confirm != key || got.Epoch != 2 {
+		t.Errorf("after a move: %+v", got)
+	}
+	if got := h.claims(h.back(b, "")).Confirm; got != key {
+		t.Errorf("where it stays: %+v", got)
+	}
+	if got := h.claims(h.assign(ada)).Confirm; got != (proto.Confirmation{}) {
+		t.Errorf("without a key: %+v", got)
+	}
+	req.Confirm.Thumbprint = "short"
+	if _, err := h.Assign(t.Context(), req); !errors.Is(err, broker.ErrInvalid) {
+		t.Errorf("a thumbprint that is none: %v", err)
+	}
+}
