@@ -28,7 +28,8 @@ run: build ## a whole cluster in one process, nothing else needed; ARGS="--nodes
 # every 16 bytes: an eighth of the binary.
 COLD = github.com/redis/go-redis/... google.golang.org/protobuf/... github.com/miekg/dns/... github.com/hashicorp/... \
 	github.com/alecthomas/kong github.com/MicahParks/... github.com/prometheus/common/... github.com/prometheus/procfs/... \
-	text/template/... html/template/... encoding/gob net/rpc/... internal/profile runtime/pprof crypto/x509/... encoding/asn1 regexp/...
+	text/template/... html/template/... encoding/gob net/rpc/... internal/profile runtime/pprof crypto/x509/... encoding/asn1 regexp/... \
+	compress/... mime/... vendor/golang.org/x/...
 LEAN = $(foreach package,$(COLD),-gcflags='$(package)=-l')
 TAGS ?=
 

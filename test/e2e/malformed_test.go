@@ -57,7 +57,7 @@ func TestMalformed(t *testing.T) {
 	})
 	both := []*process{c.auth, node}
 	before := []usage{look(c.auth), look(node)}
-	rounds := pick(20, 100)
+	rounds := pick(10, 100)
 	for range rounds {
 		all()
 	}

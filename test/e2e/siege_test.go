@@ -39,7 +39,7 @@ func TestSiege(t *testing.T) {
 		}
 		return p.metrics()["process_resident_memory_bytes"] / 1e6
 	}
-	crowd := pick(1000, 10_000)
+	crowd := pick(500, 10_000)
 	for _, siege := range []struct {
 		name   string
 		at     *process
@@ -58,15 +58,15 @@ func TestSiege(t *testing.T) {
 		{"floods of messages that nobody reads back", node, func(s *siege) { s.flood(8, string(maskedFrame(0x82, "\x00"+strings.Repeat("x", 120)))) }},
 	} {
 		t.Run(siege.name, func(t *testing.T) {
-			before, was := probe(t, good, pick(500*time.Millisecond, 3*time.Second)), memory(siege.at)
+			before, was := probe(t, good, pick(300*time.Millisecond, 3*time.Second)), memory(siege.at)
 			s := newSiege(t, c, siege.at, siege.name)
 			siege.strike(s)
-			during, top := probe(t, good, pick(1500*time.Millisecond, 8*time.Second)), siege.at.metrics()["process_resident_memory_bytes"]/1e6
+			during, top := probe(t, good, pick(800*time.Millisecond, 8*time.Second)), siege.at.metrics()["process_resident_memory_bytes"]/1e6
 			s.lift()
 			await(t, "the strangers to be gone", 30*time.Second, func() bool {
 				return siege.at.metrics()["usher_connections"] <= s.there
 			})
-			after := probe(t, good, pick(500*time.Millisecond, 3*time.Second))
+			after := probe(t, good, pick(300*time.Millisecond, 3*time.Second))
 			left := memory(siege.at)
 			t.Logf("round trips p50/p99: %v before, %v during, %v after; resident %.0f MB before, %.0f during, %.0f after; %d connections, cut %d",
 				before, during, after, was, top, left, s.opened, s.cut)
