@@ -1,9 +1,6 @@
 package node
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,37 +9,14 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/usher-broker/usher/broker/token/tokentest"
 	"github.com/usher-broker/usher/proto"
 )
 
-// holder is a client with a key.
-type holder struct {
-	key ed25519.PrivateKey
-	jwk string
-}
-
-func newHolder(seed byte) holder {
-	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), seed))
-	x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
-	return holder{key, `{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`}
-}
-
-func (h holder) confirmation() proto.Confirmation {
-	sum := sha256.Sum256([]byte(h.jwk))
-	return proto.Confirmation{Thumbprint: base64.RawURLEncoding.EncodeToString(sum[:])}
-}
-
-func (h holder) proof(act, token string, n uint64) string {
-	b, _ := json.Marshal(proto.Proof{Act: act, Token: proto.TokenHash(token), N: n})
-	e := base64.RawURLEncoding.EncodeToString
-	text := e([]byte(`{"alg":"EdDSA","typ":"usher-proof+jwt","jwk":`+h.jwk+`}`)) + "." + e(b)
-	return text + "." + e(ed25519.Sign(h.key, []byte(text)))
-}
-
 // bound is login with tokens bound to the key.
-func (r *rig) bound(user string, h holder) proto.Claims {
+func (r *rig) bound(user string, h tokentest.Holder) proto.Claims {
 	c := r.login(user)
-	c.Confirm = h.confirmation()
+	c.Confirm = h.Confirmation()
 	return c
 }
 
@@ -69,7 +43,7 @@ func (r *rig) show(c proto.Claims, proof string) (int, *client) {
 
 func TestStolenTokenIsOfNoUse(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	owner, thief := newHolder(1), newHolder(2)
+	owner, thief := tokentest.NewHolder(1), tokentest.NewHolder(2)
 	c := r.bound("ada", owner)
 	raw := tokenOf(c)
 	refused := func(name string, header http.Header) {
@@ -86,21 +60,21 @@ func TestStolenTokenIsOfNoUse(t *testing.T) {
 	}
 	with := func(proofs ...string) http.Header { return http.Header{proto.HeaderProof: proofs} }
 	refused("no proof", nil)
-	refused("another's key", with(thief.proof(proto.ProofAttach, raw, 1)))
-	refused("made for /v1/reconnect", with(owner.proof(proto.ProofReconnect, raw, 1)))
-	refused("made for another token", with(owner.proof(proto.ProofAttach, raw+"x", 1)))
-	refused("twice", with(owner.proof(proto.ProofAttach, raw, 1), owner.proof(proto.ProofAttach, raw, 2)))
+	refused("another's key", with(thief.Proof(proto.ProofAttach, raw, 1)))
+	refused("made for /v1/reconnect", with(owner.Proof(proto.ProofReconnect, raw, 1)))
+	refused("made for another token", with(owner.Proof(proto.ProofAttach, raw+"x", 1)))
+	refused("twice", with(owner.Proof(proto.ProofAttach, raw, 1), owner.Proof(proto.ProofAttach, raw, 2)))
 	refused("garbage", with("x.y.z"))
 	if _, live, _ := r.node.Load(); live != 0 {
 		t.Fatalf("%d sessions after refusals", live)
 	}
 
-	first := owner.proof(proto.ProofAttach, raw, 10)
+	first := owner.Proof(proto.ProofAttach, raw, 10)
 	code, cl := r.show(c, first)
 	if code != 0 {
 		t.Fatalf("the owner: %d", code)
 	}
-	for name, proof := range map[string]string{"the same": first, "one before": owner.proof(proto.ProofAttach, raw, 9)} {
+	for name, proof := range map[string]string{"the same": first, "one before": owner.Proof(proto.ProofAttach, raw, 9)} {
 		if code, _ := r.show(c, proof); code != int(proto.CloseStaleProof) {
 			t.Errorf("%s: %d", name, code)
 		}
@@ -109,7 +83,7 @@ func TestStolenTokenIsOfNoUse(t *testing.T) {
 	if m := cl.message(); string(m.Data) != "still here" {
 		t.Errorf("got %q", m.Data)
 	}
-	if code, _ := r.show(c, owner.proof(proto.ProofAttach, raw, 11)); code != 0 {
+	if code, _ := r.show(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
 		t.Errorf("the owner again: %d", code)
 	}
 	plain := r.login("bob") // bound to nothing: what comes along is not looked at
@@ -122,10 +96,10 @@ func TestStolenTokenIsOfNoUse(t *testing.T) {
 func TestReplayWhileTheStoreIsAway(t *testing.T) {
 	var away *awayStore
 	r := newRig(t, Echo{}, func(c *Config) { away = &awayStore{Store: c.Store}; c.Store = away })
-	owner := newHolder(1)
+	owner := tokentest.NewHolder(1)
 	c := r.bound("ada", owner)
 	raw := tokenOf(c)
-	proof := owner.proof(proto.ProofAttach, raw, 10)
+	proof := owner.Proof(proto.ProofAttach, raw, 10)
 	if code, _ := r.show(c, proof); code != 0 {
 		t.Fatal(code)
 	}
@@ -133,7 +107,7 @@ func TestReplayWhileTheStoreIsAway(t *testing.T) {
 	if code, _ := r.show(c, proof); code != int(proto.CloseStaleProof) {
 		t.Errorf("a replay: %d", code)
 	}
-	if code, _ := r.show(c, owner.proof(proto.ProofAttach, raw, 11)); code != 0 {
+	if code, _ := r.show(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
 		t.Errorf("a new one: %d", code)
 	}
 }
@@ -141,9 +115,9 @@ func TestReplayWhileTheStoreIsAway(t *testing.T) {
 // Of many who show one proof at the same time, one is let in.
 func TestReplayRace(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	owner := newHolder(1)
+	owner := tokentest.NewHolder(1)
 	c := r.bound("ada", owner)
-	proof := owner.proof(proto.ProofAttach, tokenOf(c), 10)
+	proof := owner.Proof(proto.ProofAttach, tokenOf(c), 10)
 	var in, stale atomic.Int64
 	done := make(chan struct{})
 	const atOnce, each = 20, 15

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-broker/usher/broker/token/tokentest"
 	usher "github.com/usher-broker/usher/client-sdk/go"
 	"github.com/usher-broker/usher/proto"
 )
@@ -152,7 +153,7 @@ func TestCanaries(t *testing.T) {
 	tk := talk(t, usher.Config{Auth: base, Credentials: usher.Guest("bob"), Key: client}, 20*time.Millisecond)
 	awaitEchoes(t, []*talker{tk}, 20*time.Second)
 	secrets["bound token"] = tk.session.Token()
-	proof := proofOf(client, proto.ProofReconnect, tk.session.Token(), uint64(time.Now().UnixMilli()+1000))
+	proof := tokentest.Holder{Key: client}.Proof(proto.ProofReconnect, tk.session.Token(), uint64(time.Now().UnixMilli()+1000))
 	secrets["proof"] = proof
 	for range 2 { // and stale
 		ask("POST", base+"/v1/reconnect", map[string]string{"Authorization": "Bearer " + tk.session.Token(), proto.HeaderProof: proof}, "{}")

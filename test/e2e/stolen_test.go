@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,24 +12,10 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/usher-broker/usher/broker/token/tokentest"
 	usher "github.com/usher-broker/usher/client-sdk/go"
 	"github.com/usher-broker/usher/proto"
 )
-
-// proofOf makes a proof as PROTOCOL.md has it.
-func proofOf(key ed25519.PrivateKey, act, token string, n uint64) string {
-	e := base64.RawURLEncoding.EncodeToString
-	body, err := json.Marshal(proto.Proof{Act: act, Token: proto.TokenHash(token), N: n})
-	if err != nil {
-		panic(err) // the tests are wrong
-	}
-	text := e([]byte(`{"typ":"usher-proof+jwt","alg":"EdDSA","jwk":`+publicJWK(key)+`}`)) + "." + e(body)
-	return text + "." + e(ed25519.Sign(key, []byte(text)))
-}
-
-func publicJWK(key ed25519.PrivateKey) string {
-	return `{"kty":"OKP","crv":"Ed25519","x":"` + base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)) + `"}`
-}
 
 // TestStolenToken has a thief with the token of a player who is connected try every
 // door, while the player plays on.
@@ -51,7 +34,7 @@ func TestStolenToken(t *testing.T) {
 	if err == nil || resp == nil || resp.StatusCode != 401 {
 		t.Errorf("attaching without a proof: %v, %v", resp, err)
 	}
-	thief, err := usher.Connect(t.Context(), usher.Config{Auth: c.url(""), Assignment: &at, Key: ed25519.NewKeyFromSeed(make([]byte, 32))})
+	thief, err := usher.Connect(t.Context(), usher.Config{Auth: c.url(""), Assignment: &at, Key: tokentest.NewHolder(0).Key})
 	if err == nil {
 		thief.Close(t.Context())
 		t.Error("the thief is in")
@@ -80,8 +63,8 @@ func TestStolenToken(t *testing.T) {
 func TestReplays(t *testing.T) {
 	c := startCluster(t, 1)
 	other := c.startAuth("auth-2")
-	key := ed25519.NewKeyFromSeed(make([]byte, 32))
-	login := post(t, c.url("/v1/login"), "", `{"method":"guest","credentials":{"name":"ada"},"cnf":{"jwk":`+publicJWK(key)+`}}`)
+	owner := tokentest.NewHolder(0)
+	login := post(t, c.url("/v1/login"), "", `{"method":"guest","credentials":{"name":"ada"},"cnf":{"jwk":`+owner.JWK()+`}}`)
 	if login.status != 200 {
 		t.Fatal(login)
 	}
@@ -112,7 +95,7 @@ func TestReplays(t *testing.T) {
 	}
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	defer client.CloseIdleConnections()
-	proof := proofOf(key, proto.ProofReconnect, at.Token, n)
+	proof := owner.Proof(proto.ProofReconnect, at.Token, n)
 	race("/v1/reconnect", func(i int) int {
 		url := c.url("/v1/reconnect")
 		if i%2 == 0 {
@@ -144,7 +127,7 @@ func TestReplays(t *testing.T) {
 			}
 		}
 	})
-	proof = proofOf(key, proto.ProofAttach, at.Token, n+1)
+	proof = owner.Proof(proto.ProofAttach, at.Token, n+1)
 	var keep sync.Map
 	race("attaching", func(i int) int {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -1,5 +1,5 @@
-// Package tokentest has tokens that nobody may take for good: forged, confused,
-// mangled or out of their time.
+// Package tokentest has, for tests, tokens that nobody may take for good (forged,
+// confused, mangled or out of their time), and clients that prove to have a key.
 package tokentest
 
 import (
