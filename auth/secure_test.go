@@ -11,7 +11,7 @@ import (
 func TestNodesWithoutTLSAreNotForHTTPS(t *testing.T) {
 	d := newRig(t, nil)
 	d.login(adaLogin, "X-Forwarded-Proto", "https").assignment(t) // anybody can write that
-	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, network(addr("192.0.2.1")))
+	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, Network(addr("192.0.2.1")))
 	for _, proto := range []string{"", "http", "http, https"} {
 		d.login(adaLogin, "X-Forwarded-Proto", proto).assignment(t)
 	}

@@ -190,7 +190,7 @@ func TestSlowProvidersAreGivenUp(t *testing.T) {
 
 func TestClientsBehindAProxyAreToldApart(t *testing.T) {
 	d := newRig(t, func(c *Config) { c.Throttle = NewThrottle(ThrottleConfig{ClientBurst: 1}) })
-	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, network(addr("192.0.2.1"))) // httptest's client
+	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, Network(addr("192.0.2.1"))) // httptest's client
 	bad := `{"method":"password","credentials":{"username":"eve","password":"x"}}`
 	d.login(bad, "X-Forwarded-For", "1.1.1.1").problem(t, 401, proto.ProblemInvalidCredentials)
 	d.login(adaLogin, "X-Forwarded-For", "1.1.1.1").problem(t, 429, proto.ProblemTooManyAttempts)

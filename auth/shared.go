@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -37,32 +38,38 @@ func (t *sharedThrottle) Wait(ctx context.Context, account string, client netip.
 	if wait := t.localThrottle.Wait(ctx, account, client); wait > 0 {
 		return wait
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
-	defer cancel()
-	var keys []string
-	counts := func(key string, f *failures) func(left []time.Duration) time.Duration {
-		if key == "" {
-			return func([]time.Duration) time.Duration { return 0 }
-		}
-		i := len(keys)
-		keys = append(keys, key)
-		return func(left []time.Duration) time.Duration { return max(0, left[i]-f.burst) }
-	}
-	ofClient, ofAccount := counts(clientKey(client), t.clients), counts(accountKey(account), t.accounts)
-	ofFriend := counts(friendKey(account, client), t.friends)
-	if len(keys) == 0 {
-		return 0
-	}
-	left, err := t.shared.Forgiven(ctx, keys)
+	left, err := t.forgiven(ctx, clientKey(client), accountKey(account), friendKey(account, client))
 	if err != nil {
 		t.log.Warn("failed logins are counted by this auth alone", "error", err)
 		return 0
 	}
-	wait := ofClient(left)
-	if ofFriend(left) == 0 {
-		wait = max(wait, ofAccount(left))
+	ofClient, ofAccount, friend := left[0]-t.clients.burst, left[1]-t.accounts.burst, left[2] > 0
+	if friend {
+		ofAccount = 0
 	}
-	return wait
+	return max(0, ofClient, ofAccount)
+}
+
+// forgiven returns for each key the time until all its failures are forgiven, 0 for
+// a key of "". The store is not asked about nothing.
+func (t *sharedThrottle) forgiven(ctx context.Context, keys ...string) ([]time.Duration, error) {
+	counted := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "" })
+	all := make([]time.Duration, len(keys))
+	if len(counted) == 0 {
+		return all, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	left, err := t.shared.Forgiven(ctx, counted)
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if key != "" {
+			all[i], left = left[0], left[1:]
+		}
+	}
+	return all, nil
 }
 
 func (t *sharedThrottle) Failed(ctx context.Context, account string, client netip.Addr) {
@@ -112,7 +119,7 @@ func clientKey(client netip.Addr) string {
 	if !client.IsValid() {
 		return ""
 	}
-	return hashed("client", network(client).String())
+	return hashed("client", Network(client).String())
 }
 
 func accountKey(account string) string {
@@ -126,7 +133,7 @@ func friendKey(account string, client netip.Addr) string {
 	if account == "" || !client.IsValid() {
 		return ""
 	}
-	return hashed("friend", account+"\n"+network(client).String())
+	return hashed("friend", account+"\n"+Network(client).String())
 }
 
 func hashed(kind, text string) string {

@@ -142,7 +142,7 @@ func (t *localThrottle) client(addr netip.Addr) uint64 {
 	if !addr.IsValid() {
 		return 0
 	}
-	return maphash.Comparable(t.seed, network(addr))
+	return maphash.Comparable(t.seed, Network(addr))
 }
 
 func (t *localThrottle) pair(account string, addr netip.Addr) uint64 {
@@ -152,17 +152,17 @@ func (t *localThrottle) pair(account string, addr netip.Addr) uint64 {
 	return maphash.Comparable(t.seed, struct {
 		account string
 		network netip.Prefix
-	}{account, network(addr)})
+	}{account, Network(addr)})
 }
 
-// network is what one customer of a provider is given: an IPv4 address, an
-// IPv6 /64.
-func network(addr netip.Addr) netip.Prefix {
+// Network is what one customer of a provider is given, and counts as one client: an
+// IPv4 address, an IPv6 /64. Of an address that is none it is none.
+func Network(addr netip.Addr) netip.Prefix {
 	bits := addr.BitLen()
 	if addr.Is6() {
 		bits = 64
 	}
-	p, _ := addr.Prefix(bits) // the length fits
+	p, _ := addr.Prefix(bits) // the length fits an address
 	return p
 }
 

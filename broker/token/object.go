@@ -48,6 +48,15 @@ func readObject(b []byte) (object, error) {
 	return o, nil
 }
 
+// decodeObject reads the object of a segment.
+func decodeObject(segment string) (object, error) {
+	b, err := parser.DecodeSegment(segment)
+	if err != nil {
+		return nil, err
+	}
+	return readObject(b)
+}
+
 func (o object) string(name string, dst *string) error {
 	if v := o[name]; len(v) == 0 || v[0] != '"' {
 		return fmt.Errorf("%s is not a string", name)

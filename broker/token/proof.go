@@ -138,14 +138,6 @@ func readProof(segment string) (p proto.Proof, err error) {
 	return p, nil
 }
 
-func decodeObject(segment string) (object, error) {
-	b, err := parser.DecodeSegment(segment)
-	if err != nil {
-		return nil, err
-	}
-	return readObject(b)
-}
-
 // readProofKey reads a public JWK, which may have no member that its thumbprint
 // does not cover: a private one least of all.
 func readProofKey(jwk []byte) (k proofKey, err error) {
@@ -192,9 +184,10 @@ func (o object) coordinate(name string) ([]byte, error) {
 	if err := o.string(name, &text); err != nil {
 		return nil, err
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != 32 || len(text) != 43 {
-		return nil, fmt.Errorf("%s is not 32 bytes in base64url", name)
+	const size = 32
+	b, err := decodeKey(text, size)
+	if err != nil || len(text) != base64.RawURLEncoding.EncodedLen(size) { // decoders pass over line breaks
+		return nil, fmt.Errorf("%s is not %d bytes in base64url", name, size)
 	}
 	return b, nil
 }

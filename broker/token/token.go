@@ -126,11 +126,7 @@ func readHeader(raw, typ string) (kid string, err error) {
 		return "", fmt.Errorf("%w: %d parts, not 3", ErrMalformed, n+1)
 	}
 	segment, _, _ := strings.Cut(raw, ".")
-	b, err := parser.DecodeSegment(segment)
-	if err != nil {
-		return "", fmt.Errorf("%w: header: %w", ErrMalformed, err)
-	}
-	fields, err := readObject(b)
+	fields, err := decodeObject(segment)
 	if err != nil {
 		return "", fmt.Errorf("%w: header: %w", ErrMalformed, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,17 +62,11 @@ func (f apiFlags) transport() (http.RoundTripper, error) {
 	if f.APICA+f.APICert+f.APICertKey == "" {
 		return nil, nil // the default one
 	}
-	config := &tls.Config{}
-	if f.APICA != "" {
-		b, err := readSmall(f.APICA, 1<<20)
-		if err != nil {
-			return nil, usageError{"--api-ca", err}
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(b) {
-			return nil, usageError{"--api-ca", fmt.Errorf("%s has no certificate", f.APICA)}
-		}
+	roots, err := readRoots(f.APICA)
+	if err != nil {
+		return nil, usageError{"--api-ca", err}
 	}
+	config := &tls.Config{RootCAs: roots}
 	if f.APICert+f.APICertKey != "" {
 		c, err := tls.LoadX509KeyPair(f.APICert, f.APICertKey)
 		if err != nil {

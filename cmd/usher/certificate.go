@@ -28,18 +28,11 @@ type tlsFlags struct {
 
 // requireClients has clients show a certificate that one in the file vouches for.
 func (f *tlsFlags) requireClients(file string) error {
-	if file == "" {
-		return nil
-	}
-	b, err := readSmall(file, 1<<20)
-	if err != nil {
+	var err error
+	if f.clients, err = readRoots(file); err != nil {
 		return usageError{"--tls-client-ca", err}
 	}
-	f.clients = x509.NewCertPool()
-	if !f.clients.AppendCertsFromPEM(b) {
-		return usageError{"--tls-client-ca", fmt.Errorf("%s has no certificate", file)}
-	}
-	if f.TLSCert == "" && f.ACMEDomain == "" {
+	if f.clients != nil && f.TLSCert == "" && f.ACMEDomain == "" {
 		return usageError{"--tls-client-ca", errors.New("needs --tls-cert: without TLS nobody shows a certificate")}
 	}
 	return nil
@@ -115,14 +108,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 // run reads the files again when they have changed, until ctx ends.
 func (c *certificate) run(ctx context.Context) {
-	ticker := time.NewTicker(certificateInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, certificateInterval, func() {
 		switch changed, err := c.read(); {
 		case err != nil && changed:
 			c.failed.Inc()
@@ -130,7 +116,7 @@ func (c *certificate) run(ctx context.Context) {
 		case err == nil && changed:
 			c.log.Info("a new certificate is in use", "file", c.certFile, "expires", c.current.Load().Leaf.NotAfter)
 		}
-	}
+	})
 }
 
 // read takes in the files. It reports whether they are others than before: an

@@ -79,18 +79,11 @@ const gossipKeyInterval = 3 * time.Second
 // followKeys has the member use the keys in the file when that changes, until
 // ctx ends.
 func followKeys(ctx context.Context, path string, c *cluster.Cluster, log *slog.Logger) {
-	ticker := time.NewTicker(gossipKeyInterval)
-	defer ticker.Stop()
 	before, _ := gossipKeyLines(path)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, gossipKeyInterval, func() {
 		lines, err := gossipKeyLines(path)
 		if slices.Equal(lines, before) {
-			continue
+			return
 		}
 		before = lines
 		if err == nil {
@@ -102,9 +95,23 @@ func followKeys(ctx context.Context, path string, c *cluster.Cluster, log *slog.
 		}
 		if err != nil {
 			log.Warn("the new gossip keys cannot be used; the old ones stay", "file", path, "error", err)
-			continue
+			return
 		}
 		log.Info("new gossip keys are in use", "file", path, "keys", len(lines))
+	})
+}
+
+// every calls f at each interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
+		}
 	}
 }
 
@@ -145,6 +152,16 @@ func (c gossipCmd) Run(e *env) error {
 	}
 	fmt.Fprintf(e.out, "%s: %d keys, the first is sent by\n", c.File, len(lines))
 	return nil
+}
+
+// createSecret writes a line to a file that is not there yet, for its owner alone.
+func createSecret(path, line string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, line)
+	return errors.Join(err, f.Close())
 }
 
 // replaceFile puts another file in the place of one, at once and with its mode.

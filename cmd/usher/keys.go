@@ -53,17 +53,15 @@ func (c initCmd) Run(e *env) error {
 	default:
 		fmt.Fprintf(e.out, "%s: key %s\n", signing, kid)
 	}
-	f, err := os.OpenFile(gossip, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	switch err := createSecret(gossip, newGossipKey()); {
+	case errors.Is(err, fs.ErrExist):
 		fmt.Fprintf(e.out, "%s: there already\n", gossip)
-		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	default:
+		fmt.Fprintf(e.out, "%s: made\n", gossip)
 	}
-	fmt.Fprintf(e.out, "%s: made\n", gossip)
-	_, err = fmt.Fprintln(f, newGossipKey())
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 type passwordCmd struct {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-broker/usher/auth"
 )
 
 // limitFlags bound the connections of a public door. What is beyond is closed
@@ -142,21 +144,8 @@ func (l *limitedListener) leave(source netip.Prefix) {
 	}
 }
 
-// sourceOf is what counts as one client: an address of IPv4, a /64 of IPv6, which
-// is what a household has.
+// sourceOf is what counts as one client; nothing where there is no address.
 func sourceOf(addr net.Addr) netip.Prefix {
-	at, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip := at.Addr().Unmap().WithZone("")
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
+	at, _ := netip.ParseAddrPort(addr.String())
+	return auth.Network(at.Addr().Unmap().WithZone(""))
 }

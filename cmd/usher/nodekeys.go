@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -33,12 +32,7 @@ func (c nodeKeyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := createSecret(c.Out, base64.StdEncoding.EncodeToString(private.Seed())); err != nil {
 		return err
 	}
 	fmt.Fprintln(e.err, "The line below goes into the file of --node-keys, of every auth and broker:")
@@ -136,26 +130,19 @@ func readNodeKeys(path string) ([]nodeKey, error) {
 
 // follow reads the keys again when the file changes, until ctx ends.
 func (t *trust) follow(ctx context.Context, c *cluster.Cluster, log *slog.Logger) {
-	ticker := time.NewTicker(nodeKeyInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, nodeKeyInterval, func() {
 		keys, err := readNodeKeys(t.path)
 		if err != nil {
 			log.Warn("the new node keys cannot be used; the old ones stay", "file", t.path, "error", err)
-			continue
+			return
 		}
 		if slices.EqualFunc(keys, *t.keys.Load(), func(a, b nodeKey) bool { return a.node == b.node && a.key.Equal(b.key) }) {
-			continue
+			return
 		}
 		t.keys.Store(&keys)
 		log.Info("new node keys are in use", "file", t.path, "keys", len(keys))
 		c.Recheck()
-	}
+	})
 }
 
 // accept is for cluster.Config.
