@@ -9,8 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -22,16 +20,15 @@ const (
 	maxTime        = 253402300799 // the last second of the year 9999
 )
 
-// strictClaims are claims that read themselves strictly when the JWT library
-// decodes a token into them.
+// strictClaims are claims that read themselves strictly.
 type strictClaims proto.Claims
 
 var claimNames = []string{"iss", "aud", "sub", "sid", "nid", "ep", "iat", "nbf", "exp", "jti", "ext", "cnf"}
 
-// UnmarshalJSON reads the claims. Names that are not claims of ours are passed
+// read reads the claims. Names that are not claims of ours are passed
 // over, for those of a later version, unless only their case tells them from
 // ours: some reader would take one for the other.
-func (c *strictClaims) UnmarshalJSON(b []byte) error {
+func (c *strictClaims) read(b []byte) error {
 	fields, err := readObject(b)
 	if err != nil {
 		return fmt.Errorf("%w: claims: %w", ErrMalformed, err)
@@ -45,12 +42,12 @@ func (c *strictClaims) UnmarshalJSON(b []byte) error {
 	}
 	var r strictClaims
 	if err := errors.Join(
-		r.text(fields, "iss", &r.Issuer, maxIssuerBytes),
-		r.text(fields, "aud", &r.Audience, len(proto.TokenAudience)),
-		r.text(fields, "sub", &r.User, proto.MaxNameBytes),
-		r.text(fields, "sid", &r.Session, maxIDBytes),
-		r.text(fields, "nid", &r.Node, proto.MaxNameBytes),
-		r.text(fields, "jti", &r.ID, maxIDBytes),
+		fields.string("iss", &r.Issuer),
+		fields.string("aud", &r.Audience),
+		fields.string("sub", &r.User),
+		fields.string("sid", &r.Session),
+		fields.string("nid", &r.Node),
+		fields.string("jti", &r.ID),
 		fields.number("ep", proto.MaxCount, &r.Epoch),
 		r.time(fields, "iat", &r.IssuedAt),
 		r.time(fields, "nbf", &r.NotBefore),
@@ -60,22 +57,45 @@ func (c *strictClaims) UnmarshalJSON(b []byte) error {
 	); err != nil {
 		return fmt.Errorf("%w: %w", ErrClaims, err)
 	}
-	if r.Audience != proto.TokenAudience {
-		return fmt.Errorf("%w: aud is %q, not %s", ErrClaims, r.Audience, proto.TokenAudience)
+	if err := r.check(); err != nil {
+		return err
 	}
 	*c = r
 	return nil
 }
 
-func (c *strictClaims) text(fields object, name string, dst *string, limit int) error {
-	if err := fields.string(name, dst); err != nil {
-		return err
+func checkText(name, s string, limit int) error {
+	if s == "" || len(s) > limit {
+		return fmt.Errorf("%s has %d bytes, not 1 to %d", name, len(s), limit)
 	}
-	if *dst == "" || len(*dst) > limit {
-		return fmt.Errorf("%s has %d bytes, not 1 to %d", name, len(*dst), limit)
-	}
-	if strings.ContainsFunc(*dst, unicode.IsControl) {
+	if strings.ContainsFunc(s, unicode.IsControl) {
 		return fmt.Errorf("%s contains a control character", name)
+	}
+	return nil
+}
+
+// check refuses what read would, of claims without ext.
+func (c *strictClaims) check() error {
+	err := errors.Join(
+		checkText("iss", c.Issuer, maxIssuerBytes),
+		checkText("sub", c.User, proto.MaxNameBytes),
+		checkText("sid", c.Session, maxIDBytes),
+		checkText("nid", c.Node, proto.MaxNameBytes),
+		checkText("jti", c.ID, maxIDBytes),
+		checkNumber("ep", c.Epoch, proto.MaxCount),
+		checkNumber("iat", uint64(c.IssuedAt), maxTime),
+		checkNumber("nbf", uint64(c.NotBefore), maxTime),
+		checkNumber("exp", uint64(c.Expires), maxTime),
+	)
+	switch {
+	case err != nil:
+	case c.Audience != proto.TokenAudience:
+		err = fmt.Errorf("aud is %q, not %s", c.Audience, proto.TokenAudience)
+	case c.Confirm != proto.Confirmation{} && !c.Confirm.Valid():
+		err = errors.New("cnf is not the thumbprint of a key")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrClaims, err)
 	}
 	return nil
 }
@@ -88,9 +108,10 @@ func (c *strictClaims) time(fields object, name string, dst *int64) error {
 }
 
 func (c *strictClaims) ext(fields object) error {
-	if c.Ext = fields["ext"]; len(c.Ext) > proto.MaxExtBytes {
-		return fmt.Errorf("ext has %d bytes, more than %d", len(c.Ext), proto.MaxExtBytes)
+	if len(fields["ext"]) > proto.MaxExtBytes {
+		return fmt.Errorf("ext has %d bytes, more than %d", len(fields["ext"]), proto.MaxExtBytes)
 	}
+	c.Ext = bytes.Clone(fields["ext"]) // the rest of the token is not kept for it
 	return nil
 }
 
@@ -157,29 +178,8 @@ func encodeClaims(c proto.Claims) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrClaims, err)
 	}
 	payload := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-	return payload, new(strictClaims).UnmarshalJSON(payload)
+	if c.Ext == nil {
+		return payload, (*strictClaims)(&c).check()
+	}
+	return payload, new(strictClaims).read(payload)
 }
-
-// The methods below make strictClaims a jwt.Claims.
-
-// GetExpirationTime returns exp.
-func (c *strictClaims) GetExpirationTime() (*jwt.NumericDate, error) { return date(c.Expires), nil }
-
-// GetIssuedAt returns iat.
-func (c *strictClaims) GetIssuedAt() (*jwt.NumericDate, error) { return date(c.IssuedAt), nil }
-
-// GetNotBefore returns nbf.
-func (c *strictClaims) GetNotBefore() (*jwt.NumericDate, error) { return date(c.NotBefore), nil }
-
-// GetIssuer returns iss.
-func (c *strictClaims) GetIssuer() (string, error) { return c.Issuer, nil }
-
-// GetSubject returns sub.
-func (c *strictClaims) GetSubject() (string, error) { return c.User, nil }
-
-// GetAudience returns aud.
-func (c *strictClaims) GetAudience() (jwt.ClaimStrings, error) {
-	return jwt.ClaimStrings{c.Audience}, nil
-}
-
-func date(s int64) *jwt.NumericDate { return jwt.NewNumericDate(time.Unix(s, 0)) }

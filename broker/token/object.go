@@ -1,12 +1,13 @@
 package token
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"strconv"
 	"unicode/utf8"
+
+	"github.com/usher-broker/usher/proto/jsonwalk"
 )
 
 // object is a JSON object with every name exactly as it was written. Decoding
@@ -14,43 +15,30 @@ import (
 type object map[string]json.RawMessage
 
 // readObject reads one JSON object in valid UTF-8 with no name twice and
-// nothing after it.
+// nothing after it. The values are parts of b.
 func readObject(b []byte) (object, error) {
 	if !utf8.Valid(b) {
 		return nil, errors.New("not UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	if !json.Valid(b) {
+		return nil, errors.New("not JSON")
+	}
+	if jsonwalk.Kind(b) != '{' {
 		return nil, errors.New("not a JSON object")
 	}
-	o := make(object)
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return nil, err
+	o := make(object, 12)
+	for name, v := range jsonwalk.Members(b) {
+		if _, twice := o[name]; twice {
+			return nil, fmt.Errorf("%q twice", name)
 		}
-		key := name.(string) // the decoder admits nothing else here
-		if _, twice := o[key]; twice {
-			return nil, fmt.Errorf("%q twice", key)
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, err
-		}
-		o[key] = value
-	}
-	if _, err := d.Token(); err != nil { // the closing brace
-		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("more than one JSON value")
+		o[name] = v
 	}
 	return o, nil
 }
 
 // decodeObject reads the object of a segment.
 func decodeObject(segment string) (object, error) {
-	b, err := parser.DecodeSegment(segment)
+	b, err := decodeSegment(segment)
 	if err != nil {
 		return nil, err
 	}
@@ -58,18 +46,27 @@ func decodeObject(segment string) (object, error) {
 }
 
 func (o object) string(name string, dst *string) error {
-	if v := o[name]; len(v) == 0 || v[0] != '"' {
+	v := o[name]
+	if len(v) == 0 || v[0] != '"' {
 		return fmt.Errorf("%s is not a string", name)
 	}
-	return json.Unmarshal(o[name], dst)
+	*dst = jsonwalk.Text(v)
+	return nil
 }
 
 // number reads a whole number from 1 to limit.
-func (o object) number(name string, limit uint64, dst *uint64) error {
+func (o object) number(name string, limit uint64, dst *uint64) (err error) {
 	if len(o[name]) == 0 {
 		return fmt.Errorf("%s is missing", name)
 	}
-	if err := json.Unmarshal(o[name], dst); err != nil || *dst < 1 || *dst > limit {
+	if *dst, err = strconv.ParseUint(string(o[name]), 10, 64); err != nil {
+		*dst = 0
+	}
+	return checkNumber(name, *dst, limit)
+}
+
+func checkNumber(name string, n, limit uint64) error {
+	if n < 1 || n > limit {
 		return fmt.Errorf("%s is not a whole number from 1 to %d", name, limit)
 	}
 	return nil

@@ -70,7 +70,7 @@ func VerifyProof(raw, act, tok, thumbprint string) (n uint64, err error) {
 	case p.Token != proto.TokenHash(tok):
 		return fail("made for another token")
 	}
-	signature, err := parser.DecodeSegment(parts[2])
+	signature, err := decodeSegment(parts[2])
 	if err != nil {
 		return fail("signature: %w", err)
 	}

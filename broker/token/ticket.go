@@ -3,11 +3,9 @@ package token
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -38,28 +36,19 @@ func (k *KeySet) SignTicket(t proto.Ticket) (string, error) {
 // VerifyTicket returns a good ticket. The errors are those of Verify, and come
 // with none.
 func (v *Verifier) VerifyTicket(ctx context.Context, raw string) (proto.Ticket, error) {
-	kid, err := readHeader(raw, proto.TicketType)
+	key, err := v.keyOf(ctx, raw, proto.TicketType)
 	if err != nil {
 		return proto.Ticket{}, err
 	}
-	key, err := v.Keys.PublicKey(ctx, kid)
-	if err != nil {
+	if err := checkSignature(raw, key); err != nil {
 		return proto.Ticket{}, err
 	}
-	at := strings.LastIndexByte(raw, '.')
-	signature, err := parser.DecodeSegment(raw[at+1:])
-	if err != nil {
-		return proto.Ticket{}, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
-	}
-	if !ed25519.Verify(key, []byte(raw[:at]), signature) {
-		return proto.Ticket{}, ErrSignature
-	}
-	return v.readTicket(raw[strings.IndexByte(raw, '.')+1 : at])
+	return v.readTicket(payloadOf(raw))
 }
 
 // readTicket reads what was signed by one of ours.
 func (v *Verifier) readTicket(segment string) (proto.Ticket, error) {
-	payload, err := parser.DecodeSegment(segment)
+	payload, err := decodeSegment(segment)
 	if err != nil {
 		return proto.Ticket{}, fmt.Errorf("%w: ticket: %w", ErrMalformed, err)
 	}

@@ -3,16 +3,19 @@
 //
 // A token is a JWT, but only one kind of it: EdDSA, a header of exactly alg,
 // kid and typ, and the claims of proto.Claims. Whoever verifies holds public
-// keys only. The JWT library checks the signature; everything it lets pass
-// that this protocol does not is refused here.
+// keys only. The JWT library checks the signature; the rest, where the
+// protocol is stricter than it, is read here.
 package token
 
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -68,20 +71,37 @@ type Verifier struct {
 // its age it returns the claims together with ErrExpired. Every other error
 // comes with no claims.
 func (v *Verifier) Verify(ctx context.Context, raw string) (proto.Claims, error) {
-	kid, err := readHeader(raw, proto.TokenType)
-	if err != nil {
-		return proto.Claims{}, err
-	}
-	key, err := v.Keys.PublicKey(ctx, kid)
+	return v.VerifyUnless(ctx, raw, nil)
+}
+
+// A Fingerprint stands for one token, to the last byte, and the key that it was
+// verified with.
+type Fingerprint [sha256.Size]byte
+
+// VerifyUnless is Verify, but that it does not check the signature, which is most of
+// the work, of a token that is known: one of which Verify, with the same
+// fingerprint, has found the signature good before. known is asked with claims that
+// nobody vouches for yet.
+func (v *Verifier) VerifyUnless(ctx context.Context, raw string, known func(proto.Claims, Fingerprint) bool) (proto.Claims, error) {
+	key, err := v.keyOf(ctx, raw, proto.TokenType)
 	if err != nil {
 		return proto.Claims{}, err
 	}
 	var c strictClaims
-	if _, err := parser.ParseWithClaims(raw, &c, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
-		return proto.Claims{}, classify(err)
+	payload, err := decodeSegment(payloadOf(raw))
+	if err == nil {
+		err = c.read(payload)
 	}
-	if c.ID == "" { // encoding/json takes null without asking UnmarshalJSON
-		return proto.Claims{}, fmt.Errorf("%w: claims: not a JSON object", ErrMalformed)
+	if err != nil {
+		if !errors.Is(err, ErrInvalid) {
+			err = fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		return proto.Claims{}, err
+	}
+	if known == nil || !known(proto.Claims(c), fingerprint(key, raw)) {
+		if err := checkSignature(raw, key); err != nil {
+			return proto.Claims{}, err
+		}
 	}
 	if err := v.checkTimes(proto.Claims(c)); err != nil {
 		if errors.Is(err, ErrExpired) {
@@ -92,25 +112,41 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (proto.Claims, error)
 	return proto.Claims(c), nil
 }
 
-// parser checks the signature. The times are checked by checkTimes, because
-// the library cannot tell a token that is only expired from one that is
-// expired and wrong.
-var parser = jwt.NewParser(
-	jwt.WithValidMethods([]string{proto.TokenAlg}),
-	jwt.WithStrictDecoding(),
-	jwt.WithoutClaimsValidation(),
-)
+// keyOf checks the form of a token and returns the key that it names.
+func (v *Verifier) keyOf(ctx context.Context, raw, typ string) (ed25519.PublicKey, error) {
+	kid, err := readHeader(raw, typ)
+	if err != nil {
+		return nil, err
+	}
+	return v.Keys.PublicKey(ctx, kid)
+}
 
-// classify turns an error of the library into one of ours.
-func classify(err error) error {
-	switch {
-	case errors.Is(err, ErrInvalid): // from reading the claims
-		return err
-	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+// payloadOf returns the second of three segments.
+func payloadOf(raw string) string {
+	return raw[strings.IndexByte(raw, '.')+1 : strings.LastIndexByte(raw, '.')]
+}
+
+func checkSignature(raw string, key ed25519.PublicKey) error {
+	at := strings.LastIndexByte(raw, '.')
+	signature, err := decodeSegment(raw[at+1:])
+	if err != nil {
+		return fmt.Errorf("%w: signature: %w", ErrMalformed, err)
+	}
+	if jwt.SigningMethodEdDSA.Verify(raw[:at], signature, key) != nil {
 		return ErrSignature
 	}
-	return fmt.Errorf("%w: %w", ErrMalformed, err)
+	return nil
 }
+
+func fingerprint(key ed25519.PublicKey, raw string) Fingerprint {
+	h := sha256.New()
+	h.Write(key) // of one length
+	h.Write([]byte(raw))
+	return Fingerprint(h.Sum(nil))
+}
+
+// decodeSegment decodes a part of a token, of which each has one spelling.
+func decodeSegment(s string) ([]byte, error) { return base64.RawURLEncoding.Strict().DecodeString(s) }
 
 // readHeader checks the form of a token and returns the id of its key.
 func readHeader(raw, typ string) (kid string, err error) {
@@ -126,12 +162,24 @@ func readHeader(raw, typ string) (kid string, err error) {
 		return "", fmt.Errorf("%w: %d parts, not 3", ErrMalformed, n+1)
 	}
 	segment, _, _ := strings.Cut(raw, ".")
+	if h := lastHeader.Load(); h != nil && h.segment == segment && h.typ == typ {
+		return h.kid, nil
+	}
 	fields, err := decodeObject(segment)
 	if err != nil {
 		return "", fmt.Errorf("%w: header: %w", ErrMalformed, err)
 	}
-	return checkHeader(fields, typ)
+	if kid, err = checkHeader(fields, typ); err == nil {
+		lastHeader.Store(&knownHeader{strings.Clone(segment), typ, kid})
+	}
+	return kid, err
 }
+
+// knownHeader is a header that was found good. What says so depends on nothing else,
+// and all tokens of one key have the same.
+type knownHeader struct{ segment, typ, kid string }
+
+var lastHeader atomic.Pointer[knownHeader]
 
 func notTokenChar(r rune) bool {
 	switch {

@@ -16,7 +16,7 @@ var rooms = []struct {
 	{"broker/placement/simulate", []string{"proto", "broker/placement"}, nil},
 	{"broker/cluster", []string{"proto"}, nil},
 	{"broker/token/tokentest", []string{"proto"}, nil},
-	{"broker/token", []string{"proto"}, []string{"proto/vectors", "broker/token/tokentest"}},
+	{"broker/token", []string{"proto", "proto/jsonwalk"}, []string{"proto/vectors", "broker/token/tokentest"}},
 	{"broker/door", []string{"proto"}, nil},
 	{"broker/session", []string{"proto"}, nil},
 	{"broker/session/redistest", nil, nil},
@@ -24,7 +24,7 @@ var rooms = []struct {
 	{"broker/console", []string{"proto", "broker", "broker/door", "broker/placement", "broker/session"}, []string{"broker/..."}},
 	{"broker", []string{"proto", "broker/placement", "broker/session"}, []string{"broker/..."}},
 
-	{"auth/...", []string{"proto", "auth/...", "broker", "broker/door", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
+	{"auth/...", []string{"proto", "proto/jsonwalk", "auth/...", "broker", "broker/door", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
 	{"node/examples/...", []string{"proto/...", "node", "broker/cluster", "broker/session/...", "broker/token"}, nil}, // whole programs
 	{"node/...", []string{"proto/...", "node/...", "broker/session", "broker/token"}, []string{"broker/..."}},
 	{"client-sdk/go/...", []string{"proto/...", "client-sdk/go/..."}, nil},

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
+
+	"github.com/usher-broker/usher/proto/jsonwalk"
 )
 
 // MaxDepth is how deep arrays and objects may lie in one another.
@@ -26,6 +29,47 @@ func Read(b []byte) (Object, error) {
 	if !utf8.Valid(b) {
 		return nil, errors.New("not valid UTF-8")
 	}
+	if json.Valid(b) && jsonwalk.Kind(b) == '{' && plainly(b, 1) {
+		o := make(Object)
+		for name, v := range jsonwalk.Members(b) {
+			if string(v) != "null" {
+				o[name] = v
+			}
+		}
+		return o, nil
+	}
+	return readSlowly(b)
+}
+
+// plainly reports whether there is no name twice in any object of the value, nor
+// anything too deep.
+func plainly(b []byte, depth int) bool {
+	if depth > MaxDepth {
+		return false
+	}
+	if jsonwalk.Kind(b) == '[' {
+		for v := range jsonwalk.Elements(b) {
+			if isNested(v) && !plainly(v, depth+1) {
+				return false
+			}
+		}
+		return true
+	}
+	var room [16]string
+	names := room[:0]
+	for name, v := range jsonwalk.Members(b) {
+		if len(names) == cap(room) || slices.Contains(names, name) || isNested(v) && !plainly(v, depth+1) {
+			return false // or perhaps not: the other way tells
+		}
+		names = append(names, name)
+	}
+	return true
+}
+
+func isNested(v []byte) bool { return v[0] == '{' || v[0] == '[' }
+
+// readSlowly is Read for what is wrong, or unusual: it finds out what it is.
+func readSlowly(b []byte) (Object, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber() // a number is only looked at when it is used
 	first, err := d.Token()
