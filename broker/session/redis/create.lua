@@ -1,7 +1,7 @@
 -- ARGV: id, ttl, request, user, pool, then the rule: how many sessions, whether to
 -- refuse, and reason, word and ttl for those that end; then the fields and values
--- that the caller sets. The reply is the record, and ids and records by turns of
--- the sessions that ended.
+-- that the caller sets. The reply is the time for a new record, or the record if
+-- the request made it before; and ids and records by turns of the sessions that ended.
 local request, index, pool = ARGV[3], prefix .. 'user:' .. ARGV[4], ARGV[5]
 local most, refuse = tonumber(ARGV[6]), ARGV[7] == '1'
 local reason, word, tombstone = ARGV[8], ARGV[9], ARGV[10]
@@ -20,8 +20,11 @@ if redis.call('EXISTS', record) == 1 then
 end
 local t = now()
 local all, may = 0, {} -- how many there are, and which of them may go, oldest first
+local first = false -- of its user, as far as is known
 if most > 0 then
-  for _, other in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+  local others = redis.call('ZRANGE', index, 0, -1)
+  first = #others == 0
+  for _, other in ipairs(others) do
     local r = redis.pcall('HMGET', prefix .. 'session:' .. other, 'state', 'pool')
     local state = not r.err and r[1]
     if not state or state == 'ended' then
@@ -42,8 +45,12 @@ for i = 1, all + 1 - most do
 end
 redis.call('HSET', record, 'request', request, 'epoch', '1', 'state', 'assigned', 'reason', '0',
   'created', t, 'changed', t, unpack(ARGV, 11))
-local made = reply('ok') -- before keep: a ttl of nothing deletes it
-made[3] = ended
 if #names > 0 then redis.call('HSET', record, 'replaced', table.concat(names, ' ')) end
-add()
-return made
+if first then -- no other is there to be taken out of the index, nor anything parked
+  redis.call('PEXPIRE', record, ttl) -- a ttl of nothing deletes it
+  redis.call('ZADD', index, t, id)
+  redis.call('PEXPIRE', index, ttl)
+else
+  add()
+end
+return {'made', t, ended} -- the caller knows the rest

@@ -50,12 +50,22 @@ func flag(b bool) string {
 func formatEpoch(e uint64) string { return strconv.FormatUint(e, 10) }
 
 // fields returns the fields and values that describe the session and that no
-// transition changes.
+// transition changes. What is empty is not kept: most of it mostly is.
 func fields(r session.Record) []any {
-	return []any{
-		"user", r.User, "pool", r.Pool, "region", r.Region, "group", r.Group, "ext", []byte(r.Ext),
-		"fallback", strings.Join(r.Fallback, "\n"), "strict", flag(r.Strict),
+	list := make([]any, 0, 14)
+	list = append(list, "user", r.User, "pool", r.Pool)
+	for _, f := range [...]struct{ name, value string }{
+		{"region", r.Region},
+		{"group", r.Group},
+		{"ext", string(r.Ext)},
+		{"fallback", strings.Join(r.Fallback, "\n")},
+		{"strict", flag(r.Strict)},
+	} {
+		if f.value != "" {
+			list = append(list, f.name, f.value)
+		}
 	}
+	return list
 }
 
 // record makes a record of the fields and values of a Redis hash.

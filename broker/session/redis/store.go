@@ -41,6 +41,7 @@ type Store struct {
 	timeout time.Duration
 	observe func(op string, d time.Duration, err error)
 	breaker *breaker
+	batches *batcher
 }
 
 var _ session.Store = (*Store)(nil)
@@ -78,6 +79,7 @@ func Open(url string, opts Options) (*Store, error) {
 	}
 	goredis.SetLogger(clientLog{log})
 	s := &Store{client: connect(t, opts.Timeout), timeout: opts.Timeout, observe: opts.Observe}
+	s.batches = &batcher{client: s.client, timeout: opts.Timeout, alone: t.kind == "cluster"}
 	s.breaker = &breaker{
 		limit: failureLimit, every: probeEvery, now: time.Now,
 		report: func(away bool, cause error) {

@@ -24,8 +24,20 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		ended, err = recordList(extra)
 		return err
 	})
+	if err == nil && made.ID == "" {
+		made = newRecord(r, made.Created)
+	}
 	s.release(ctx, ended...)
 	return made, ended, err
+}
+
+// newRecord is what create.lua has written.
+func newRecord(r session.Record, at time.Time) session.Record {
+	return session.Record{
+		ID: r.ID, User: r.User, Node: r.Node, Epoch: 1, State: session.Assigned, Stream: r.Stream,
+		Pool: r.Pool, Region: r.Region, Group: r.Group, Fallback: r.Fallback, Strict: r.Strict, Ext: r.Ext,
+		Created: at, Changed: at,
+	}
 }
 
 // Get implements session.Store.
@@ -147,11 +159,26 @@ func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl t
 // run runs a script, which the server may have to be given first.
 func (s *Store) run(ctx context.Context, sc script, key string, args []any) *once {
 	cmd := sc.cached(ctx, key, args)
-	if err := s.client.Process(ctx, cmd); unknown(err) {
+	err := s.batches.process(ctx, cmd)
+	if unknown(err) {
 		cmd = sc.whole(ctx, key, args)
-		_ = s.client.Process(ctx, cmd) // cmd has the error
+		err = s.batches.process(ctx, cmd)
+	}
+	if err != nil && ctx.Err() != nil { // the command may be in use
+		cmd = newCommand(ctx)
+		cmd.SetErr(err)
 	}
 	return cmd
+}
+
+// madeAt returns a record with nothing but the time it was made.
+func madeAt(reply any) (session.Record, error) {
+	text, _ := reply.(string)
+	t, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return session.Record{}, fmt.Errorf("%w: made at %q", errCorrupt, text)
+	}
+	return session.Record{Created: time.UnixMicro(t)}, nil
 }
 
 // outcomeOf reads the reply of a script: a word, and for most words a record.
@@ -162,6 +189,8 @@ func outcomeOf(id string, reply []any) (session.Record, error) {
 	var answer error
 	switch word, _ := reply[0].(string); word {
 	case "ok":
+	case "made":
+		return madeAt(reply[1])
 	case "absent":
 		return session.Record{}, session.ErrNotFound
 	case "exists":
