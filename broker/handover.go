@@ -10,10 +10,13 @@ import (
 )
 
 // handOverTimeout bounds the wait for a node that is asked to hand a session
-// over. A node that stood still for less than that has asked the store whether
-// the session is still its own before it serves it again (node.stallLimit):
-// it is safe to take the session then.
-const handOverTimeout = 550 * time.Millisecond
+// over. It is longer than what a move may take there (node.moveTimeout) and than
+// an answer that is lost and asked for again: a node that lives says in that time
+// at least that it is busy, and its sessions do not lose their streams. For one
+// that stands still nobody waits so long: the probe of it fails before. By then
+// it has stood still for longer than node.stallLimit, and asks the store whether
+// a session is still its own before it serves it again: it is safe to take.
+const handOverTimeout = 2500 * time.Millisecond
 
 // handOver has the owner of a session give it to another node, with its stream.
 // It reports whether that happened, or why the session stays; neither means

@@ -155,20 +155,56 @@ func TestHandOverOfTheDead(t *testing.T) {
 	})
 }
 
-// A node that stands still is waited for a moment, and then the session goes.
+// A node that stands still is waited for until the probe of it fails, and then
+// the session goes; if the probe does not fail, for as long as a move may take.
 func TestHandOverOfTheFrozen(t *testing.T) {
+	for name, tc := range map[string]struct {
+		probe func(context.Context, string) error
+		want  time.Duration
+	}{
+		"silent":           {func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }, time.Second},
+		"deaf to commands": {func(context.Context, string) error { return nil }, 2500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t, "node-1", "node-2")
+				h.answers(silence(make(chan error, 10)))
+				h.probe = tc.probe
+				a := h.assign(ada)
+				h.attach(a)
+				start := time.Now()
+				if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID {
+					t.Errorf("sent back to %s", b.Node.ID)
+				}
+				if took := time.Since(start); took != tc.want {
+					t.Errorf("took %v, want %v", took, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// A node that lives and is slow to answer, or whose answer is lost and asked for
+// again, is waited for: taken from it, the session would lose its stream.
+func TestHandOverByTheSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, "node-1", "node-2")
-		h.answers(silence(make(chan error, 10)))
+		h.hands()
+		answer := h.cluster.answer
+		h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
+			select {
+			case <-time.After(1500 * time.Millisecond):
+			case <-ctx.Done():
+				return proto.CommandResult{}, ctx.Err()
+			}
+			return answer(ctx, from, cmd)
+		})
 		a := h.assign(ada)
-		h.attach(a)
-		start := time.Now()
-		if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID {
-			t.Errorf("sent back to %s", b.Node.ID)
-		}
-		// The node asks the store once it has stood still for 500 ms.
-		if took := time.Since(start); took <= 500*time.Millisecond || took > 700*time.Millisecond {
-			t.Errorf("took %v", took)
+		l := h.attach(a)
+		b := h.back(a, a.Node.ID)
+		_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
+		if err != nil || string(found.State) != "all of it" {
+			t.Errorf("the next node finds %+v, %v", found, err)
 		}
 	})
 }
