@@ -152,3 +152,42 @@ func BenchmarkResume(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAttach is a handshake of a session that is new, and its welcome.
+func BenchmarkAttach(b *testing.B) {
+	r := newRig(b, Echo{}, func(c *Config) { c.MaxSessions = 1 << 30 })
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		n++
+		c := r.attach(r.login(fmt.Sprint("user-", n)), "")
+		c.ws.CloseNow()
+	}
+}
+
+// BenchmarkFan is one message to all sessions of a node, and each of them has heard
+// it.
+func BenchmarkFan(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprint("sessions=", n), func(b *testing.B) {
+			r := newRig(b, &Fan{}, nil)
+			var all []*client
+			for i := range n {
+				all = append(all, r.attach(r.login(fmt.Sprint("user-", i)), ""))
+			}
+			r.present(n)
+			m, sent := proto.Message{Data: make([]byte, 128)}, uint64(0)
+			for b.Loop() {
+				all[0].send(m)
+				sent++
+				for _, c := range all {
+					c.message()
+					if sent%32 == 0 {
+						c.sendControl(proto.Control{Type: proto.TypeAck, Received: sent})
+					}
+				}
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+		})
+	}
+}

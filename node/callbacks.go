@@ -9,6 +9,16 @@ import (
 
 // The calls of the App. s.app is held during each.
 
+// tellFirst tells the App of the session, if it has not been told.
+func (s *Session) tellFirst() {
+	if s.opened {
+		return
+	}
+	s.opened = true
+	s.tellOpened()
+	s.tellRestore()
+}
+
 func (s *Session) tellOpened() {
 	defer s.recovered()
 	s.node.cfg.App.Opened(s)
@@ -37,6 +47,7 @@ func (s *Session) tellReset(r Reset) {
 
 func (s *Session) tellClosed(code proto.CloseCode) {
 	defer s.recovered()
+	s.told = false // or Detached could follow
 	s.node.cfg.App.Closed(s, code)
 }
 

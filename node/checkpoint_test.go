@@ -97,7 +97,7 @@ func TestCheckpointFails(t *testing.T) {
 	works := app.snapshot
 	r := newRig(t, app, checkpointed)
 	c := r.attach(r.login("ada"), "")
-	s := app.session("ada")
+	s := app.session(t, "ada")
 	s.app.Lock()
 	app.snapshot = func(int) ([]byte, error) { return nil, errors.New("no") }
 	s.app.Unlock()

@@ -2,11 +2,13 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,12 +29,13 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer n.goes.Done()
-	raw, problem := n.checkHandshake(r)
+	query := r.URL.Query()
+	raw, problem := n.checkHandshake(r, query)
 	if problem != nil {
 		n.refuseHTTP(w, problem)
 		return
 	}
-	claims, err := n.cfg.Verifier.Verify(r.Context(), raw)
+	claims, print, err := n.verify(r.Context(), raw)
 	expired := errors.Is(err, token.ErrExpired)
 	if err != nil && !expired {
 		n.refuseToken(w, err)
@@ -50,8 +53,8 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 
 	// From here on the caller is one of ours, and a browser can only read a
 	// close code: whatever is wrong is said after the upgrade.
-	want, err := parseWant(r)
-	want.claims, want.proof = claims, proof
+	want, err := parseWant(query)
+	want.claims, want.print, want.proof = claims, print, proof
 	var s *Session
 	var code proto.CloseCode
 	switch {
@@ -82,6 +85,30 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 	go c.serve()
 }
 
+// verify verifies a token. One that the session it names has attached with before,
+// and has not changed since, is not verified anew: after a cut a client comes back
+// with the same.
+func (n *Node) verify(ctx context.Context, raw string) (claims proto.Claims, print token.Fingerprint, err error) {
+	v, ok := n.cfg.Verifier.(interface {
+		VerifyUnless(context.Context, string, func(proto.Claims, token.Fingerprint) bool) (proto.Claims, error)
+	})
+	if !ok {
+		claims, err = n.cfg.Verifier.Verify(ctx, raw)
+		return claims, print, err
+	}
+	claims, err = v.VerifyUnless(ctx, raw, func(c proto.Claims, p token.Fingerprint) bool {
+		print = p
+		s := n.session(c.Session)
+		if s == nil {
+			return false
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.token == p && s.endCode == 0
+	})
+	return claims, print, err
+}
+
 // refuseToken answers a request whose token does not let it in.
 func (n *Node) refuseToken(w http.ResponseWriter, err error) {
 	if errors.Is(err, token.ErrUnavailable) {
@@ -99,16 +126,10 @@ func (n *Node) refuseToken(w http.ResponseWriter, err error) {
 	})
 }
 
-// serve carries the session over the connection until the connection ends.
-func (c *conn) serve() {
-	defer c.session.node.goes.Done()
-	c.read()
-}
-
 // refuse closes a connection that carries no session.
 func (n *Node) refuse(c *conn, want want, code proto.CloseCode) {
 	n.refused(want, code.String(), nil)
-	_ = c.net.flush() // the 101
+	_, _ = c.net.flush(true) // the 101
 	c.close(code, cmp.Or(want.word, code.String()))
 }
 
@@ -118,7 +139,7 @@ func (n *Node) refused(want want, why string, err error) {
 }
 
 // checkHandshake returns the token of a request that is a handshake of ours.
-func (n *Node) checkHandshake(r *http.Request) (token string, problem *proto.Problem) {
+func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, problem *proto.Problem) {
 	bad := func(status int, code, detail string) (string, *proto.Problem) {
 		return "", &proto.Problem{Status: status, Code: code, Detail: detail}
 	}
@@ -135,7 +156,7 @@ func (n *Node) checkHandshake(r *http.Request) (token string, problem *proto.Pro
 				"If the client sent them, a proxy between it and this node removed them.")
 	case r.Header.Get("Sec-WebSocket-Version") != "13" || r.Header.Get("Sec-WebSocket-Key") == "":
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "The handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key.")
-	case r.URL.Query().Has("token") || r.URL.Query().Has("access_token"):
+	case query.Has("token") || query.Has("access_token"):
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
 			"A token in the URL is refused, because URLs are logged. Send it as «Authorization: Bearer …» or as the subprotocol «usher.token.…».")
 	case !n.originAllowed(r.Header.Get("Origin")):
@@ -216,8 +237,9 @@ func handshakeProof(h http.Header, raw string, c proto.Claims) (uint64, error) {
 // want is what a client asks for when it attaches.
 type want struct {
 	claims   proto.Claims
-	proof    uint64 // number of its proof; 0 when its token is bound to no key
-	stream   string // "" for a new one
+	print    token.Fingerprint // of the token
+	proof    uint64            // number of its proof; 0 when its token is bound to no key
+	stream   string            // "" for a new one
 	received uint64
 	client   string  // "" when it does not say
 	attempt  *uint64 // nil when it does not say
@@ -226,8 +248,7 @@ type want struct {
 	word     string  // why the client cannot be served, if it is not the code's word
 }
 
-func parseWant(r *http.Request) (want, error) {
-	q := r.URL.Query()
+func parseWant(q url.Values) (want, error) {
 	w := want{stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
 	var err error
 	if v := q.Get(proto.QueryReceived); v != "" || w.stream != "" {

@@ -8,10 +8,11 @@
 //
 // # Memory
 //
-// An idle session costs one goroutine, which waits on a stack of 2 KiB and
-// holds no buffer; a writer goroutine exists only while there is something to
-// write; in all some 8 KB resident (usher bench memory measures it). Whatever a
-// peer does, a session holds at most Limits.UnackedBytes in
+// A session that is idle, on Linux, has no goroutine and no buffer: the kernel says
+// when there is something to read. One that talks has a goroutine that reads; one
+// that writes exists only while nobody else can write. In all an idle session takes
+// some 7 KB resident (usher bench memory measures it). Whatever a peer does, a
+// session holds at most Limits.UnackedBytes in
 // Limits.UnackedMessages of unconfirmed output, 64 KiB of volatile output and
 // one incoming message.
 package node

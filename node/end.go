@@ -25,10 +25,8 @@ func (c *conn) detach(code proto.CloseCode) {
 			c.shut(code)
 		}
 	}
-	if c.ackTimer != nil {
-		c.ackTimer.Stop()
-	}
 	if c.mute {
+		c.lingers.Stop()
 		s.node.lingering.Delete(c)
 	}
 	ending := c.closing != nil
@@ -39,7 +37,9 @@ func (c *conn) detach(code proto.CloseCode) {
 	if !carried {
 		return
 	}
-	s.node.log.Info("detached", "session", s.ID, "user", s.User, "code", int(code), "reason", code.String())
+	if s.node.logs() {
+		s.node.log.Info("detached", "session", s.ID, "user", s.User, "code", int(code), "reason", code.String())
+	}
 	go func() { // the caller may hold s.app
 		defer s.node.goes.Done()
 		s.app.Lock()
@@ -88,6 +88,7 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 		}
 		s.app.Lock()
 		defer s.app.Unlock()
+		s.tellOwed()
 		if s.opened {
 			s.tellClosed(code)
 		}

@@ -9,8 +9,8 @@ import (
 
 const (
 	// A process that has stood still for stallLimit may have lost sessions to
-	// other nodes: a broker takes one from a node that does not answer for longer
-	// than that. While the store is away nobody can take one, and a node that
+	// other nodes: a broker takes one only from a node that does not answer for
+	// longer than that. While the store is away nobody can take one, and a node that
 	// asked would have to wait: then only a longer stall counts.
 	stallLimit     = 500 * time.Millisecond
 	stallLimitDown = 3500 * time.Millisecond

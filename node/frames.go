@@ -16,9 +16,11 @@ type frames struct {
 }
 
 const (
-	opcodeClose = 0x8
-	opcodePing  = 0x9
-	opcodePong  = 0xa
+	opcodeText   = 0x1
+	opcodeBinary = 0x2
+	opcodeClose  = 0x8
+	opcodePing   = 0x9
+	opcodePong   = 0xa
 )
 
 // between reports whether no frame has begun.

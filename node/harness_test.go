@@ -51,6 +51,8 @@ type rig struct {
 	store session.Store
 	http  *httptest.Server
 	log   *lockedBuffer
+
+	client *http.Client // that opens connections; nil for the default
 }
 
 func newRig(t testing.TB, app App, set func(*Config)) *rig {
@@ -153,6 +155,7 @@ func (r *rig) dial(c proto.Claims, query string) *client {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, r.url(query), &websocket.DialOptions{
+		HTTPClient:   r.client,
 		Subprotocols: []string{proto.Subprotocol},
 		HTTPHeader:   http.Header{"Authorization": {"Bearer " + tokenOf(c)}},
 	})
@@ -291,10 +294,20 @@ func (j *journal) of(user string) []string {
 	return append([]string(nil), j.calls[user]...)
 }
 
-func (j *journal) session(user string) *Session {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.last[user]
+// session returns the user's session once the application has been told of it,
+// which may be after its client has its welcome.
+func (j *journal) session(t testing.TB, user string) *Session {
+	t.Helper()
+	var s *Session
+	eventually(t, func() error {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if s = j.last[user]; s == nil {
+			return fmt.Errorf("the application was not told of %s", user)
+		}
+		return nil
+	})
+	return s
 }
 
 // await waits until the calls of the user are as wanted.

@@ -49,6 +49,9 @@ func (n *Node) look(s *Session, now time.Time) {
 		n.goes.Add(1) // while the reader's own keeps Shutdown from having ended
 	}
 	s.mu.Unlock()
+	if silent >= idleAfter {
+		c.net.idle.hurry(c.net.Conn)
+	}
 	switch {
 	case silent >= n.cfg.PingInterval*5/2:
 		n.metrics.timeouts.Inc()

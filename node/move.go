@@ -72,13 +72,14 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 	return n.settle(s, rec, err), nil
 }
 
-// findOut asks the store until it says whether the session moved. s.app is
-// held, and the session frozen.
+// findOut asks the store until it says whether the session moved, or the node is
+// shut down: then once more, and a session of which nothing is known ends here, for
+// it may be another node's. s.app is held, and the session frozen.
 func (n *Node) findOut(s *Session, request string, v session.Saved, to string) {
-	for {
+	for last := false; !last; {
 		select {
 		case <-n.stopping:
-			return // Shutdown ends the session; the store has the last word
+			last = true
 		case <-time.After(moveRetry):
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StoreTimeout)
@@ -89,6 +90,8 @@ func (n *Node) findOut(s *Session, request string, v session.Saved, to string) {
 			return
 		}
 	}
+	n.log.Warn("session leaves, and the store has not said whether it moved", "session", s.ID, "user", s.User)
+	n.end(s, proto.CloseGoingAway, "", false)
 }
 
 // settle does what the store has decided. s.app is held, and the session
@@ -118,10 +121,7 @@ func (n *Node) settle(s *Session, rec session.Record, err error) string {
 func (n *Node) leave(s *Session, to string) {
 	n.forget(s, proto.CloseMoved, "", func(c *conn) {
 		c.mute = true
-		if c.ackTimer != nil {
-			c.ackTimer.Stop()
-		}
-		c.ackTimer = time.AfterFunc(lingerTime, c.linger)
+		c.lingers = time.AfterFunc(lingerTime, c.linger)
 		n.lingering.Store(c, true)
 	})
 	n.log.Info("moved", "session", s.ID, "user", s.User, "to", to)

@@ -212,6 +212,38 @@ func TestMoveUndecided(t *testing.T) {
 	}
 }
 
+// A node that is shut down before the store has said what became of a move gives
+// the application nothing more of the session, which may be another node's.
+func TestMoveUndecidedAtShutdown(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		t.Run(fmt.Sprint("the store answers ", answers), func(t *testing.T) {
+			lossy := &lossyStore{lose: make(chan struct{}, 2)}
+			lossy.lose <- struct{}{}
+			if !answers {
+				lossy.lose <- struct{}{}
+			}
+			app := newJournal()
+			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
+			claims := r.login("ada")
+			c := r.attach(claims, "")
+			app.await(t, "ada", "opened")
+			if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveBusy {
+				t.Fatalf("%+v", got)
+			}
+			c.send(text("late"))
+			time.Sleep(100 * time.Millisecond) // it waits for the application's turn
+			want, code := []string{"opened", "closed going_away"}, proto.CloseGoingAway
+			if answers {
+				want, code = []string{"opened", "closed moved"}, proto.CloseMoved
+			}
+			if got := r.stop(c); got != int(code) {
+				t.Errorf("closed with %d", got)
+			}
+			app.await(t, "ada", want...)
+		})
+	}
+}
+
 // Of a move and a takeover one wins; a node that lost lets go.
 func TestMoveTooLate(t *testing.T) {
 	app := newTally()

@@ -24,6 +24,8 @@ type Node struct {
 	saver    *saver
 	fence    *fence
 	meter    *meter
+	acks     *acks
+	idlers   *idlers
 	strain   strain
 	goes     sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
 	release  sync.Once      // of that 1
@@ -58,6 +60,8 @@ func New(cfg Config) (*Node, error) {
 		sessions: make(map[string]*Session),
 		landed:   make(map[string]uint64),
 		fence:    newFence(),
+		acks:     newAcks(),
+		idlers:   newIdlers(),
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
@@ -90,6 +94,8 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.guard(ctx) })
 	loops.Go(func() { n.ledger.run(ctx) })
 	loops.Go(func() { n.saver.run(ctx) })
+	loops.Go(func() { n.acks.run(ctx) })
+	loops.Go(func() { n.idlers.run(ctx) })
 	loops.Go(func() { n.leaving(ctx) })
 	loops.Go(func() { n.watchStrain(ctx) })
 	n.watch(ctx)
@@ -147,6 +153,10 @@ func (n *Node) enter() bool {
 	n.goes.Add(1)
 	return true
 }
+
+// logs reports whether what happens all the time is logged: even the arguments of a
+// line that nobody reads cost something.
+func (n *Node) logs() bool { return n.log.Enabled(context.Background(), slog.LevelInfo) }
 
 // session returns the session that is held under the id, or nil.
 func (n *Node) session(id string) *Session {

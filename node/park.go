@@ -54,6 +54,7 @@ type parked struct {
 
 	stream string
 	seq    uint64
+	state  []byte // all of it, as it was read
 }
 
 const parkedVersion = 3
@@ -204,7 +205,7 @@ func (n *Node) read(rec session.Record, found session.Parked) *parked {
 	if found.State == nil {
 		return nil
 	}
-	st := parked{stream: found.Stream, seq: found.Seq}
+	st := parked{stream: found.Stream, seq: found.Seq, state: found.State}
 	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != parkedVersion || st.Session != rec.ID {
 		n.log.Error("parked session cannot be read", "session", rec.ID, "version", st.Version, "of", st.Session, "error", err)
 		return nil

@@ -92,7 +92,7 @@ func TestMove(t *testing.T) {
 			if code := r.stop(c); code != int(proto.CloseGoingAway) {
 				t.Errorf("closed with %d", code)
 			}
-			if err := app.session("ada").Send(text("late")); !errors.Is(err, ErrClosed) {
+			if err := app.session(t, "ada").Send(text("late")); !errors.Is(err, ErrClosed) {
 				t.Errorf("send after it left: %v", err)
 			}
 			next := newTally()
@@ -133,6 +133,96 @@ func TestMoveThenCrash(t *testing.T) {
 	if c3.welcome.Resumed || c3.welcome.Reason != proto.ResetNodeLost {
 		t.Errorf("%+v", c3.welcome)
 	}
+}
+
+// takeStore is a store at which something happens while a session is claimed, or
+// laid down.
+type takeStore struct {
+	session.Store
+	attached func() error // what is made of it, after the step
+	saves    func()       // before the step
+}
+
+func (s *takeStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
+	rec, err := s.Store.Attach(ctx, l, stream, take, proof, ttl)
+	if s.attached != nil {
+		err = errors.Join(err, s.attached())
+	}
+	return rec, err
+}
+
+func (s *takeStore) Save(ctx context.Context, list []session.Saved) []error {
+	if s.saves != nil {
+		s.saves()
+	}
+	return s.Store.Save(ctx, list)
+}
+
+// laidDown returns a node that was stopped in order, after one message of its only
+// session.
+func laidDown(t *testing.T) (*rig, proto.Claims, *client) {
+	t.Helper()
+	r := newRig(t, newTally(), nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	c.send(text("a"))
+	c.message()
+	r.stop(c)
+	return r, claims, c
+}
+
+// A node that lays a session down takes nothing of that back for a client that
+// comes at the same moment: the stream is for the next owner.
+func TestLaidDownIsNotTakenBack(t *testing.T) {
+	r, claims, c := laidDown(t)
+	store := &takeStore{Store: r.store, attached: func() error { return session.ErrUnavailable }}
+	r.store = store
+	r2 := r.moveTo("node-2", newTally(), &claims)
+	if code := r2.dial(claims, resumeQuery(c.welcome.Stream, 0)).closed(); code != int(proto.CloseInternal) {
+		t.Fatalf("closed with %d", code)
+	}
+	store.attached = nil
+	saving, release := make(chan struct{}), make(chan struct{})
+	store.saves = func() {
+		close(saving)
+		<-release
+	}
+	r2.node.Drain(DrainPlan{Window: time.Millisecond, Keep: true})
+	<-saving
+	time.AfterFunc(100*time.Millisecond, func() { close(release) }) // by then the client waits for the application's turn
+	if code := r2.dial(claims, resumeQuery(c.welcome.Stream, 0)).closed(); code != int(proto.CloseGoingAway) {
+		t.Errorf("closed with %d", code)
+	}
+	store.saves = nil
+
+	next := newTally()
+	r3 := r2.moveTo("node-3", next, &claims)
+	c3 := r3.attach(claims, resumeQuery(c.welcome.Stream, 0))
+	if w := c3.welcome; !w.Resumed || w.Received != 1 {
+		t.Errorf("welcome %+v", w)
+	}
+	next.await(t, "ada", "opened", "restore 1", "resumed")
+}
+
+// What a node has taken for a client that it then cannot have goes to the next one.
+func TestTakenInVain(t *testing.T) {
+	r, claims, _ := laidDown(t)
+	store := &takeStore{Store: r.store}
+	r.store = store
+	r2 := r.moveTo("node-2", newTally(), &claims)
+	store.attached = func() error {
+		r2.node.Drain(DrainPlan{Window: time.Millisecond, Keep: true})
+		return nil
+	}
+	if code := r2.dial(claims, "").closed(); code != int(proto.CloseFull) {
+		t.Errorf("closed with %d", code)
+	}
+	store.attached = nil
+
+	next := newTally()
+	r3 := r2.moveTo("node-3", next, &claims)
+	r3.attach(claims, "")
+	next.await(t, "ada", "opened", "restore 1", "reset  1")
 }
 
 // A session that nobody is attached to leaves a draining node at once; its

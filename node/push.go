@@ -60,6 +60,9 @@ func (s *Session) push(m Message, frame []byte, key string) (result string, numb
 	if err := s.send(m, frame); err != nil {
 		return "", 0, err
 	}
+	if s.conn != nil && s.conn.messageWaits() {
+		s.conn.kick()
+	}
 	if key != "" {
 		if s.keys == nil {
 			s.keys = newPushKeys(nil)

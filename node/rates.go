@@ -78,9 +78,9 @@ type spent struct {
 }
 
 // pay charges the connection for what was read, and waits if it was too much.
-func (t *meter) pay(s *spent, now time.Time, n amounts, peer net.Addr) {
+func (t *meter) pay(s *spent, now instant, n amounts, peer interface{ RemoteAddr() net.Addr }) {
 	wait, most := int64(0), 0
-	at := now.UnixNano()
+	at := int64(now)
 	for i, rate := range t.rates {
 		if n[i] == 0 || rate <= 0 {
 			continue
@@ -96,7 +96,7 @@ func (t *meter) pay(s *spent, now time.Time, n amounts, peer net.Addr) {
 	t.slowed[most].Inc()
 	if !s.warned {
 		s.warned = true
-		t.log.Warn("client sends too much: it is read more slowly", "client", peer.String(), "of", rateNames[most])
+		t.log.Warn("client sends too much: it is read more slowly", "client", peer.RemoteAddr().String(), "of", rateNames[most])
 	}
 	time.Sleep(time.Duration(wait)) // short: no read is of more than a buffer
 }

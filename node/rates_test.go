@@ -19,11 +19,11 @@ func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{}
 		m := newMeter(Rates{Bytes: -1, Messages: 100, Frames: 1000, Pings: 10}, newMetrics(prometheus.NewRegistry(), n), slog.New(slog.DiscardHandler))
-		peer := &net.TCPAddr{}
+		peer, _ := net.Pipe()
 		var s spent
 		pay := func(n amounts) time.Duration {
 			start := time.Now()
-			m.pay(&s, start, n, peer)
+			m.pay(&s, at(start), n, peer)
 			return time.Since(start)
 		}
 		for range 500 { // at the rate
@@ -98,17 +98,17 @@ func TestDetachedBytes(t *testing.T) {
 	}
 	some := func() proto.Message { return proto.Message{Data: make([]byte, 400)} }
 	for _, user := range []string{"ada", "bob"} {
-		if err := app.session(user).Send(some()); err != nil {
+		if err := app.session(t, user).Send(some()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := r.node.kept.Load(); n != 800 {
 		t.Errorf("%d bytes are counted", n)
 	}
-	if err := app.session("eve").Send(some()); err != ErrOverflow {
+	if err := app.session(t, "eve").Send(some()); err != ErrOverflow {
 		t.Errorf("a third one: %v, want an overflow", err)
 	}
-	if err := app.session("ada").Close(4500, "bye"); err != nil {
+	if err := app.session(t, "ada").Close(4500, "bye"); err != nil {
 		t.Fatal(err)
 	}
 	back := r.attach(claims["bob"], "")
@@ -116,7 +116,7 @@ func TestDetachedBytes(t *testing.T) {
 		t.Errorf("%d bytes are counted when all are back or gone", n)
 	}
 	for range 5 { // attached, only its own limits count
-		if err := app.session("bob").Send(some()); err != nil {
+		if err := app.session(t, "bob").Send(some()); err != nil {
 			t.Error(err)
 		}
 		back.message()

@@ -15,27 +15,39 @@ import (
 // errTooLarge says that a message is over the limit.
 var errTooLarge = errors.New("message too large")
 
-// read takes in what the client sends, until the connection ends or the
-// session is carried by another. It is the connection's only reader and holds
-// no buffer while it waits.
-func (c *conn) read() {
+// serve carries the session over the connection until the connection ends, or is
+// idle. It is the connection's only reader and holds no buffer while it waits.
+func (c *conn) serve() {
 	code, idle := c.readAll()
-	if idle {
+	switch {
+	case idle && c.net.idle.park(c):
+		return // another serve goes on when something comes
+	case idle:
 		// Reading needs a deeper stack than waiting, and a stack that has grown
 		// stays so. A fresh goroutine waits on a small one.
-		c.session.node.goes.Add(1)
 		go c.serve()
 		return
 	}
 	c.detach(code)
+	c.session.node.goes.Done()
 }
 
 // readAll returns the code to close with, or 0 when the connection is gone, or
-// that the connection is idle: there was nothing but a ping or a pong.
+// that the connection is idle: nothing has come for a while, or nothing but a ping
+// or a pong.
 func (c *conn) readAll() (code proto.CloseCode, idle bool) {
 	for {
-		if err := c.net.await(); err != nil {
+		switch err := c.net.await(); {
+		case errors.Is(err, errIdle):
+			return 0, true
+		case err != nil:
 			return 0, false
+		}
+		if code, all := c.readWhole(); code != 0 || all {
+			if code != 0 {
+				return code, false
+			}
+			continue
 		}
 		switch code, err := c.readNext(); {
 		case errors.Is(err, errPinged):
@@ -51,6 +63,7 @@ func (c *conn) readNext() (proto.CloseCode, error) {
 	// No context of its own: closing the connection ends the wait.
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
+		c.net.fault(err)
 		return 0, err
 	}
 	return c.readOne(typ, r)
@@ -63,21 +76,17 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b 
 func (c *conn) readOne(typ websocket.MessageType, r io.Reader) (proto.CloseCode, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	limit := 1 + c.session.node.cfg.Limits.MessageBytes
-	if typ == websocket.MessageText {
-		limit = proto.MaxControlBytes
-	}
-	b, err := readMessage((*buf)[:0], r, limit)
+	text := typ == websocket.MessageText
+	b, err := readMessage((*buf)[:0], r, c.limit(text))
 	*buf = b[:0]
 	switch {
 	case errors.Is(err, errTooLarge):
 		return proto.CloseTooLarge, nil
 	case err != nil:
+		c.net.fault(err)
 		return 0, err
-	case typ == websocket.MessageText:
-		return c.control(b), nil
 	}
-	return c.message(b), nil
+	return c.act(text, b), nil
 }
 
 // readMessage appends the message to b, at most limit bytes of it.
@@ -119,34 +128,38 @@ func (c *conn) message(b []byte) proto.CloseCode {
 		in.Receive()
 	}
 	s.used = at(time.Now())
+	c.handling = true
 	s.mu.Unlock()
 	s.node.metrics.received.Inc()
 
 	s.tellMessage(m)
 
-	if m.Volatile {
-		return 0
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stream == in { // or the client has begun a new one meanwhile
-		s.handled(len(m.Data))
+	c.handling = false
+	here := false
+	if !m.Volatile && s.stream == in { // or the client has begun a new one meanwhile
+		here = s.handled(len(m.Data)) && c.begin()
+	}
+	s.mu.Unlock()
+	if here {
+		c.writeNow()
 	}
 	return 0
 }
 
-// handled notes that the application is done with a message. s.mu is held.
-func (s *Session) handled(size int) {
+// handled notes that the application is done with a message. It reports whether
+// its acknowledgement is to be written now. s.mu is held.
+func (s *Session) handled(size int) (write bool) {
 	if s.node.cfg.Checkpoint {
 		s.saves.handled += size // the stream learns of it when it is saved
 		s.node.saver.add(s)
-		return
+		return false
 	}
 	if s.saves != nil {
 		s.saves.stale = true
 	}
 	s.stream.Handled(size)
-	s.acknowledge()
+	return s.acknowledge()
 }
 
 // stray is what becomes of a message on a connection that does not carry the

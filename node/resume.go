@@ -59,6 +59,9 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 			return nil, proto.CloseInternal
 		}
 		defer s.app.Unlock()
+		if code := s.over(); code != 0 {
+			return nil, code // what it has laid down is for the next owner
+		}
 	}
 	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, want.proof, n.leaseTTL())
 	if err == nil && s == nil {
@@ -132,6 +135,11 @@ func (n *Node) first(ctx context.Context, l session.Lease, rec session.Record, w
 		want.reset = resetOf(rec, "", from)
 	}
 	s, _ := n.adopt(rec, want.claims, from)
+	if s == nil && from != nil { // taken in vain: the next owner is to have it
+		return nil, n.cfg.Store.Save(ctx, []session.Saved{{
+			Lease: l, Stream: rec.Stream, State: from.state, Seq: from.seq + 1, TTL: n.leaseTTL(), Leave: true,
+		}})[0]
+	}
 	return s, nil
 }
 
@@ -224,7 +232,7 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	}
 	if s.endCode != 0 {
 		defer s.mu.Unlock()
-		return cmpOr(s.endCode, proto.CloseSessionEnded)
+		return s.endCode
 	}
 	old := s.conn
 	resumed := want.stream != "" && want.stream == s.name
@@ -241,7 +249,7 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	}
 	reset := s.beginStream(want, resumed)
 	c.session = s
-	s.client, s.attempt = want.client, want.attempt
+	s.client, s.attempt, s.token = want.client, want.attempt, want.print
 	c.next = s.stream.Acked() + 1
 	c.urgent = n.welcome(s, want, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
@@ -262,11 +270,15 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	} else {
 		n.attached.Add(1)
 	}
-	c.kick()
+	here := c.begin()
 	s.mu.Unlock()
-
+	if here {
+		c.writeNow()
+	}
 	n.metrics.attaches.WithLabelValues(attachResult(resumed, reset, old != nil, moved)).Inc()
-	n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil, "moved", moved)
+	if n.logs() {
+		n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil, "moved", moved)
+	}
 	c.tellAttached(resumed)
 	return 0
 }
@@ -362,15 +374,14 @@ func (c *conn) tellAttached(resumed bool) {
 	s := c.session
 	s.app.Lock()
 	defer s.app.Unlock()
+	if s.over() != 0 {
+		return // what is still to be told of it comes before Closed
+	}
 	mine := s.owns(c)
 	if mine && s.told {
 		s.tellDetached()
 	}
-	if !s.opened {
-		s.opened = true
-		s.tellOpened()
-		s.tellRestore()
-	}
+	s.tellFirst()
 	wasReset := s.tellOwed()
 	if mine {
 		s.told = true

@@ -30,7 +30,7 @@ func TestResume(t *testing.T) {
 	c.send(text("1"))
 	c.send(text("2"))
 	j.await(t, "ada", "opened", "message 1", "message 2")
-	s := j.session("ada")
+	s := j.session(t, "ada")
 	for i := range 5 {
 		if err := s.Send(text("out %d", i+1)); err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func TestResets(t *testing.T) {
 		claims := r.login("token-only")
 		r.attach(claims, "")
 		j.await(t, "token-only", "opened")
-		if err := j.session("token-only").Send(text("never confirmed")); err != nil {
+		if err := j.session(t, "token-only").Send(text("never confirmed")); err != nil {
 			t.Fatal(err)
 		}
 		c := r.attach(claims, "")
@@ -190,7 +190,7 @@ func TestResets(t *testing.T) {
 		c := r.attach(claims, "")
 		c.ws.CloseNow()
 		j.await(t, "overflow", "opened", "detached")
-		s := j.session("overflow")
+		s := j.session(t, "overflow")
 		for range 4 {
 			if err := s.Send(text("kept")); err != nil {
 				t.Fatal(err)

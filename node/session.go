@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 	"github.com/usher-broker/usher/proto/stream"
 )
@@ -44,23 +45,24 @@ type Session struct {
 	attempt  *uint64 // likewise
 	owed     *Reset  // of which the App does not know yet
 	prevName string
-	prevWhy  string    // why the stream prevName ended
-	endWord  string    // the reason in one word, if it is not that of endCode
-	endCode  closeCode // not 0 once the session is over here
-	frozen   bool      // nothing is sent or received: the session is on its way to another node, or may be
-	claimed  bool      // the store has it as this node's to serve
-	moved    bool      // came with its stream, and has not been attached here yet
-	held     bool      // the application wants it to stay
-	snapshot []byte    // came along and is not restored yet: for the App
-	detached time.Time // since when, if it is
-	renewAt  time.Time // when the store must hear of the session again
-	leaving  instant   // by when it is to leave, for balance; 0 if it may stay
-	askedAt  instant   // when its client was last asked to leave
-	used     instant   // when a message last passed
-	saves    *saves    // nil where it is not saved before it leaves
-	keys     *pushKeys // of messages pushed lately; nil before the first
-	counted  int       // bytes that Node.kept has of it
-	proof    uint64    // number of the last proof
+	prevWhy  string            // why the stream prevName ended
+	endWord  string            // the reason in one word, if it is not that of endCode
+	endCode  closeCode         // not 0 once the session is over here
+	frozen   bool              // nothing is sent or received: the session is on its way to another node, or may be
+	claimed  bool              // the store has it as this node's to serve
+	moved    bool              // came with its stream, and has not been attached here yet
+	held     bool              // the application wants it to stay
+	snapshot []byte            // came along and is not restored yet: for the App
+	detached time.Time         // since when, if it is
+	renewAt  time.Time         // when the store must hear of the session again
+	leaving  instant           // by when it is to leave, for balance; 0 if it may stay
+	askedAt  instant           // when its client was last asked to leave
+	used     instant           // when a message last passed
+	saves    *saves            // nil where it is not saved before it leaves
+	keys     *pushKeys         // of messages pushed lately; nil before the first
+	counted  int               // bytes that Node.kept has of it
+	proof    uint64            // number of the last proof
+	token    token.Fingerprint // of the token that it was attached with last
 }
 
 type closeCode = proto.CloseCode
@@ -83,11 +85,16 @@ func (s *Session) Send(m Message) error {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	err = s.send(m, frame)
 	if errors.Is(err, ErrSlow) && s.conn == nil {
 		s.overflow()
-		return ErrOverflow
+		err = ErrOverflow
+	}
+	here := err == nil && s.conn != nil && s.conn.startWriting()
+	c := s.conn
+	s.mu.Unlock()
+	if here {
+		c.writeNow()
 	}
 	return err
 }
@@ -106,8 +113,9 @@ func (n *Node) frame(m Message) ([]byte, error) {
 	return frame, nil
 }
 
-// send is Send for a frame that is well formed. When there is too much
-// unconfirmed it is ErrSlow, also while the session is detached. s.mu is held.
+// send is Send for a frame that is well formed, but for having it written. When
+// there is too much unconfirmed it is ErrSlow, also while the session is detached.
+// s.mu is held.
 func (s *Session) send(m Message, frame []byte) error {
 	switch {
 	case s.endCode != 0:
@@ -133,11 +141,8 @@ func (s *Session) send(m Message, frame []byte) error {
 	}
 	s.recount()
 	s.used = at(time.Now())
-	switch {
-	case s.node.cfg.Checkpoint:
+	if s.node.cfg.Checkpoint {
 		s.node.saver.add(s)
-	case s.conn != nil:
-		s.conn.kick()
 	}
 	return nil
 }
@@ -204,6 +209,7 @@ func (s *Session) tellOwed() bool {
 	if r == nil {
 		return false
 	}
+	s.tellFirst()
 	s.tellReset(*r)
 	return true
 }
@@ -228,6 +234,13 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	}
 	s.node.ledger.end(s, code)
 	return nil
+}
+
+// over returns why the session is over here, or 0.
+func (s *Session) over() proto.CloseCode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endCode
 }
 
 func (s *Session) setClaimed() {

@@ -104,7 +104,7 @@ func TestSendErrors(t *testing.T) {
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 	j.await(t, "ada", "opened")
-	s := j.session("ada")
+	s := j.session(t, "ada")
 	send := func(n int) error { return s.Send(Message{Data: make([]byte, n)}) }
 	if err := send(11); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("11 bytes: %v", err)
@@ -159,7 +159,7 @@ func TestVolatile(t *testing.T) {
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 	j.await(t, "ada", "opened")
-	s := j.session("ada")
+	s := j.session(t, "ada")
 	for _, m := range []Message{text("1"), {Data: []byte("2"), Volatile: true}, text("3"), {Data: []byte("4"), Volatile: true}} {
 		if err := s.Send(m); err != nil {
 			t.Fatal(err)
@@ -264,6 +264,7 @@ func TestCommands(t *testing.T) {
 	}
 	claims = r.login("bob")
 	c = r.attach(claims, "")
+	j.await(t, "bob", "opened")
 	do(proto.Command{Op: proto.OpEnd, Session: claims.Session, Code: proto.CloseKicked})
 	if got := c.closed(); got != int(proto.CloseKicked) {
 		t.Errorf("closed with %d, want 4002", got)
@@ -393,7 +394,7 @@ func TestShutdown(t *testing.T) {
 	r := newRig(t, j, nil)
 	c := r.attach(r.login("ada"), "")
 	j.await(t, "ada", "opened")
-	if err := j.session("ada").Send(text("bye")); err != nil {
+	if err := j.session(t, "ada").Send(text("bye")); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = r.node.Shutdown(context.Background()) }()

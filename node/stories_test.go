@@ -174,6 +174,7 @@ func (s *story) doAttach(v vectors.ResumeStep) {
 		q.Set(proto.QueryStream, s.streams[v.Names])
 		q.Set(proto.QueryReceived, fmt.Sprint(v.Received))
 	}
+	s.awaitArrival()
 	c := s.dial(s.claims, q.Encode())
 	s.conns[v.Conn] = c
 	if v.Outcome == vectors.OutcomeRefused {
@@ -342,7 +343,7 @@ func (s *story) doCounts(v vectors.ResumeStep) {
 	})
 }
 
-// awaitArrival waits for what is on its way to the node: the cut that follows
+// awaitArrival waits for what is on its way to the node: the step that follows
 // comes after it.
 func (s *story) awaitArrival() {
 	s.t.Helper()

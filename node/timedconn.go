@@ -4,16 +4,18 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // timedConn is the network connection under a WebSocket. It notes when bytes
-// arrive, which is what liveness goes by; waits for them at little cost; gives
-// each write a deadline, since a context per write would cost a timer and an
-// allocation; and gathers small writes into one, so that several messages
-// travel in one segment and the library needs no buffer of its own.
+// arrive, which is what liveness goes by; waits for them at little cost; gathers
+// frames into one write, so that several messages travel in one segment and the
+// library needs no buffer of its own; and gives a write that has to wait a
+// deadline. Messages of the node are framed here, controls of WebSocket by the
+// library.
 type timedConn struct {
 	net.Conn
 	timeout time.Duration
@@ -21,18 +23,22 @@ type timedConn struct {
 	heard   atomic.Int64 // Unix time in nanoseconds
 
 	closing atomic.Bool // the library reads the end of the connection by itself
+	owes    atomic.Bool // the reason of the end may not have reached the client yet
 	waiter  *waiter     // nil where there is none; then await does nothing
+	idle    idleState
 
 	// in is held while somebody waits or reads: the connection's reader, or the
 	// library when it closes.
 	in     sync.Mutex
+	silent bool    // the last wait was in vain
 	taken  *[]byte // what the waiter took, if it is not all read
 	read   int     // how much of it is
 	frames frames
 	spent  spent
 
 	mu       sync.Mutex
-	gathered *[]byte // nil while writes go straight through
+	gathered *[]byte // nil while the library's frames go straight through
+	part     []byte  // of a frame that the library writes
 	err      error   // of a write; no other follows it
 }
 
@@ -60,7 +66,7 @@ func newTimedConn(c net.Conn, timeout time.Duration, m *meter) *timedConn {
 
 // await waits until there is something to read. It is called between frames.
 // If that is a ping or a pong, the library handles it and would go on waiting
-// by itself; Read stops it.
+// by itself; Read stops it. It returns errIdle when nothing has come for long.
 func (c *timedConn) await() error {
 	if c.waiter == nil {
 		return nil
@@ -70,13 +76,71 @@ func (c *timedConn) await() error {
 	if c.taken != nil {
 		return nil
 	}
+	c.idle.wait()
 	taken, err := c.waiter.wait()
+	c.silent = c.idle.waited(c.Conn) && errors.Is(err, os.ErrDeadlineExceeded)
+	if c.silent {
+		return errIdle
+	}
 	if err != nil {
 		return err
 	}
 	c.taken, c.read = taken, 0
 	c.heard.Store(time.Now().UnixNano())
 	return nil
+}
+
+// empty reports whether everything that came has been read, as far as can be told:
+// TLS may hold some back, unless it has just waited in vain.
+func (c *timedConn) empty() bool {
+	c.in.Lock()
+	defer c.in.Unlock()
+	return c.waiter != nil && c.taken == nil && (c.waiter.tls == nil || c.silent)
+}
+
+// fault notes that reading ended with the error, if that is for what the client has
+// sent and not because the connection is gone.
+func (c *timedConn) fault(err error) {
+	var broken net.Error
+	if !errors.Is(err, errPinged) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &broken) {
+		c.owes.Store(true)
+	}
+}
+
+// Close closes the connection, a moment later if the client is still to hear why. If
+// it has no reader, because it is idle, it gets one now, which sees it.
+func (c *timedConn) Close() error {
+	if c.owes.Swap(false) {
+		go c.partWith()
+		return nil
+	}
+	err := c.Conn.Close()
+	c.idle.unpark()
+	return err
+}
+
+// What a client still sends after it was told why the connection ends is read for
+// this long, and so much of it.
+const (
+	lastWords      = time.Second
+	lastWordsBytes = 64 << 10
+)
+
+// partWith closes the connection once the client has, or has had the time to read
+// why it should: closed with bytes unread, the connection would be reset, and the
+// reason lost on its way. It may also be among what is gathered still.
+func (c *timedConn) partWith() {
+	c.mu.Lock()
+	if c.gathered != nil {
+		c.drain()
+	}
+	c.mu.Unlock()
+	_ = c.SetReadDeadline(time.Now().Add(lastWords))
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lastWordsBytes)
+	}
+	_ = c.Conn.Close()
+	c.idle.unpark()
 }
 
 func (c *timedConn) Read(p []byte) (int, error) {
@@ -103,13 +167,46 @@ func (c *timedConn) Read(p []byte) (int, error) {
 }
 
 // count takes in what was read, and waits before more is if it was too much.
+// c.in is held.
 func (c *timedConn) count(b []byte, err error) error {
-	c.meter.pay(&c.spent, time.Now(), c.frames.took(b), c.RemoteAddr())
+	c.meter.pay(&c.spent, at(time.Now()), c.frames.took(b), c.Conn)
 	if err == nil && c.frames.parts > maxFragments {
 		c.meter.refused.Inc()
 		return errFragments
 	}
 	return err
+}
+
+// countWhole is count for frames that do not pass through Read.
+func (c *timedConn) countWhole(b []byte) {
+	c.in.Lock()
+	defer c.in.Unlock()
+	_ = c.count(b, nil) // of one part
+}
+
+// takeBetween returns what has come, if a frame begins there. Whoever has it gives
+// it back.
+func (c *timedConn) takeBetween() (buf *[]byte, b []byte) {
+	c.in.Lock()
+	defer c.in.Unlock()
+	if c.taken == nil || !c.frames.between() || c.frames.more || c.closing.Load() {
+		return nil, nil
+	}
+	buf, c.taken = c.taken, nil
+	return buf, (*buf)[c.read:]
+}
+
+// giveBack gives back what was taken, for Read to go on with what is left. It
+// reports whether that is nothing.
+func (c *timedConn) giveBack(buf *[]byte, left []byte) (all bool) {
+	if len(left) == 0 {
+		waitBuffers.Put(buf)
+		return true
+	}
+	c.in.Lock()
+	defer c.in.Unlock()
+	c.taken, c.read = buf, len(*buf)-len(left)
+	return false
 }
 
 func (c *timedConn) readConn(p []byte) (int, error) {
@@ -132,61 +229,4 @@ func (c *timedConn) readTaken(p []byte) int {
 		c.taken = nil
 	}
 	return n
-}
-
-// gather keeps what is written from now on until flush.
-func (c *timedConn) gather() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gathered == nil {
-		c.gathered = gatherBuffers.Get().(*[]byte)
-	}
-}
-
-// flush sends what was gathered and lets writes go straight through again.
-func (c *timedConn) flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gathered == nil {
-		return c.err
-	}
-	c.drain()
-	gatherBuffers.Put(c.gathered)
-	c.gathered = nil
-	return c.err
-}
-
-func (c *timedConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.gathered == nil:
-		c.send(p)
-	case len(*c.gathered)+len(p) <= gatherBytes:
-		*c.gathered = append(*c.gathered, p...)
-	default:
-		c.drain()
-		c.send(p)
-	}
-	if c.err != nil {
-		return 0, c.err
-	}
-	return len(p), nil
-}
-
-// drain sends what was gathered. c.mu is held.
-func (c *timedConn) drain() {
-	c.send(*c.gathered)
-	*c.gathered = (*c.gathered)[:0]
-}
-
-// send writes to the network. After an error, which may have cut a frame in
-// two, it writes nothing. c.mu is held.
-func (c *timedConn) send(p []byte) {
-	if len(p) == 0 || c.err != nil {
-		return
-	}
-	if c.err = c.SetWriteDeadline(time.Now().Add(c.timeout)); c.err == nil {
-		_, c.err = c.Conn.Write(p)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -75,8 +74,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.New("node: client wrote before the handshake was done")
 	}
 	h.conn = newTimedConn(raw, h.timeout, h.meter)
-	h.conn.gather()
-	writeSwitching(h.conn, header)
+	h.conn.gather(true)
+	h.conn.preface(switching(header))
 	size := readBuffer
 	if h.conn.waiter != nil {
 		size = headerBuffer
@@ -84,10 +83,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, size), bufio.NewWriterSize(h.conn, headerBuffer)), nil
 }
 
-func writeSwitching(w io.Writer, header http.Header) {
+func switching(header http.Header) []byte {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = header.Write(&b)
 	b.WriteString("\r\n")
-	_, _ = w.Write(b.Bytes()) // gathered
+	return b.Bytes()
 }

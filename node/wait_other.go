@@ -2,11 +2,16 @@
 
 package node
 
-import "net"
+import (
+	"crypto/tls"
+	"net"
+)
 
 // waiter is for Unix; elsewhere connections wait in the WebSocket library.
-type waiter struct{}
+type waiter struct{ tls *tls.Conn }
 
 func newWaiter(net.Conn) *waiter { return nil }
 
 func (*waiter) wait() (*[]byte, error) { panic("node: no waiter") }
+
+func (*waiter) write([]byte) (int, error) { panic("node: no waiter") }

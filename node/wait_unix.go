@@ -3,6 +3,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"syscall"
@@ -13,31 +14,42 @@ import (
 // a node wait nearly always, so what waiting costs is what a session costs:
 // net.Conn.Read needs a buffer and, under the WebSocket library's frames, a
 // stack of 4 KiB; this holds no buffer and fits a stack of 2 KiB.
+//
+// With TLS there is no such way: what the kernel has is not what there is to read.
+// Such a connection holds a buffer and a deeper stack until it is idle.
 type waiter struct {
 	raw  syscall.RawConn
+	tls  *tls.Conn             // nil without
 	take func(fd uintptr) bool // fill, as a value: made once
 	buf  *[]byte               // what was taken, from waitBuffers; nil while waiting
 	err  error
+	fd   int // in idlers, if it ever was there
 }
 
-// newWaiter returns nil if the connection is not one to wait on so: TLS reads
-// more than it gives.
+// newWaiter returns nil if the connection is not one to wait on so.
 func newWaiter(c net.Conn) *waiter {
-	kernel, ok := c.(syscall.Conn)
+	w := &waiter{}
+	under := c
+	if t, ok := c.(*tls.Conn); ok {
+		w.tls, under = t, t.NetConn()
+	}
+	kernel, ok := under.(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := kernel.SyscallConn()
-	if err != nil {
+	var err error
+	if w.raw, err = kernel.SyscallConn(); err != nil {
 		return nil
 	}
-	w := &waiter{raw: raw}
 	w.take = w.fill
 	return w
 }
 
 // wait returns the bytes that came, for the caller to give back to waitBuffers.
 func (w *waiter) wait() (*[]byte, error) {
+	if w.tls != nil {
+		return w.waitTLS()
+	}
 	err := w.raw.Read(w.take)
 	buf := w.buf
 	w.buf = nil
@@ -45,6 +57,21 @@ func (w *waiter) wait() (*[]byte, error) {
 		err = w.err
 	}
 	return buf, err
+}
+
+func (w *waiter) waitTLS() (*[]byte, error) {
+	buf := waitBuffers.Get().(*[]byte)
+	for {
+		n, err := w.tls.Read((*buf)[:cap(*buf)])
+		switch {
+		case n > 0: // an error comes again
+			*buf = (*buf)[:n]
+			return buf, nil
+		case err != nil:
+			waitBuffers.Put(buf)
+			return nil, err
+		}
+	}
 }
 
 func (w *waiter) fill(fd uintptr) (done bool) {
@@ -66,6 +93,20 @@ func (w *waiter) fill(fd uintptr) (done bool) {
 	*buf = b[:n]
 	w.buf = buf
 	return true
+}
+
+// write writes as much as the kernel takes at once. It is not for TLS.
+func (w *waiter) write(b []byte) (n int, err error) {
+	if e := w.raw.Write(func(fd uintptr) bool {
+		n, err = ignoringEINTR(func() (int, error) { return syscall.Write(int(fd), b) })
+		return true
+	}); e != nil {
+		return 0, e
+	}
+	if err == syscall.EAGAIN {
+		n, err = 0, nil
+	}
+	return max(n, 0), err
 }
 
 func ignoringEINTR(f func() (int, error)) (int, error) {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"os"
 	"time"
@@ -16,7 +15,6 @@ const (
 	maxVolatileBytes = 64 << 10
 	maxVolatile      = 256
 	maxPongs         = 16
-	ackDelay         = 100 * time.Millisecond // protocol: at the latest after 0.2 s
 )
 
 // conn is one connection of a session.
@@ -27,14 +25,16 @@ type conn struct {
 	session *Session // set once by attach
 
 	// Protected by session.mu.
-	writing   bool   // a goroutine is in write
+	writing   bool   // somebody is in write or writeNow
+	handling  bool   // the application handles a message of this connection
 	urgent    []byte // to write before anything else: the welcome, later a goaway
 	asked     bool   // to leave
 	mute      bool   // the session has moved; the client will close
 	awaits    uint64 // nothing is written before the save of that number is done
 	pongs     []uint64
-	ackOwed   bool // an acknowledgement goes with the next write
-	ackTimer  *time.Timer
+	ackOwed   bool    // an acknowledgement goes with the next write
+	ackAt     instant // by when one is to go; 0 when there is none
+	lingers   *time.Timer
 	next      uint64 // number of the next reliable frame to write
 	volatiles []volatileFrame
 	volatile  int // bytes in volatiles
@@ -56,13 +56,38 @@ type closing struct {
 	flush  bool // after everything that was sent, not before
 }
 
-// kick makes sure that what waits is written. session.mu is held.
+// kick makes sure that what waits is written, by a goroutine of its own.
+// session.mu is held.
 func (c *conn) kick() {
-	if !c.writing {
-		c.writing = true
-		c.session.node.goes.Add(1)
+	if c.begin() {
 		go c.write()
 	}
+}
+
+// begin makes the caller the one who writes, unless somebody does already. It is to
+// call write or writeNow. session.mu is held.
+func (c *conn) begin() bool {
+	if c.writing {
+		return false
+	}
+	c.writing = true
+	c.session.node.goes.Add(1)
+	return true
+}
+
+// startWriting has a message that was just sent written. While the application
+// handles a message it is mostly what sends, and a goroutine for each answer costs
+// more than the answer: then the caller is to call writeNow, which never waits.
+// session.mu is held.
+func (c *conn) startWriting() (here bool) {
+	switch {
+	case !c.messageWaits() || !c.begin():
+		return false
+	case c.handling:
+		return true
+	}
+	go c.write()
+	return false
 }
 
 // write writes what waits and ends when nothing does: an idle connection has
@@ -71,7 +96,7 @@ func (c *conn) write() {
 	defer c.session.node.goes.Done()
 	for {
 		c.session.node.fence.pass()
-		end, err := c.writeAll()
+		end, _, err := c.writeAll(true)
 		switch {
 		case err != nil:
 			c.broken(err)
@@ -85,20 +110,36 @@ func (c *conn) write() {
 	}
 }
 
+// writeNow is write for callers that must not wait: what takes longer it leaves to
+// a goroutine.
+func (c *conn) writeNow() {
+	for !c.session.node.fence.stalled() {
+		end, wrote, err := c.writeAll(false)
+		if !wrote || end != nil || err != nil {
+			break
+		}
+		if c.rest() {
+			c.session.node.goes.Done()
+			return
+		}
+	}
+	go c.write()
+}
+
 // writeAll writes the frames that wait, in as few segments as they fit, and
-// returns how the connection ends, if it does.
-func (c *conn) writeAll() (*closing, error) {
-	c.net.gather()
+// returns how the connection ends, if it does. Where it may not wait it reports
+// whether everything was written.
+func (c *conn) writeAll(wait bool) (end *closing, wrote bool, err error) {
+	if !c.net.gather(wait) {
+		return nil, false, nil
+	}
 	for {
 		typ, frame, end := c.nextFrame()
 		if frame == nil {
-			return end, c.net.flush()
+			wrote, err := c.net.flush(wait)
+			return end, wrote, err
 		}
-		// The deadline is timedConn's.
-		if err := c.ws.Write(context.Background(), typ, frame); err != nil {
-			_ = c.net.flush()
-			return nil, err
-		}
+		c.net.frame(typ, frame, wait)
 	}
 }
 
@@ -162,8 +203,8 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 		c.pongs = c.pongs[1:]
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: id}), nil
 	}
-	if c.ackOwed && s.stream != nil {
-		c.ackOwed = false
+	if s.stream != nil && (c.ackOwed || c.ackRides()) {
+		c.ackOwed, c.ackAt = false, 0
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: s.stream.TakeAck()}), nil
 	}
 	if b := c.nextMessage(); b != nil {
@@ -199,7 +240,6 @@ func (c *conn) pushVolatile(frame []byte) {
 	}
 	c.volatiles = append(c.volatiles, volatileFrame{c.session.stream.Sent(), frame})
 	c.volatile += len(frame)
-	c.kick()
 }
 
 // pushPong queues the answer to a ping. A client that pings faster than it
@@ -213,41 +253,6 @@ func (c *conn) pushPong(id uint64) proto.CloseCode {
 	return 0
 }
 
-// acknowledge sees to it that the client hears what was handled: at once when
-// it is much, else with the timer, so that one acknowledgement does for many
-// messages. s.mu is held.
-func (s *Session) acknowledge() {
-	c := s.conn
-	if c == nil {
-		return // the next welcome says it
-	}
-	owed, now := s.stream.AckDue()
-	switch {
-	case now:
-		c.ackOwed = true
-		c.kick()
-	case !owed:
-	case c.ackTimer == nil:
-		c.ackTimer = time.AfterFunc(ackDelay, c.ackLate)
-	default:
-		c.ackTimer.Reset(ackDelay)
-	}
-}
-
-// ackLate is what the timer does.
-func (c *conn) ackLate() {
-	s := c.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn != c {
-		return
-	}
-	if owed, _ := s.stream.AckDue(); owed {
-		c.ackOwed = true
-		c.kick()
-	}
-}
-
 // shut closes the connection with the code, ahead of whatever waits.
 // session.mu is held, and c is not the session's connection any more.
 func (c *conn) shut(code proto.CloseCode) {
@@ -259,8 +264,8 @@ func (c *conn) end(how *closing) {
 		return
 	}
 	c.closing = how
-	if c.ackTimer != nil {
-		c.ackTimer.Stop()
+	if c.lingers != nil {
+		c.lingers.Stop()
 	}
 	c.session.node.metrics.closes.WithLabelValues(closeLabel(how.code)).Inc()
 	c.kick()

@@ -263,6 +263,7 @@ func (g *game) drain(m *member, n int) {
 // restart drains the node, waits, ends it, and starts another.
 func (g *game) restart(m *member) {
 	g.startNode()
+	time.Sleep(200 * time.Millisecond) // the brokers hear of it
 	g.drain(m, 1)
 	g.awaitDrained(m)
 }

@@ -17,8 +17,7 @@ import (
 type witness struct {
 	mu        sync.Mutex
 	faults    []string
-	delivered map[string]int // by session and number, everywhere
-	dead      map[*node.Node]bool
+	delivered map[string]int    // by session and number, everywhere
 	live      map[string]*tally // by session, where it is
 }
 
@@ -29,20 +28,13 @@ type tally struct {
 }
 
 func newWitness() *witness {
-	return &witness{delivered: map[string]int{}, dead: map[*node.Node]bool{}, live: map[string]*tally{}}
+	return &witness{delivered: map[string]int{}, live: map[string]*tally{}}
 }
 
 func (w *witness) fault(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.faults = append(w.faults, fmt.Sprintf(format, args...))
-}
-
-// forget is told of a node that was killed: what it still does nobody sees.
-func (w *witness) forget(n *node.Node) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dead[n] = true
 }
 
 // of returns what the application knows of a session, wherever it is.

@@ -361,7 +361,6 @@ func (w *world) kill(m *member) {
 	if l != nil {
 		l.Close()
 	}
-	w.app.forget(m.node)
 	m.stop() // what is left of it reaches nobody
 	for _, d := range w.auths {
 		d.broker.Leave(m.id)
