@@ -29,7 +29,10 @@ run: build ## a whole cluster in one process, nothing else needed; ARGS="--nodes
 COLD = github.com/redis/go-redis/... google.golang.org/protobuf/... github.com/miekg/dns/... github.com/hashicorp/... \
 	github.com/alecthomas/kong github.com/MicahParks/... github.com/prometheus/common/... github.com/prometheus/procfs/... \
 	text/template/... html/template/... encoding/gob net/rpc/... internal/profile runtime/pprof crypto/x509/... encoding/asn1 regexp/... \
-	compress/... mime/... vendor/golang.org/x/...
+	compress/... mime/... vendor/golang.org/x/... github.com/HdrHistogram/... github.com/usher-broker/usher/cmd/usher \
+	github.com/usher-broker/usher/broker/console/... github.com/usher-broker/usher/client-sdk/go github.com/usher-broker/usher/broker/placement/simulate github.com/coder/websocket/internal/... math/big crypto/internal/fips140/rsa \
+	github.com/prometheus/client_model/... github.com/google/... golang.org/x/sys/... golang.org/x/net/... golang.org/x/text/... github.com/sony/... encoding/base32 encoding/csv \
+	github.com/usher-broker/usher/cmd/usher/load github.com/gobwas/... github.com/coder/websocket text/tabwriter net/http/pprof github.com/cenkalti/... crypto/internal/fips140/nistec/fiat math/rand net/mail go/... archive/... github.com/alexedwards/... os/exec os/user path/filepath github.com/usher-broker/usher/node/field github.com/usher-broker/usher/auth/credential crypto/ecdsa crypto/elliptic crypto/dsa crypto/rsa crypto/internal/fips140/ecdsa crypto/internal/fips140/ecdh crypto/internal/fips140/mlkem crypto/internal/hpke encoding/pem unicode/... html/... debug/...
 LEAN = $(foreach package,$(COLD),-gcflags='$(package)=-l')
 TAGS ?=
 

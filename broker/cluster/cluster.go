@@ -92,6 +92,7 @@ type Cluster struct {
 	ring   *memberlist.Keyring // nil without a key
 	addr   string
 	counts counts
+	sent   *traffic
 	slots  chan struct{} // held by each command being carried out
 	nonce  uint64        // makes the ids of this process' calls its own
 	calls  atomic.Uint64
@@ -141,7 +142,7 @@ func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, log: cfg.Logger.With("member", cfg.Self.ID), self: cfg.Self,
-		slots: make(chan struct{}, maxServing), nonce: newNonce(),
+		slots: make(chan struct{}, maxServing), nonce: newNonce(), sent: &traffic{},
 		members: map[string]member{}, refused: map[string]memberlist.Node{}, pending: map[callID]chan proto.CommandResult{},
 	}
 	var err error

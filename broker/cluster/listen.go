@@ -119,7 +119,7 @@ func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*tra
 			BindAddrs: []string{at.Addr().String()}, BindPort: port, Logger: logger,
 		})
 		if err == nil {
-			bound := &transport{NetTransport: t, ctx: c.ctx, guard: guarded(c.cfg.Networks, &c.counts.foreign)}
+			bound := &transport{NetTransport: t, ctx: c.ctx, guard: guarded(c.cfg.Networks, &c.counts.foreign), sent: c.sent}
 			if bound.guard != nil {
 				go bound.guard.run(t)
 			}

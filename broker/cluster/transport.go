@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -18,6 +19,26 @@ type transport struct {
 	*memberlist.NetTransport
 	ctx   context.Context
 	guard *guard // nil where everybody may gossip
+	sent  *traffic
+}
+
+// traffic counts the bytes that a member has sent, above UDP and TCP.
+type traffic struct{ packets, streams atomic.Uint64 }
+
+// Traffic returns how many bytes this member has sent since it joined: in packets,
+// and in both directions of the streams that it opened.
+func (c *Cluster) Traffic() (packets, streams uint64) {
+	return c.sent.packets.Load(), c.sent.streams.Load()
+}
+
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	t.sent.packets.Add(uint64(len(b)))
+	return t.NetTransport.WriteTo(b, addr)
+}
+
+func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	t.sent.packets.Add(uint64(len(b)))
+	return t.NetTransport.WriteToAddress(b, a)
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
@@ -32,12 +53,25 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	if err != nil {
 		return nil, err
 	}
-	return &boundConn{conn, context.AfterFunc(t.ctx, func() { conn.Close() })}, nil
+	return &boundConn{conn, context.AfterFunc(t.ctx, func() { conn.Close() }), t.sent}, nil
 }
 
 type boundConn struct {
 	net.Conn
 	unbind func() bool
+	sent   *traffic
+}
+
+func (c *boundConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.sent.streams.Add(uint64(n))
+	return n, err
+}
+
+func (c *boundConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.sent.streams.Add(uint64(n))
+	return n, err
 }
 
 func (c *boundConn) Close() error {

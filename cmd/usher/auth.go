@@ -70,6 +70,7 @@ func (f signingFlags) check() error {
 }
 
 func (c *authCmd) Run(ctx context.Context, e *env) error {
+	tuneCollector(ctx)
 	var stop closers
 	defer func() { stop.close() }()
 	m, err := openMember(c.gossipFlags, c.storeFlags, &stop)

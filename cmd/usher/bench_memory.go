@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -22,7 +21,7 @@ type benchMemoryCmd struct {
 	Sessions int           `help:"Sessions to attach." default:"5000" placeholder:"N"`
 	TLS      bool          `name:"tls" help:"Attach by wss."`
 	Echo     bool          `help:"Have each session echo one message before it idles."`
-	Settle   time.Duration `help:"How long the sessions idle before the process is looked at." default:"3s" placeholder:"TIME"`
+	Settle   time.Duration `help:"How long the sessions idle before the process is looked at." default:"6s" placeholder:"TIME"`
 	JSON     bool          `name:"json" help:"Print one line of JSON."`
 }
 
@@ -52,7 +51,7 @@ func (c *benchMemoryCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer target.stop()
-	load := newLoad(target)
+	load := newIdlers(target)
 	defer load.close()
 	before, err := c.measure(ctx, load, warmUp)
 	if err != nil {
@@ -68,27 +67,25 @@ func (c *benchMemoryCmd) Run(ctx context.Context, e *env) error {
 // check refuses more sessions than the files of a process allow: each is one
 // here and one in the node.
 func (c *benchMemoryCmd) check() error {
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+	files, err := openFiles()
+	if err != nil {
 		return err
 	}
 	const others = 200
-	limit := min(int(min(files.Cur, math.MaxInt32))-others-warmUp, 60_000) // of ports to one address
+	limit := min(int(min(files, math.MaxInt32))-others-warmUp, 60_000) // of ports to one address
 	if c.Sessions < 1 || c.Sessions > limit {
-		return usageError{"--sessions", fmt.Errorf("%d: must be 1 to %d here; a process may open %d files", c.Sessions, limit, files.Cur)}
+		return usageError{"--sessions", fmt.Errorf("%d: must be 1 to %d here; a process may open %d files", c.Sessions, limit, files)}
 	}
 	return nil
 }
 
 // measure attaches n more clients and looks at the process once they idle.
-func (c *benchMemoryCmd) measure(ctx context.Context, l *load, n int) (usage, error) {
+func (c *benchMemoryCmd) measure(ctx context.Context, l *idlers, n int) (usage, error) {
 	if err := l.attach(ctx, n, c.Echo); err != nil {
 		return usage{}, err
 	}
-	select {
-	case <-time.After(c.Settle):
-	case <-ctx.Done():
-		return usage{}, ctx.Err()
+	if err := pause(ctx, c.Settle); err != nil {
+		return usage{}, err
 	}
 	return l.target.usage(ctx)
 }
@@ -113,8 +110,8 @@ func (c *benchMemoryCmd) tell(e *env, before, after usage) error {
 	return err
 }
 
-// load is the clients.
-type load struct {
+// idlers is the clients.
+type idlers struct {
 	target *target
 	ctx    context.Context // of the clients' reading
 	stop   context.CancelFunc
@@ -122,14 +119,14 @@ type load struct {
 	n      int
 }
 
-func newLoad(t *target) *load {
-	l := &load{target: t}
+func newIdlers(t *target) *idlers {
+	l := &idlers{target: t}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
 
 // attach attaches n clients, a few at a time.
-func (l *load) attach(ctx context.Context, n int, echo bool) error {
+func (l *idlers) attach(ctx context.Context, n int, echo bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
 	for range n {
@@ -177,7 +174,7 @@ func echoOnce(ctx context.Context, ws *websocket.Conn) error {
 	}
 }
 
-func (l *load) close() {
+func (l *idlers) close() {
 	l.stop()
 	_ = l.reads.Wait()
 }

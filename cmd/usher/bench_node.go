@@ -23,7 +23,7 @@ type benchNodeCmd struct {
 }
 
 func (c *benchNodeCmd) Run(ctx context.Context, e *env) error {
-	collectOften()
+	tuneCollector(ctx)
 	var stop closers
 	defer func() { stop.close() }()
 	keys, err := token.OpenJWKS(ctx, c.JWKS, e.log)

@@ -39,6 +39,7 @@ type brokerCmd struct {
 }
 
 func (c *brokerCmd) Run(ctx context.Context, e *env) error {
+	tuneCollector(ctx)
 	var stop closers
 	defer func() { stop.close() }()
 	m, err := openMember(c.gossipFlags, c.storeFlags, &stop)

@@ -41,7 +41,7 @@ func (c *devCmd) Run(ctx context.Context, e *env) error {
 	if err := c.waitingFlags.check(); err != nil {
 		return err
 	}
-	collectOften()
+	tuneCollector(ctx)
 	var stop closers
 	defer func() { stop.close() }()
 	d, err := c.start(&stop, e)
@@ -187,7 +187,7 @@ func listenFrom(host string, port *int) (net.Listener, error) {
 	var err error
 	for range tries {
 		var ln net.Listener
-		ln, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(*port)))
+		ln, err = listenPlainly(net.JoinHostPort(host, strconv.Itoa(*port)))
 		if *port > 0 {
 			*port++
 		}

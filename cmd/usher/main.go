@@ -56,6 +56,8 @@ type env struct {
 	out io.Writer
 	err io.Writer
 	log *slog.Logger
+
+	args []string // of the command line
 }
 
 func main() {
@@ -104,7 +106,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 			c.LogLevel = "warn"
 		}
 	}
-	e := &env{out: out, err: errOut, log: newLogger(errOut, c.LogLevel, c.LogFormat)}
+	e := &env{out: out, err: errOut, log: newLogger(errOut, c.LogLevel, c.LogFormat), args: args}
 	err = kctx.Run(ctx, e)
 	var exit exitCode
 	var usage usageError

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -34,7 +33,7 @@ type nodeCmd struct {
 
 // nodeFlags are what the nodes of «usher dev» take as well.
 type nodeFlags struct {
-	App              string        `help:"Application the node runs: echo, or field, the demo, which echoes what it does not know. Default: echo, and field for «usher dev»." enum:",echo,field" default:"" placeholder:"NAME"`
+	App              string        `help:"Application the node runs: echo; fan, which sends every message to all sessions of the node, for «usher bench fanout»; or field, the demo, which echoes what it does not know. Default: echo, and field for «usher dev»." enum:",echo,fan,field" default:"" placeholder:"NAME"`
 	Region           string        `help:"Region of the node; logins may prefer one." placeholder:"NAME"`
 	Pool             string        `help:"Pool of the node; logins name one, or mean this." default:"default" placeholder:"NAME"`
 	MaxSessions      int           `help:"Sessions the node may hold." default:"10000" placeholder:"N"`
@@ -102,6 +101,8 @@ func (f nodeFlags) app() (node.App, error) {
 	switch f.App {
 	case "", "echo":
 		return node.Echo{}, nil
+	case "fan":
+		return &node.Fan{}, nil
 	case "field":
 		return &field.App{}, nil
 	}
@@ -115,7 +116,7 @@ func (c *nodeCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	collectOften()
+	tuneCollector(ctx)
 	keys, err := token.OpenJWKS(ctx, c.JWKS, e.log)
 	if err != nil {
 		return usageError{"--jwks", err}
@@ -171,15 +172,5 @@ func (r *nodeRole) untilDrained(ctx context.Context, plan node.DrainPlan, e *env
 	}
 	if d := r.node.Draining(); d != nil {
 		e.log.Info("node has drained", "node", r.id, "sessions", d.Total, "cut", d.Cut, "left", d.Remaining)
-	}
-}
-
-// collectOften has the garbage of a process with nodes collected at half the
-// usual growth: most of its heap is what idle sessions keep, and the room that
-// the collector leaves itself is a part of what a session costs. GOGC, if set,
-// stands.
-func collectOften() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
 	}
 }

@@ -43,6 +43,8 @@ var only = map[string][]string{
 	"github.com/MicahParks":            {"broker/token", "auth/credential"},
 	"github.com/alexedwards/argon2id":  {"auth/credential"},
 	"github.com/alecthomas/kong":       {"cmd/usher"},
+	"github.com/HdrHistogram":          {"cmd/usher/load"},
+	"github.com/gobwas/ws":             {"cmd/usher/load"},
 	"github.com/caddyserver/certmagic": {"cmd/usher/acme"},
 	"github.com/go-chi":                {"auth", "broker/console"},
 	"github.com/coder/websocket":       {"node/...", "client-sdk/go/...", "cmd/usher/...", "test/..."},
