@@ -85,6 +85,17 @@ COUNT     ?= 6
 bench: need-redis ## Go benchmarks, for benchstat; BENCH=Pick COUNT=6 BENCHTIME=1s
 	go test work -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
 
+ONLY ?= .
+RUNS ?= 5
+bench-peers: build need-redis ## Usher beside HAProxy, nginx, gorilla, gws, Colyseus, Socket.IO: docs/performance.md; ONLY=echo RUNS=5 ARGS="-page="
+	@for tool in haproxy:haproxy nginx:nginx-light; do \
+		PATH=$$PATH:/usr/sbin:/sbin command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	test -e /usr/lib/nginx/modules/ngx_stream_module.so || missing="$$missing libnginx-mod-stream"; \
+	test -z "$$missing" || .ci/need $$missing
+	cd test/peers/js && npm install --silent --no-save
+	go build -o bin/peer-server ./test/peers/server
+	go run ./test/peers -only '$(ONLY)' -runs $(RUNS) $(ARGS)
+
 # A number of runs and not a time: at the end of a time go test now and then
 # fails with «context deadline exceeded», having found nothing.
 FUZZTIME ?= 1000000x
@@ -114,4 +125,4 @@ need-tools:
 need-chromium:
 	@test -x /usr/bin/chromium || .ci/need chromium
 
-.PHONY: help run build build-js demo-js images test test-js test-browser need-chromium need-tools test-slow test-containers check fix bench fuzz clean need-cc need-redis
+.PHONY: help run build build-js demo-js images test test-js test-browser need-chromium need-tools test-slow test-containers check fix bench bench-peers fuzz clean need-cc need-redis

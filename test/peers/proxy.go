@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/usher-broker/usher/cmd/usher/load"
+)
+
+// proxies are ways to one node: straight, and through what is put in front of nodes
+// elsewhere.
+func proxies() []subject {
+	list := []subject{node}
+	list[0].name = "straight"
+	for _, p := range []struct{ name, kind string }{
+		{"HAProxy, tcp", "haproxy-tcp"},
+		{"HAProxy, http", "haproxy-http"},
+		{"nginx, stream", "nginx-stream"},
+		{"nginx, http", "nginx-http"},
+	} {
+		list = append(list, subject{name: p.name, start: behind(p.kind), join: node.join})
+	}
+	return list
+}
+
+func behind(kind string) func(*rig) (*server, error) {
+	return func(r *rig) (*server, error) {
+		s, err := node.start(r)
+		if err != nil {
+			return nil, err
+		}
+		front := freeAddr()
+		file := filepath.Join(r.dir, kind+".conf")
+		if err := os.WriteFile(file, []byte(fmt.Sprintf(proxyConfigs[kind], front, s.addr)), 0o600); err != nil {
+			s.stop()
+			return nil, err
+		}
+		args := []string{"haproxy", "-db", "-f", file}
+		if kind[0] == 'n' {
+			args = []string{"nginx", "-c", file, "-p", r.dir, "-e", filepath.Join(r.dir, "nginx.log")}
+		}
+		p, err := start(front, nil, findTool(args[0]), args[1:]...)
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.procs = append(s.procs, p)
+		s.addr = front
+		return s, nil
+	}
+}
+
+func findTool(name string) string {
+	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	return name
+}
+
+// proxyConfigs are the least that their manuals ask for, with long timeouts.
+var proxyConfigs = map[string]string{
+	"haproxy-tcp": `
+global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen node
+  bind %s
+  server node %s
+`,
+	"haproxy-http": `
+global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  timeout tunnel 1h
+listen node
+  bind %s
+  server node %s
+`,
+	"nginx-stream": `
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+events { worker_connections 8000; }
+stream {
+  server {
+    listen %s;
+    proxy_pass %s;
+    proxy_timeout 1h;
+    tcp_nodelay on;
+  }
+}
+`,
+	"nginx-http": `
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+events { worker_connections 8000; }
+http {
+  access_log off;
+  server {
+    listen %s;
+    location / {
+      proxy_pass http://%s;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection "upgrade";
+      proxy_set_header Host $host;
+      proxy_read_timeout 1h;
+      proxy_send_timeout 1h;
+    }
+  }
+}
+`,
+}
+
+func runProxy(ctx context.Context, s *server, sub subject) (values, error) {
+	e := &echoes{players: make([]player, loopers)}
+	e.tally.Store(load.NewTally())
+	list, err := crowd(ctx, s, sub, loopers, 8, e.heard)
+	if err != nil {
+		return nil, err
+	}
+	copy(e.players, list)
+	sum, used, err := e.loop(s, loopTime)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range list {
+		p.close()
+	}
+	n, err := closedLoop(16, 2*time.Second, func() error {
+		p, err := sub.join(ctx, s, func([]byte) {})
+		if err == nil {
+			p.close()
+		}
+		return err
+	})
+	return values{
+		"per_second": sum.PerSecond, "cpu_us": float64(used.Microseconds()) / float64(sum.Done), "p50_ms": sum.P50MS,
+		"connects_per_second": float64(n) / 2,
+	}, err
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// results are those of all cases that ever ran, the last of each.
+type results struct {
+	Cases map[string]*measured `json:"cases"`
+}
+
+// machine says where a case ran, and with what.
+type machine struct {
+	CPU      string            `json:"cpu"`
+	Cores    int               `json:"cores"`
+	Kernel   string            `json:"kernel"`
+	Versions map[string]string `json:"versions"`
+}
+
+func readResults(file string) (*results, error) {
+	r := &results{Cases: map[string]*measured{}}
+	if file == "" {
+		return r, nil
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, json.Unmarshal(b, r)
+}
+
+func (r *results) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
+
+func thisMachine(usher string) machine {
+	m := machine{Cores: runtime.NumCPU(), Kernel: version.FindString(said("uname", "-r")), Versions: map[string]string{"go": runtime.Version()}}
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if found := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(b); found != nil {
+			m.CPU = string(found[1])
+		}
+	}
+	m.Versions["usher"] = said(usher, "version")
+	m.Versions["node"] = said("node", "--version")
+	for tool, args := range map[string][]string{"haproxy": {"-v"}, "nginx": {"-v"}, "redis-server": {"--version"}} {
+		m.Versions[tool] = version.FindString(said(findTool(tool), args...))
+	}
+	return m
+}
+
+var version = regexp.MustCompile(`[0-9]+\.[0-9]+(\.[0-9]+)?`)
+
+func said(name string, args ...string) string {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
+}
+
+func median(list []float64) float64 {
+	if len(list) == 0 {
+		return 0
+	}
+	list = slices.Sorted(slices.Values(list))
+	if n := len(list); n%2 == 0 {
+		return (list[n/2-1] + list[n/2]) / 2
+	}
+	return list[len(list)/2]
+}
+
+// ratio returns the bar's ratio, of medians.
+func (m *measured) ratio(b bar) float64 {
+	to, metric := b.to, b.metric
+	if subject, other, ok := strings.Cut(b.to, ":"); ok {
+		to, metric = subject, other
+	}
+	return median(m.Values[b.of][b.metric]) / median(m.Values[to][metric])
+}
+
+func (b bar) missed(ratio float64) bool {
+	return !(ratio > 0) || b.most > 0 && ratio > b.most || b.least > 0 && ratio < b.least
+}
+
+func (b bar) goal() string {
+	if b.most > 0 {
+		return fmt.Sprintf("at most %.3g", b.most)
+	}
+	return fmt.Sprintf("at least %.3g", b.least)
+}
+
+// print prints medians and bars, and returns how many of these are missed.
+func (r *results) print(w io.Writer, match *regexp.Regexp) (missed int) {
+	for _, c := range cases() {
+		m := r.Cases[c.name]
+		if m == nil || !match.MatchString(c.name) {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s\n", c.title)
+		for _, name := range m.Subjects {
+			fmt.Fprintf(w, "  %-14s", name)
+			for _, metric := range metrics(m) {
+				if list := m.Values[name][metric]; len(list) > 0 {
+					fmt.Fprintf(w, "  %s %s (%s–%s)", metric, digits(median(list)), digits(slices.Min(list)), digits(slices.Max(list)))
+				}
+			}
+			fmt.Fprintln(w)
+		}
+		for _, b := range c.bars {
+			ratio, verdict := m.ratio(b), "met"
+			if b.missed(ratio) {
+				verdict = "MISSED"
+				missed++
+			}
+			fmt.Fprintf(w, "  %s: %s / %s = %.3f, %s: %s\n", b.metric, b.of, b.to, ratio, b.goal(), verdict)
+		}
+	}
+	return missed
+}
+
+// metrics returns the names of all that was measured in a case.
+func metrics(m *measured) []string {
+	var names []string
+	for _, v := range m.Values {
+		for name := range v {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// digits is a number with three digits that count.
+func digits(v float64) string {
+	switch {
+	case v >= 1000:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+
+	coder "github.com/coder/websocket"
+	gorilla "github.com/gorilla/websocket"
+	"github.com/lxzan/gws"
+)
+
+// echoes are servers that send every message back, each as its library's own
+// examples do it.
+var echoes = map[string]func() http.HandlerFunc{"coder": coderEcho, "gorilla": gorillaEcho, "gws": gwsEcho}
+
+func coderEcho() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ws, err := coder.Accept(w, r, &coder.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"usher.v1"}})
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		for {
+			kind, b, err := ws.Read(context.Background())
+			if err != nil || ws.Write(context.Background(), kind, b) != nil {
+				return
+			}
+		}
+	}
+}
+
+func gorillaEcho() http.HandlerFunc {
+	up := gorilla.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, Subprotocols: []string{"usher.v1"}}
+	return func(w http.ResponseWriter, r *http.Request) {
+		ws, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		for {
+			kind, b, err := ws.ReadMessage()
+			if err != nil || ws.WriteMessage(kind, b) != nil {
+				return
+			}
+		}
+	}
+}
+
+type gwsHandler struct{ gws.BuiltinEventHandler }
+
+func (gwsHandler) OnMessage(c *gws.Conn, m *gws.Message) {
+	defer m.Close()
+	_ = c.WriteMessage(m.Opcode, m.Bytes())
+}
+
+func (gwsHandler) OnPing(c *gws.Conn, b []byte) { _ = c.WritePong(b) }
+
+func gwsEcho() http.HandlerFunc {
+	up := gws.NewUpgrader(gwsHandler{}, &gws.ServerOption{SubProtocols: []string{"usher.v1"}})
+	return func(w http.ResponseWriter, r *http.Request) {
+		ws, err := up.Upgrade(w, r)
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		go ws.ReadLoop() // so that the request's memory goes, as its documentation says
+	}
+}
