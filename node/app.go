@@ -9,10 +9,11 @@ import (
 // App is what a game puts into a node. The node calls the methods of one
 // session one at a time, in the order of the life of the session:
 //
-//	Opened (Message | Detached Resumed | Reset)* Closed
+//	Opened (Message | Detached | Resumed | Reset)* Closed
 //
-// A session that moves here from another node begins with Opened as well, and
-// then Resumed, or Reset if that node died; an App that wants what the other one
+// After Detached comes Resumed, or Reset, or the end. A session that moves here
+// from another node begins with Opened as well, and then Resumed, or Reset if
+// its stream did not come along, as when that node died; an App that wants what the other one
 // knew is a Mover.
 //
 // Calls for different sessions run concurrently. A call that takes long holds
@@ -36,9 +37,10 @@ type App interface {
 	// was lost.
 	Resumed(s *Session)
 
-	// Reset says that the client is back, or the buffers were full, and the
-	// stream could not continue: the client starts anew, and what it had not
-	// confirmed may be lost.
+	// Reset says that the client is back and the stream could not continue: the
+	// client starts anew, and what it had not confirmed may be lost. Where too
+	// much was sent to a client that was away, it comes at once, with r.Away
+	// set, and again when the client is back.
 	Reset(s *Session, r Reset)
 
 	// Closed ends the life of the session on this node and says why. Nothing
@@ -56,8 +58,11 @@ type Reset struct {
 	Reason string
 	// Unconfirmed are the reliable messages that were sent to the client and
 	// not acknowledged, oldest first. Empty when this node never had them
-	// (proto.ResetNodeLost).
+	// (proto.ResetNodeLost), or App has been told of them.
 	Unconfirmed []Message
+	// Away says that the client is not back yet. Nothing can be sent to it
+	// until the next Reset.
+	Away bool
 }
 
 // Errors of Session.Send and Session.Close.

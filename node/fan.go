@@ -22,8 +22,8 @@ func (f *Fan) Opened(s *Session) { f.set(s, true) }
 // Resumed takes it in again.
 func (f *Fan) Resumed(s *Session) { f.set(s, true) }
 
-// Reset takes it in again.
-func (f *Fan) Reset(s *Session, _ Reset) { f.set(s, true) }
+// Reset takes it in again, when it is back.
+func (f *Fan) Reset(s *Session, r Reset) { f.set(s, !r.Away) }
 
 // Detached leaves it out: what it would miss is not kept for it.
 func (f *Fan) Detached(s *Session) { f.set(s, false) }

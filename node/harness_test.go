@@ -278,7 +278,11 @@ func (j *journal) Opened(s *Session)   { j.note(s, "opened") }
 func (j *journal) Detached(s *Session) { j.note(s, "detached") }
 func (j *journal) Resumed(s *Session)  { j.note(s, "resumed") }
 func (j *journal) Reset(s *Session, r Reset) {
-	j.note(s, "reset %s %d", r.Reason, len(r.Unconfirmed))
+	away := ""
+	if r.Away {
+		away = " away"
+	}
+	j.note(s, "reset %s %d%s", r.Reason, len(r.Unconfirmed), away)
 }
 func (j *journal) Closed(s *Session, c proto.CloseCode) { j.note(s, "closed %s", c) }
 func (j *journal) Message(s *Session, m Message) {

@@ -74,3 +74,36 @@ func TestClosedIsLast(t *testing.T) {
 		}
 	}
 }
+
+// A client whose stream overflowed while it was away is announced when it is
+// back, by the node that has the session then: the application could send
+// nothing until now.
+func TestBackAfterOverflow(t *testing.T) {
+	app := newTally()
+	r := newRig(t, app, func(c *Config) { c.Limits = Limits{UnackedMessages: 1} })
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	c.ws.CloseNow()
+	app.await(t, "ada", "opened", "detached")
+	s := app.session(t, "ada")
+	for _, want := range []error{nil, ErrOverflow} {
+		if err := s.Send(text("kept")); !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+	}
+	if err := r.node.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	app.await(t, "ada", "opened", "detached", "reset overflow 1 away", "closed going_away")
+
+	next := newTally()
+	c = r.moveTo("node-2", next, &claims).attach(claims, resumeQuery(c.welcome.Stream, 0))
+	if c.welcome.Resumed || c.welcome.Reason != proto.ResetOverflow {
+		t.Errorf("welcome %+v", c.welcome)
+	}
+	next.await(t, "ada", "opened", "restore 0", "reset overflow 0")
+	c.send(text("anew"))
+	if m := c.message(); string(m.Data) != "anew 1" {
+		t.Errorf("got %q", m.Data)
+	}
+}

@@ -121,5 +121,5 @@ func TestDetachedBytes(t *testing.T) {
 		}
 		back.message()
 	}
-	app.await(t, "eve", "opened", "detached", "reset overflow 0")
+	app.await(t, "eve", "opened", "detached", "reset overflow 0 away")
 }

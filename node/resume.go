@@ -326,8 +326,11 @@ func (s *Session) beginStream(want want, resumed bool) (reset string) {
 	if reset != "" {
 		s.node.metrics.resets.WithLabelValues(reset).Inc()
 	}
-	if s.name != "" || reset == proto.ResetNodeLost {
+	switch {
+	case s.name != "" || reset == proto.ResetNodeLost:
 		s.owe(reset, s.endStream(proto.ResetUnknown))
+	case s.prevName != "": // it overflowed: the App waits for the client
+		s.owe(reset, nil)
 	}
 	s.name = want.fresh
 	s.stream = &stream.Stream{Limits: s.node.streamLimits()}

@@ -201,11 +201,12 @@ func TestResets(t *testing.T) {
 				t.Fatalf("got %v, want ErrOverflow", err)
 			}
 		}
-		j.await(t, "overflow", "opened", "detached", "reset overflow 4")
+		j.await(t, "overflow", "opened", "detached", "reset overflow 4 away")
 		c = r.attach(claims, resumeQuery(c.welcome.Stream, 0))
 		if c.welcome.Resumed || c.welcome.Reason != proto.ResetOverflow {
 			t.Errorf("welcome %+v", c.welcome)
 		}
+		j.await(t, "overflow", "opened", "detached", "reset overflow 4 away", "reset overflow 0")
 		if err := s.Send(text("anew")); err != nil {
 			t.Fatal(err)
 		}

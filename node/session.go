@@ -205,10 +205,12 @@ func (s *Session) tellOwed() bool {
 	s.mu.Lock()
 	r := s.owed
 	s.owed = nil
+	away := s.name == ""
 	s.mu.Unlock()
 	if r == nil {
 		return false
 	}
+	r.Away = away
 	s.tellFirst()
 	s.tellReset(*r)
 	return true

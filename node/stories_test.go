@@ -63,7 +63,12 @@ func (n *noter) Closed(*Session, proto.CloseCode) {}
 func (n *noter) Reset(_ *Session, r Reset) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.resets = append(n.resets, r)
+	last := len(n.resets) - 1
+	if last < 0 || !n.resets[last].Away || len(r.Unconfirmed) > 0 {
+		n.resets = append(n.resets, r)
+		return
+	}
+	n.resets[last].Away = r.Away // the same, when the client is back
 }
 
 func (n *noter) Message(_ *Session, m Message) {

@@ -141,8 +141,13 @@ func (a *App) Resumed(s *node.Session) {
 	a.show(s)
 }
 
-// Reset implements node.App: the client has lost messages, and is shown all anew.
-func (a *App) Reset(s *node.Session, _ node.Reset) { a.Resumed(s) }
+// Reset implements node.App: the client has lost messages, and is shown all anew
+// when it is back.
+func (a *App) Reset(s *node.Session, r node.Reset) {
+	if !r.Away {
+		a.Resumed(s)
+	}
+}
 
 func (a *App) away(s *node.Session, away bool) {
 	if p, joined := s.Data.(*player); joined {

@@ -40,3 +40,15 @@ func TestSnapshot(t *testing.T) {
 		t.Error("what is no snapshot was taken")
 	}
 }
+
+// Who was sent too much while away is away still.
+func TestResetWhileAway(t *testing.T) {
+	var a App
+	s := &node.Session{ID: "s1"}
+	p := &player{ID: "s1", Field: "main", Away: true}
+	s.Data = p
+	a.Reset(s, node.Reset{Away: true})
+	if !p.Away {
+		t.Error("shown to be back")
+	}
+}

@@ -25,6 +25,8 @@ type witness struct {
 type tally struct {
 	Received int
 	Sent     int
+
+	away, over bool // of this node's session
 }
 
 func newWitness() *witness {
@@ -48,17 +50,36 @@ func (w *witness) of(sid string) tally {
 }
 
 func (w *witness) Opened(s *node.Session) {
-	t := &tally{}
-	s.Data = t
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if s.Data != nil {
+		w.faults = append(w.faults, fmt.Sprintf("session %s: opened twice", s.ID))
+	}
+	t := &tally{}
+	s.Data = t
 	w.live[s.ID] = t
 }
 
+// heard returns the tally of a session of which the application hears, and notes
+// what is not in the order of its life. w.mu is held.
+func (w *witness) heard(s *node.Session, what string) *tally {
+	t, opened := s.Data.(*tally)
+	switch {
+	case !opened:
+		w.faults = append(w.faults, fmt.Sprintf("session %s: %s before it was opened", s.ID, what))
+		return &tally{}
+	case t.over:
+		w.faults = append(w.faults, fmt.Sprintf("session %s: %s after it was closed", s.ID, what))
+	case t.away && (what == "message" || what == "detached"):
+		w.faults = append(w.faults, fmt.Sprintf("session %s: %s while detached", s.ID, what))
+	}
+	return t
+}
+
 func (w *witness) Message(s *node.Session, m node.Message) {
-	t := s.Data.(*tally)
 	n, err := strconv.Atoi(string(m.Data))
 	w.mu.Lock()
+	t := w.heard(s, "message")
 	if err != nil || n != t.Received+1 {
 		w.faults = append(w.faults, fmt.Sprintf("session %s: %q came after %d", s.ID, m.Data, t.Received))
 	}
@@ -71,17 +92,30 @@ func (w *witness) Message(s *node.Session, m node.Message) {
 	}
 }
 
-func (w *witness) Detached(*node.Session) {}
-func (w *witness) Resumed(*node.Session)  {}
-
-// Reset begins anew, as the client does that lost its stream.
-func (w *witness) Reset(s *node.Session, _ node.Reset) {
+func (w *witness) Detached(s *node.Session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	*s.Data.(*tally) = tally{}
+	w.heard(s, "detached").away = true
 }
 
-func (w *witness) Closed(*node.Session, proto.CloseCode) {}
+func (w *witness) Resumed(s *node.Session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard(s, "resumed").away = false
+}
+
+// Reset begins anew, as the client does that lost its stream.
+func (w *witness) Reset(s *node.Session, r node.Reset) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*w.heard(s, "reset") = tally{away: r.Away}
+}
+
+func (w *witness) Closed(s *node.Session, _ proto.CloseCode) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard(s, "closed").over = true
+}
 
 func (w *witness) Snapshot(s *node.Session) ([]byte, error) {
 	w.mu.Lock()
