@@ -49,7 +49,7 @@ func newBridge(t testing.TB) *project {
 	t.Helper()
 	tag := strconv.FormatUint(rand.Uint64()>>32, 36)
 	b := standIns(t, tag)
-	host := docker(t, "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	host := bridgeAddress(t)
 	login, first := freePort(t), 20_000+100*rand.IntN(100)
 	return startProject(t, b, &project{
 		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"}, file: filepath.Join("deploy", "compose", "bridge.yml"),
@@ -58,6 +58,28 @@ func newBridge(t testing.TB) *project {
 			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+host, "USHER_LOGIN_PORT="+login,
 			"USHER_NODE_PORTS="+fmt.Sprintf("%d-%d", first, first+9), "DOCKER_BUILDKIT=0"),
 	})
+}
+
+// bridgeAddress returns this machine's address on the engine's own bridge. The
+// interface has it; the engine does not tell it when it runs for the first time.
+func bridgeAddress(t testing.TB) string {
+	t.Helper()
+	name := docker(t, "network", "inspect", "bridge", "--format", `{{index .Options "com.docker.network.bridge.name"}}`)
+	bridge, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatalf("the bridge %q: %v", name, err)
+	}
+	addrs, err := bridge.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range addrs {
+		if n, ok := addr.(*net.IPNet); ok && n.IP.To4() != nil {
+			return n.IP.String()
+		}
+	}
+	t.Fatalf("the bridge %s has no IPv4 address: %v", name, addrs)
+	return ""
 }
 
 func startProject(t testing.TB, b bases, p *project) *project {
