@@ -13,8 +13,8 @@ import (
 //
 // After Detached comes Resumed, or Reset, or the end. A session that moves here
 // from another node begins with Opened as well, and then Resumed, or Reset if
-// its stream did not come along, as when that node died; an App that wants what the other one
-// knew is a Mover.
+// its stream did not come along, as when that node died; an App that wants what
+// the other one knew is a Mover.
 //
 // Calls for different sessions run concurrently. A call that takes long holds
 // up its own session alone. A call that panics is logged and counted, and the

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/usher-broker/usher/proto"
@@ -33,7 +34,7 @@ func (n *Node) Command(ctx context.Context, _ string, cmd proto.Command) proto.C
 	}
 	switch cmd.Op {
 	case proto.OpEnd:
-		n.end(s, cmpOr(cmd.Code, proto.CloseSessionEnded), cmd.Reason, false)
+		n.end(s, cmp.Or(cmd.Code, proto.CloseSessionEnded), cmd.Reason, false)
 	case proto.OpMoved:
 		if cmd.Epoch > s.epoch {
 			n.end(s, proto.CloseMoved, "", false)

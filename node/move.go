@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -105,7 +106,7 @@ func (n *Node) settle(s *Session, rec session.Record, err error) string {
 		n.end(s, proto.CloseMoved, "", false)
 		return proto.MoveDone
 	case errors.Is(err, session.ErrEnded):
-		n.end(s, cmpOr(rec.Reason, proto.CloseSessionEnded), rec.Word, false)
+		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.Word, false)
 		return proto.MoveDone
 	}
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -92,7 +93,7 @@ func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) pr
 	code := proto.CloseInternal
 	switch {
 	case errors.Is(err, session.ErrEnded):
-		code, want.word = cmpOr(rec.Reason, proto.CloseSessionEnded), rec.Word
+		code, want.word = cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.Word
 	case errors.Is(err, session.ErrMoved):
 		code = proto.CloseMoved
 	case errors.Is(err, session.ErrReplayed):
@@ -158,13 +159,6 @@ func resetOf(rec session.Record, stream string, from *parked) string {
 		return proto.ResetUnknown
 	}
 	return ""
-}
-
-func cmpOr(a, b proto.CloseCode) proto.CloseCode {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 // leaseTTL is how long the store keeps a session that this node serves without

@@ -67,7 +67,7 @@ func (c *benchFanoutCmd) work(ctx context.Context, l *loader) error {
 	b := payload(c.Size)
 	l.late(load.Plan{N: n * len(crowds), Rate: c.Rate * float64(len(crowds)), Ramp: l.Ramp}.Run(ctx, func(i int, planned time.Time) {
 		g := crowds[i%len(crowds)]
-		binary.LittleEndian.PutUint64(b, uint64(planned.UnixNano()))
+		load.Stamp(b, planned)
 		binary.LittleEndian.PutUint64(b[8:], uint64(l.index))
 		if err := g.members[0].Send(b); err != nil {
 			deliveries.Failed(load.Why(err))
@@ -107,7 +107,7 @@ func (m *loadClient) listen(g *crowd, t *load.Tally, index uint64) {
 			return // another process counts its own
 		}
 		g.heard.Add(1)
-		t.Lasted(time.Duration(time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(b))))
+		t.Lasted(load.Age(b))
 	})
 }
 

@@ -255,17 +255,19 @@ func (l *loader) request() proto.LoginRequest {
 	return proto.LoginRequest{Method: l.Method, Credentials: raw, Placement: proto.Placement{Pool: l.Pool}}
 }
 
-// watch prints a line of progress a second, unless JSON is asked for.
+// watch prints a line of progress a second, beside what is printed in the end.
 func (l *loader) watch(ctx context.Context) (stop func()) {
+	start := time.Now()
+	return l.report(ctx, func(p progress) {
+		fmt.Fprintf(l.e.err, "%4.0fs  %d attached, %d done, %d failed\n", time.Since(start).Seconds(), p.Open, p.Done, p.Failed)
+	})
+}
+
+// report calls to once a second, until stop, which waits for the last call.
+func (l *loader) report(ctx context.Context, to func(progress)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		start := time.Now()
-		every(ctx, time.Second, func() {
-			p := l.progress()
-			fmt.Fprintf(l.e.err, "%4.0fs  %d attached, %d done, %d failed\n", time.Since(start).Seconds(), p.Open, p.Done, p.Failed)
-		})
-	})
+	wg.Go(func() { every(ctx, time.Second, func() { to(l.progress()) }) })
 	return func() { cancel(); wg.Wait() }
 }
 
@@ -306,9 +308,7 @@ func (l *loader) print(name string, processes int, all time.Duration) error {
 		Bench: name, Target: l.Auth, Processes: processes, Seconds: all.Seconds(),
 		Tallies: map[string]load.Summary{}, Facts: l.facts, Version: versionString(),
 	}
-	for name, v := range l.worst {
-		r.Facts[name] = v
-	}
+	maps.Copy(r.Facts, l.worst)
 	for name, t := range l.tallies {
 		r.Tallies[name] = t.Summary(l.within[name])
 	}

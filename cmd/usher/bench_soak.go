@@ -48,7 +48,7 @@ func (c *benchSoakCmd) Run(ctx context.Context, e *env) error {
 		var wg sync.WaitGroup
 		for range l.mine(c.Sessions) {
 			wg.Go(func() {
-				time.Sleep(rand.N(min(c.Duration/4, 5*time.Second))) // not all at once
+				_ = pause(ctx, rand.N(min(c.Duration/4, 5*time.Second))) // not all at once
 				for time.Now().Before(end) && ctx.Err() == nil {
 					c.live(ctx, l, end)
 				}
@@ -74,7 +74,7 @@ func (c *benchSoakCmd) live(ctx context.Context, l *loader, end time.Time) {
 	err := c.login(ctx, l, f)
 	if err != nil {
 		l.tally("login").Failed(soakWhy(err))
-		time.Sleep(time.Second)
+		_ = pause(ctx, time.Second)
 		return
 	}
 	l.tally("login").Took(began)

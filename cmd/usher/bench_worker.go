@@ -63,18 +63,11 @@ func (l *loader) meet(ctx context.Context, point string) error {
 
 // serve is the work of a process that is led.
 func (l *loader) serve(ctx context.Context, work func(context.Context, *loader) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		every(ctx, time.Second, func() {
-			p := l.progress()
-			_ = l.link.say(workerLine{Progress: &p}) // what it says last tells whether it is heard
-		})
+	stop := l.report(ctx, func(p progress) {
+		_ = l.link.say(workerLine{Progress: &p}) // what it says last tells whether it is heard
 	})
 	err := work(ctx, l)
-	cancel()
-	wg.Wait()
+	stop()
 	if err != nil {
 		return err
 	}

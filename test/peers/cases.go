@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -34,17 +33,17 @@ type bar struct {
 
 // cases is all of them.
 func cases() []benchCase {
-	checked := func(kinds ...string) []subject {
+	beside := func(kinds ...string) []subject {
 		list := []subject{node}
 		for _, k := range kinds {
-			list = append(list, plain(k, true))
+			list = append(list, plain(k))
 		}
 		return list
 	}
 	return []benchCase{
 		{
 			name: "memory", title: "Memory of an idle session", how: fmt.Sprintf("%d clients attach, have one message of 128 bytes echoed, and idle for 6 s; garbage is given back; resident bytes of the process, per client.", idlers),
-			subjects: append(checked("gorilla", "gws", "coder"), colyseus),
+			subjects: append(beside("gorilla", "gws", "coder"), colyseus),
 			run:      runMemory,
 			bars: []bar{
 				{metric: "bytes", of: "usher", to: "gorilla", most: 0.55},
@@ -54,7 +53,7 @@ func cases() []benchCase {
 		},
 		{
 			name: "handshake", title: "Handshake with a token", how: fmt.Sprintf("%d clients attach, 8 at a time, each with a token of its own that is verified (Ed25519); then each is cut and comes back with the same. Processor time of the server.", shakers),
-			subjects: checked("coder", "gorilla"),
+			subjects: beside("coder", "gorilla"),
 			run:      runHandshake,
 			bars: []bar{
 				{metric: "attach_us", of: "usher", to: "coder", most: 1},
@@ -63,7 +62,7 @@ func cases() []benchCase {
 		},
 		{
 			name: "echo", title: "A message there and back", how: fmt.Sprintf("%d clients each send the next message of 128 bytes when the last has come back, for %v; before that («paced») %d per second in all, on a schedule that does not wait. Usher's messages are counted and acknowledged both ways. Processor time of the server.", talkers, talkTime, talkRate),
-			subjects: checked("coder", "gws", "gorilla"),
+			subjects: beside("coder", "gws", "gorilla"),
 			run:      runEcho,
 			bars:     []bar{{metric: "cpu_us", of: "usher", to: "coder", most: 1.1}},
 		},
@@ -158,15 +157,8 @@ func deaf(int) func([]byte) { return func([]byte) {} }
 // message is one of the size, planned for now.
 func message(at time.Time) []byte {
 	b := make([]byte, messageSize)
-	binary.LittleEndian.PutUint64(b, uint64(at.UnixNano()))
+	load.Stamp(b, at)
 	return b
-}
-
-func age(b []byte) time.Duration {
-	if len(b) < 8 {
-		return 0
-	}
-	return time.Duration(time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(b)))
 }
 
 func runMemory(ctx context.Context, s *server, sub subject) (values, error) {
@@ -240,13 +232,11 @@ func runHandshake(ctx context.Context, s *server, sub subject) (values, error) {
 // runEcho measures twice: at a rate that leaves the server idle in between, and as
 // fast as it goes.
 func runEcho(ctx context.Context, s *server, sub subject) (values, error) {
-	e := &echoes{players: make([]player, talkers)}
-	e.tally.Store(load.NewTally())
-	list, err := crowd(ctx, s, sub, talkers, 16, e.heard)
+	e, err := joinEchoes(ctx, s, sub, talkers, 16)
 	if err != nil {
 		return nil, err
 	}
-	copy(e.players, list)
+	list := e.players
 	time.Sleep(500 * time.Millisecond)
 	began, sent := s.cpu(), int64(0)
 	load.Plan{N: talkRate * int(talkTime/time.Second), Rate: talkRate}.Run(ctx, func(i int, planned time.Time) {
@@ -274,9 +264,17 @@ type echoes struct {
 	again   atomic.Bool // whoever has heard sends again
 }
 
+// joinEchoes joins n players, a few at a time. None sends by itself yet.
+func joinEchoes(ctx context.Context, s *server, sub subject, n, width int) (e *echoes, err error) {
+	e = &echoes{}
+	e.tally.Store(load.NewTally())
+	e.players, err = crowd(ctx, s, sub, n, width, e.heard)
+	return e, err
+}
+
 func (e *echoes) heard(i int) func([]byte) {
 	return func(b []byte) {
-		e.tally.Load().Lasted(age(b))
+		e.tally.Load().Lasted(load.Age(b))
 		e.back.Add(1)
 		if e.again.Load() {
 			_ = e.players[i].send(message(time.Now()))

@@ -146,7 +146,7 @@ func runPassword(ctx context.Context, s *server, sub subject) (values, error) {
 	}
 	var t atomic.Pointer[load.Tally]
 	t.Store(load.NewTally())
-	list, err := crowd(ctx, s, subject{join: journey}, 50, 8, func(int) func([]byte) { return func(b []byte) { t.Load().Lasted(age(b)) } })
+	list, err := crowd(ctx, s, subject{join: journey}, 50, 8, func(int) func([]byte) { return func(b []byte) { t.Load().Lasted(load.Age(b)) } })
 	if err != nil {
 		return nil, err
 	}

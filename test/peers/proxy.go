@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/usher-broker/usher/cmd/usher/load"
 )
 
 // proxies are ways to one node: straight, and through what is put in front of nodes
@@ -130,18 +128,15 @@ http {
 }
 
 func runProxy(ctx context.Context, s *server, sub subject) (values, error) {
-	e := &echoes{players: make([]player, loopers)}
-	e.tally.Store(load.NewTally())
-	list, err := crowd(ctx, s, sub, loopers, 8, e.heard)
+	e, err := joinEchoes(ctx, s, sub, loopers, 8)
 	if err != nil {
 		return nil, err
 	}
-	copy(e.players, list)
 	sum, used, err := e.loop(s, loopTime)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range list {
+	for _, p := range e.players {
 		p.close()
 	}
 	n, err := closedLoop(16, 2*time.Second, func() error {

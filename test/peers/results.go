@@ -160,8 +160,6 @@ func metrics(m *measured) []string {
 // digits is a number with three digits that count.
 func digits(v float64) string {
 	switch {
-	case v >= 1000:
-		return fmt.Sprintf("%.0f", v)
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10:

@@ -175,18 +175,14 @@ func (p *usherPlayer) send(b []byte) error { return p.Send(b) }
 func (p *usherPlayer) close()              { p.Close(); <-p.over }
 func (p *usherPlayer) cut()                { p.Cut(); <-p.over }
 
-// plain is an echo server on another library; checked, its handshakes carry tokens
-// that are verified as Usher's are.
-func plain(kind string, checked bool) subject {
+// plain is an echo server on another library; its handshakes carry tokens that are
+// verified as Usher's are.
+func plain(kind string) subject {
 	return subject{
 		name: kind,
 		start: func(r *rig) (*server, error) {
 			addr := freeAddr()
-			args := []string{"-kind", kind, "-listen", addr}
-			if checked {
-				args = append(args, "-jwks", r.jwks)
-			}
-			p, err := start(addr, nil, r.plain, args...)
+			p, err := start(addr, nil, r.plain, "-kind", kind, "-listen", addr, "-jwks", r.jwks)
 			if err != nil {
 				return nil, err
 			}

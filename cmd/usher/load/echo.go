@@ -9,6 +9,19 @@ import (
 // Message sizes: a message begins with the time it was planned for and its number.
 const MinMessage = 16
 
+// Stamp puts into a message when it was planned for.
+func Stamp(b []byte, planned time.Time) {
+	binary.LittleEndian.PutUint64(b, uint64(planned.UnixNano()))
+}
+
+// Age returns how long ago a message was planned for, or 0 if it does not say.
+func Age(b []byte) time.Duration {
+	if len(b) < 8 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(b)))
+}
+
 // Numbers numbers the messages of one session and judges what comes back of them.
 // It is for one sender and one reader.
 type Numbers struct {
@@ -22,7 +35,7 @@ type Numbers struct {
 
 // Next fills in the next message, planned for a time.
 func (n *Numbers) Next(b []byte, planned time.Time) []byte {
-	binary.LittleEndian.PutUint64(b, uint64(planned.UnixNano()))
+	Stamp(b, planned)
 	binary.LittleEndian.PutUint64(b[8:], n.sent.Add(1))
 	return b
 }
@@ -45,7 +58,7 @@ func (n *Numbers) Heard(b []byte) {
 		n.Missing.Add(int64(number - last - 1))
 	}
 	n.got.Store(number)
-	n.Tally.Lasted(time.Duration(time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(b))))
+	n.Tally.Lasted(Age(b))
 }
 
 // Waiting returns how many have not come back.
