@@ -10,18 +10,12 @@ ENV CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=false
 WORKDIR /src
 
 # Modules first: they change less often than the code, and their layer is kept.
-COPY auth/go.mod auth/go.sum auth/
-COPY broker/go.mod broker/go.sum broker/
-COPY client-sdk/go/go.mod client-sdk/go/go.sum client-sdk/go/
-COPY cmd/usher/go.mod cmd/usher/go.sum cmd/usher/
-COPY node/go.mod node/go.sum node/
-COPY proto/go.mod proto/go.sum proto/
-RUN cd cmd/usher && go mod download
+COPY go.mod go.sum ./
+RUN go mod download
 
 COPY . .
 ARG VERSION=unknown
-ARG TAGS=
-RUN make build VERSION="${VERSION}" TAGS="${TAGS}"
+RUN make build VERSION="${VERSION}"
 # A volume mounted over an empty directory takes its owner: /keys can be written.
 WORKDIR /out/keys
 

@@ -6,7 +6,7 @@
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES      = $(shell go list -m -f '{{.Dir}}')
+MODULES      = . test
 
 # The version comes from git above; go build asking git again would fail in a
 # checkout that belongs to another user.
@@ -15,7 +15,6 @@ export GOFLAGS += -buildvcs=false
 GO_TEST = CGO_ENABLED=1 go test -race -timeout 40m
 # Tests in test/ run binaries and read other modules, which the cache of go
 # test does not see: they always run.
-ROOMS   = $(patsubst %,%/...,$(filter-out %/test,$(MODULES)))
 
 help: ## this list
 	@echo 'make TARGET, where TARGET is:'
@@ -24,28 +23,16 @@ help: ## this list
 run: build ## a whole cluster in one process, nothing else needed; ARGS="--nodes 5"
 	bin/usher dev $(ARGS)
 
-# What is large and never hot is compiled without inlining, and functions begin at
-# every 16 bytes: an eighth of the binary.
-COLD = github.com/redis/go-redis/... google.golang.org/protobuf/... github.com/miekg/dns/... github.com/hashicorp/... \
-	github.com/alecthomas/kong github.com/MicahParks/... github.com/prometheus/common/... github.com/prometheus/procfs/... \
-	text/template/... html/template/... encoding/gob net/rpc/... internal/profile runtime/pprof crypto/x509/... encoding/asn1 regexp/... \
-	compress/... mime/... vendor/golang.org/x/... github.com/HdrHistogram/... github.com/usher-broker/usher/cmd/usher \
-	github.com/usher-broker/usher/broker/console/... github.com/usher-broker/usher/client-sdk/go github.com/usher-broker/usher/broker/placement/simulate github.com/coder/websocket/internal/... math/big crypto/internal/fips140/rsa \
-	github.com/prometheus/client_model/... github.com/google/... golang.org/x/sys/... golang.org/x/net/... golang.org/x/text/... github.com/sony/... encoding/base32 encoding/csv \
-	github.com/usher-broker/usher/cmd/usher/load github.com/gobwas/... github.com/coder/websocket text/tabwriter net/http/pprof github.com/cenkalti/... crypto/internal/fips140/nistec/fiat math/rand net/mail go/... archive/... github.com/alexedwards/... os/exec os/user path/filepath github.com/usher-broker/usher/node/field github.com/usher-broker/usher/auth/credential crypto/ecdsa crypto/elliptic crypto/dsa crypto/rsa crypto/internal/fips140/ecdsa crypto/internal/fips140/ecdh crypto/internal/fips140/mlkem crypto/internal/hpke encoding/pem unicode/... html/... debug/...
-LEAN = $(foreach package,$(COLD),-gcflags='$(package)=-l')
-TAGS ?=
+build: ## bin/usher, static
+	GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/usher ./cmd/usher
 
-build: ## bin/usher, static; TAGS=acme for one that gets its certificates by itself
-	cd cmd/usher && GOWORK=off CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '-s -w -funcalign=16 -X main.version=$(VERSION)' $(LEAN) -o ../../bin/usher .
-
-images: ## the container image usher:latest; BUILD_IMAGE= and RUN_IMAGE= replace its bases, TAGS=acme as above
-	docker build -t usher:latest --build-arg VERSION='$(VERSION)' --build-arg TAGS='$(TAGS)' \
+images: ## the container image usher:latest; BUILD_IMAGE= and RUN_IMAGE= replace its bases
+	docker build -t usher:latest --build-arg VERSION='$(VERSION)' \
 		$(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE='$(BUILD_IMAGE)') \
 		$(if $(RUN_IMAGE),--build-arg RUN_IMAGE='$(RUN_IMAGE)') .
 
 test: need-cc need-redis test-js ## all tests of all modules with the race detector, about ten minutes
-	$(GO_TEST) $(ROOMS)
+	$(GO_TEST) ./...
 	$(GO_TEST) -count=1 ./test/...
 
 build-js: ## client-sdk/js/dist
@@ -83,7 +70,7 @@ BENCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 6
 bench: need-redis ## Go benchmarks, for benchstat; BENCH=Pick COUNT=6 BENCHTIME=1s
-	go test work -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
+	go test ./... ./test/... -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
 
 ONLY ?= .
 RUNS ?= 5

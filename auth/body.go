@@ -7,7 +7,7 @@ import (
 	"unicode"
 
 	"github.com/usher-broker/usher/auth/internal/strictjson"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -15,7 +15,7 @@ import (
 // proto.MaxBodyBytes. No body at all counts as {}. Members that nobody asks for
 // are passed over: a newer client may send them.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (strictjson.Object, *proto.Problem) {
-	b, problem := door.ReadBody(w, r, s.cfg.BodyTimeout)
+	b, problem := httpapi.ReadBody(w, r, s.cfg.BodyTimeout)
 	if problem != nil {
 		return nil, problem
 	}
@@ -24,7 +24,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (strictjson.Ob
 	}
 	fields, err := strictjson.Read(b)
 	if err != nil {
-		return nil, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return nil, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	return fields, nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/auth/credential"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -33,7 +33,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	s.metrics.logins.WithLabelValues(req.Method, "ok").Inc()
 	s.log.Info("login", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID,
 		"method", req.Method, "client", clientAddr(r, s.cfg.TrustedProxies))
-	door.WriteJSON(w, assigned)
+	httpapi.WriteJSON(w, assigned)
 	return nil
 }
 
@@ -46,18 +46,18 @@ func (s *Server) readLogin(w http.ResponseWriter, r *http.Request) (loginRequest
 	}
 	method, err := fields.Text("method")
 	if err != nil {
-		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	if _, ok := s.cfg.Providers[method]; !ok {
-		return loginRequest{}, door.Invalid("Set \"method\" to a login method that is offered here: " + s.methods() + ".")
+		return loginRequest{}, httpapi.Invalid("Set \"method\" to a login method that is offered here: " + s.methods() + ".")
 	}
 	placement, err := readPlacement(fields)
 	if err != nil {
-		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	key, err := readKey(fields)
 	if err != nil {
-		return loginRequest{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	return loginRequest{Method: method, Credentials: fields["credentials"], Placement: placement, Confirm: key}, nil
 }
@@ -133,22 +133,22 @@ func (s *Server) credentialProblem(ctx context.Context, err error, method, accou
 			Detail: "These credentials are not valid here.",
 		}
 	case errors.Is(err, credential.ErrMalformed):
-		return door.Invalid("The credentials do not have the form of method " + method + ": " + err.Error() + ".")
+		return httpapi.Invalid("The credentials do not have the form of method " + method + ": " + err.Error() + ".")
 	case errors.Is(err, credential.ErrUnavailable):
 		s.log.Warn("login refused", "method", method, "client", client, "error", err)
 		return &proto.Problem{
-			Status: http.StatusServiceUnavailable, Code: proto.ProblemIdentityUnavailable, RetryAfter: door.RetryAfter(),
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemIdentityUnavailable, RetryAfter: httpapi.RetryAfter(),
 			Detail: "Who checks these credentials does not answer at this moment. Try again.",
 		}
 	case errors.Is(err, credential.ErrBusy), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("login refused", "method", method, "client", client, "reason", "busy")
 		return &proto.Problem{
-			Status: http.StatusServiceUnavailable, Code: proto.ProblemNoCapacity, RetryAfter: door.RetryAfter(),
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemNoCapacity, RetryAfter: httpapi.RetryAfter(),
 			Detail: "Too many logins are being checked at this moment. Try again.",
 		}
 	}
 	s.log.Error("credentials could not be checked", "method", method, "error", err)
-	return door.Internal()
+	return httpapi.Internal()
 }
 
 // accountOf returns what failures at the claimed account are counted under, or

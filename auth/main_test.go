@@ -100,7 +100,7 @@ func (b *fakeBroker) Enter(ctx context.Context, req proto.AssignmentRequest, pla
 		b.ahead--
 		b.places = append(b.places, place)
 		return proto.Assignment{}, broker.Waiting{
-			Place: "place-1", Ahead: b.ahead, Waiting: 7, Estimate: b.estimate, Again: 20 * time.Millisecond,
+			Entry: "place-1", Ahead: b.ahead, Waiting: 7, Estimate: b.estimate, Again: 20 * time.Millisecond,
 		}, nil
 	}
 	b.places = append(b.places, place)

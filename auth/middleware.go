@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -33,5 +33,5 @@ func (s *Server) refuse(w http.ResponseWriter, p *proto.Problem) {
 
 // recover answers a request whose handler panics, and logs where.
 func (s *Server) recover(next http.Handler) http.Handler {
-	return door.Recover(s.log, s.refuse, next)
+	return httpapi.Recover(s.log, s.refuse, next)
 }

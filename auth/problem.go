@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -20,10 +20,10 @@ func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem
 	log := s.log.With(of...)
 	switch {
 	case errors.Is(err, broker.ErrInvalid):
-		return door.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
+		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
 	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
 		log.Warn(what+" refused", "error", err)
-		return door.NoCapacity()
+		return httpapi.NoCapacity()
 	case errors.Is(err, session.ErrConnected):
 		log.Info(what+" refused", "error", err)
 		return &proto.Problem{
@@ -38,10 +38,10 @@ func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		log.Warn(what+" refused", "error", err)
-		return door.StoreUnavailable("The session store does not answer at this moment. Try again.")
+		return httpapi.StoreUnavailable("The session store does not answer at this moment. Try again.")
 	}
 	log.Error(what+" failed", "error", err)
-	return door.Internal()
+	return httpapi.Internal()
 }
 
 // wholeSeconds rounds up: who comes back then is let through.

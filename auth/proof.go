@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/usher-broker/usher/auth/internal/strictjson"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
@@ -58,7 +58,7 @@ func (s *Server) prove(w http.ResponseWriter, r *http.Request, c proto.Claims, r
 			Detail: "This proof, or a later one, was used before. Make a new one.",
 		}
 	case errors.Is(err, session.ErrUnavailable):
-		return door.StoreUnavailable("The proof cannot be checked at this moment. Try again.")
+		return httpapi.StoreUnavailable("The proof cannot be checked at this moment. Try again.")
 	default:
 		return s.brokerProblem(act, err, "user", c.User, "session", c.Session)
 	}

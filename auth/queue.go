@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
@@ -36,7 +36,7 @@ func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place s
 		return a, nil, err
 	}
 	a, w, err := s.cfg.Broker.Enter(ctx, req, place)
-	if err != nil || w.Place == "" {
+	if err != nil || w.Entry == "" {
 		return a, nil, err
 	}
 	q, err := s.queued(req, w)
@@ -46,7 +46,7 @@ func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place s
 func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Queued, error) {
 	now := time.Now()
 	ticket, err := s.cfg.Tickets.SignTicket(proto.Ticket{
-		Audience: proto.TicketAudience, User: req.User, Place: w.Place, Placement: req.Placement, Ext: req.Ext, Confirm: req.Confirm,
+		Audience: proto.TicketAudience, User: req.User, Entry: w.Entry, Placement: req.Placement, Ext: req.Ext, Confirm: req.Confirm,
 		IssuedAt: now.Unix(), Expires: now.Add(w.Again + ticketTTL).Unix(),
 	})
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Q
 // writeQueued answers a login that has to wait.
 func writeQueued(w http.ResponseWriter, q *proto.Queued) {
 	w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
-	door.WriteJSONStatus(w, http.StatusAccepted, q)
+	httpapi.WriteJSONStatus(w, http.StatusAccepted, q)
 }
 
 // queue answers a login that waits: once, or, if the client takes events, until
@@ -83,7 +83,7 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	case queued != nil:
 		writeQueued(w, queued)
 	default:
-		door.WriteJSON(w, assigned)
+		httpapi.WriteJSON(w, assigned)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func queueResult(queued *proto.Queued, problem *proto.Problem) string {
 // ask asks for the place of a ticket.
 func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.Queued, *proto.Problem) {
 	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext, Confirm: t.Confirm}
-	assigned, queued, err := s.enter(r.Context(), req, t.Place)
+	assigned, queued, err := s.enter(r.Context(), req, t.Entry)
 	if err != nil {
 		return proto.Assignment{}, nil, s.brokerProblem("queue", err, "user", t.User)
 	}
@@ -126,7 +126,7 @@ func (s *Server) ticket(w http.ResponseWriter, r *http.Request) (proto.Ticket, *
 	raw, ok := bearer(r.Header)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return proto.Ticket{}, door.Unauthorized("Send the ticket from login in one header: «Authorization: Bearer …».")
+		return proto.Ticket{}, httpapi.Unauthorized("Send the ticket from login in one header: «Authorization: Bearer …».")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -135,11 +135,11 @@ func (s *Server) ticket(w http.ResponseWriter, r *http.Request) (proto.Ticket, *
 	case err == nil:
 		return t, nil
 	case errors.Is(err, token.ErrUnavailable):
-		return proto.Ticket{}, door.StoreUnavailable("The ticket cannot be checked at this moment. Try again.")
+		return proto.Ticket{}, httpapi.StoreUnavailable("The ticket cannot be checked at this moment. Try again.")
 	}
 	s.log.Info("ticket refused", "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
-	return proto.Ticket{}, door.Unauthorized("This ticket is not, or no longer, good here. Log in again.")
+	return proto.Ticket{}, httpapi.Unauthorized("This ticket is not, or no longer, good here. Log in again.")
 }
 
 const (
@@ -155,7 +155,7 @@ func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Tic
 	stream, ok := s.streams.Open(w, r)
 	if !ok {
 		s.metrics.queue.WithLabelValues(proto.ProblemNoCapacity).Inc()
-		return door.NoCapacity() // ask without events
+		return httpapi.NoCapacity() // ask without events
 	}
 	defer stream.End()
 	for {

@@ -83,7 +83,7 @@ func TestQueueRefuses(t *testing.T) {
 	q := d.login(guestAda).queued(t)
 	sign := func(change func(*proto.Ticket)) string {
 		now := time.Now().Unix()
-		ticket := proto.Ticket{Audience: proto.TicketAudience, User: "ada", Place: "p", IssuedAt: now, Expires: now + 60}
+		ticket := proto.Ticket{Audience: proto.TicketAudience, User: "ada", Entry: "p", IssuedAt: now, Expires: now + 60}
 		change(&ticket)
 		raw, err := d.broker.keys.SignTicket(ticket)
 		if err != nil {
@@ -95,7 +95,7 @@ func TestQueueRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, _ := other.SignTicket(proto.Ticket{Audience: proto.TicketAudience, User: "ada", Place: "p", Expires: time.Now().Unix() + 60})
+	foreign, _ := other.SignTicket(proto.Ticket{Audience: proto.TicketAudience, User: "ada", Entry: "p", Expires: time.Now().Unix() + 60})
 	for name, raw := range map[string]string{
 		"a token":        d.token(nil),
 		"another's":      foreign,
@@ -107,7 +107,7 @@ func TestQueueRefuses(t *testing.T) {
 		"of the future":  sign(func(t *proto.Ticket) { t.IssuedAt += 3600; t.Expires += 7200 }),
 		"other audience": sign(func(t *proto.Ticket) { t.Audience = proto.TokenAudience }),
 		"without a user": sign(func(t *proto.Ticket) { t.User = "" }),
-		"without place":  sign(func(t *proto.Ticket) { t.Place = "" }),
+		"without place":  sign(func(t *proto.Ticket) { t.Entry = "" }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.ask(raw).problem(t, 401, proto.ProblemInvalidToken)

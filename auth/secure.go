@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -33,7 +33,7 @@ func (s *Server) secured(r *http.Request, a proto.Assignment) *proto.Problem {
 	s.log.Error("node without TLS for a client that came by https; give the node a certificate, or a wss:// address in --advertise",
 		"node", a.Node.ID, "url", a.Node.URL)
 	return &proto.Problem{
-		Status: http.StatusServiceUnavailable, Code: proto.ProblemInsecureNode, RetryAfter: door.RetryAfter(),
+		Status: http.StatusServiceUnavailable, Code: proto.ProblemInsecureNode, RetryAfter: httpapi.RetryAfter(),
 		Detail: "The node that would serve this session has an address without TLS (ws://), and this request came by https.",
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -95,7 +95,7 @@ type Server struct {
 	router  *chi.Mux
 	shed    *shedder
 
-	streams *door.Streams // of events
+	streams *httpapi.Streams // of events
 }
 
 // New returns a server, or an error that names what is wrong with the
@@ -126,7 +126,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, metrics: m, cors: allowed,
-		shed: newShedder(cfg.Reconnects, cfg.ReconnectWait), streams: door.NewStreams(maxStreams),
+		shed: newShedder(cfg.Reconnects, cfg.ReconnectWait), streams: httpapi.NewStreams(maxStreams),
 	}
 	s.router = s.routes()
 	return s, nil

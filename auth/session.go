@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
@@ -27,7 +27,7 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) *proto.Proble
 	}
 	s.metrics.reconnects.WithLabelValues("ok").Inc()
 	s.log.Info("reconnect", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID)
-	door.WriteJSON(w, assigned)
+	httpapi.WriteJSON(w, assigned)
 	return nil
 }
 
@@ -42,7 +42,7 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 	}
 	unreachable, err := name(fields, "unreachable")
 	if err != nil {
-		return proto.Assignment{}, door.Invalid("The body is wrong: " + err.Error() + ".")
+		return proto.Assignment{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -88,7 +88,7 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request, act string) (pro
 	raw, ok := bearer(r.Header)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return proto.Claims{}, door.Unauthorized("Send the token from login in one header: «Authorization: Bearer …».")
+		return proto.Claims{}, httpapi.Unauthorized("Send the token from login in one header: «Authorization: Bearer …».")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -98,14 +98,14 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request, act string) (pro
 		return claims, s.prove(w, r, claims, raw, act)
 	case errors.Is(err, token.ErrUnavailable):
 		s.log.Warn("token not checked", "error", err)
-		return proto.Claims{}, door.StoreUnavailable("The token cannot be checked at this moment. Try again.")
+		return proto.Claims{}, httpapi.StoreUnavailable("The token cannot be checked at this moment. Try again.")
 	case errors.Is(err, token.ErrInvalid):
 		s.log.Info("token refused", "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
-		return proto.Claims{}, door.Unauthorized("This is not a token of this cluster. Log in again.")
+		return proto.Claims{}, httpapi.Unauthorized("This is not a token of this cluster. Log in again.")
 	}
 	s.log.Error("token not checked", "error", err)
-	return proto.Claims{}, door.Internal()
+	return proto.Claims{}, httpapi.Internal()
 }
 
 // bearer returns the one token of a request.

@@ -74,7 +74,7 @@ type Config struct {
 	Health Health
 
 	// Line has logins wait when every node is full (Enter).
-	Line Line
+	Queue Queue
 
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // default: no logs
@@ -112,7 +112,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Health.Interval < 0 || c.Health.Timeout < 0 || c.Health.Out < 0 || c.Health.In < 0 {
 		return c, errors.New("broker: a negative time or number in Health")
 	}
-	c.Health, c.Line = c.Health.withDefaults(), c.Line.withDefaults()
+	c.Health, c.Queue = c.Health.withDefaults(), c.Queue.withDefaults()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

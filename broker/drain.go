@@ -47,7 +47,7 @@ func (b *Broker) order(ctx context.Context, id string, cmd proto.Command) error 
 		return fmt.Errorf("%w: %q", ErrNoNode, id)
 	}
 	result, err := b.cfg.Cluster.Call(ctx, id, cmd)
-	b.orders.note(id, cmd, fateOf(result, err), err)
+	b.orders.note(id, cmd, statusOf(result, err), err)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %s: %w", ErrNodeUnavailable, id, err)

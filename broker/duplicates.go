@@ -80,7 +80,7 @@ func (c *Config) rule(pool string) session.Rule {
 	}
 	r := session.Rule{
 		Sessions: max(d.Sessions, 1), Refuse: d.Reject,
-		Reason: proto.CloseKicked, Word: duplicatedReason, TTL: c.tombstoneTTL(),
+		Reason: proto.CloseKicked, CloseReason: duplicatedReason, TTL: c.tombstoneTTL(),
 	}
 	if d.Sessions == AnyNumber {
 		r.Sessions = 0

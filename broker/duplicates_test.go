@@ -42,7 +42,7 @@ func TestDuplicateReplaces(t *testing.T) {
 	old := h.assign(ada)
 	h.attach(old)
 	made := h.assign(ada)
-	if r, err := h.Session(t.Context(), old.Session); !errors.Is(err, session.ErrEnded) || r.Reason != proto.CloseKicked || r.Word != "duplicate_login" {
+	if r, err := h.Session(t.Context(), old.Session); !errors.Is(err, session.ErrEnded) || r.Reason != proto.CloseKicked || r.CloseReason != "duplicate_login" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := h.Session(t.Context(), made.Session); err != nil {

@@ -74,5 +74,5 @@ func (b *Broker) endUser(ctx context.Context, user string, code proto.CloseCode,
 
 // tellEnded has the node of a session that is over close its connection.
 func (b *Broker) tellEnded(r session.Record) {
-	b.tell(r.Node, proto.Command{Op: proto.OpEnd, Session: r.ID, Code: r.Reason, Reason: r.Word})
+	b.tell(r.Node, proto.Command{Op: proto.OpEnd, Session: r.ID, Code: r.Reason, Reason: r.CloseReason})
 }

@@ -65,9 +65,9 @@ func TestEndOfWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// The fates of a command to a member.
+// The statuses of a command to a member.
 func TestCommandFates(t *testing.T) {
-	for fate, answer := range map[string]func(context.Context, string, proto.Command) (proto.CommandResult, error){
+	for status, answer := range map[string]func(context.Context, string, proto.Command) (proto.CommandResult, error){
 		"not_held": func(context.Context, string, proto.Command) (proto.CommandResult, error) {
 			return proto.CommandResult{}, nil
 		},
@@ -84,8 +84,8 @@ func TestCommandFates(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Close()
-		if h.counts.of("commanded end "+fate) != 1 {
-			t.Errorf("%s: counted %v", fate, h.counts.n)
+		if h.counts.of("commanded end "+status) != 1 {
+			t.Errorf("%s: counted %v", status, h.counts.n)
 		}
 	}
 }

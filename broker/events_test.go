@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 		if _, err := b.Assign(t.Context(), ada); err == nil { // the pick stands
 			t.Fatal("signed without keys")
 		}
-		b.Report(proto.Report{ID: "node-1", Generation: 1, Seq: 2, State: proto.StateReady, Capacity: 1000, LandedAll: 100})
+		b.Report(proto.Report{ID: "node-1", Generation: 1, Seq: 2, State: proto.StateReady, Capacity: 1000, ArrivedAll: 100})
 		before, _ := b.Node("node-1")
 		time.Sleep(150 * time.Millisecond)
 		synctest.Wait()

@@ -37,12 +37,12 @@ func (b *Broker) handOver(ctx context.Context, r session.Record, to target, reas
 		}
 	}()
 	result, err := b.cfg.Cluster.Call(ctx, r.Node, proto.Command{Op: proto.OpMove, Session: r.ID, Epoch: r.Epoch, To: to.id})
-	fate := fateOf(result, err)
-	b.orders.note(r.Node, proto.Command{Op: proto.OpMove, Session: r.ID}, fate, err)
+	status := statusOf(result, err)
+	b.orders.note(r.Node, proto.Command{Op: proto.OpMove, Session: r.ID}, status, err)
 	switch {
-	case fate == NotHeld:
+	case status == NotHeld:
 		return "", false
-	case fate == Unanswered && reason == Unreachable:
+	case status == Unanswered && reason == Unreachable:
 		return "", false
 	case result.Result == proto.MoveDone:
 		return "", true

@@ -57,7 +57,7 @@ func TestHandOver(t *testing.T) {
 			if b.Node.ID != other(a.Node.ID) || h.claims(b).Epoch != 2 {
 				t.Fatalf("got %+v", b)
 			}
-			_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
+			_, found, err := h.store.Restore(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
 			if err != nil || string(found.State) != "all of it" {
 				t.Errorf("the next node finds %+v, %v", found, err)
 			}
@@ -202,7 +202,7 @@ func TestHandOverByTheSlow(t *testing.T) {
 		a := h.assign(ada)
 		l := h.attach(a)
 		b := h.back(a, a.Node.ID)
-		_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
+		_, found, err := h.store.Restore(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
 		if err != nil || string(found.State) != "all of it" {
 			t.Errorf("the next node finds %+v, %v", found, err)
 		}
@@ -297,7 +297,7 @@ func TestHandOverByANodeThatIsBack(t *testing.T) {
 		h.says(home, proto.StateReady, 1)
 		h.says(other(home), proto.StateReady, 0)
 		c := h.back(b, home)
-		_, found, err := h.store.Unpark(t.Context(), session.Lease{ID: l.ID, Node: c.Node.ID, Epoch: 2})
+		_, found, err := h.store.Restore(t.Context(), session.Lease{ID: l.ID, Node: c.Node.ID, Epoch: 2})
 		if err != nil || c.Node.ID != other(home) || string(found.State) != "all of it" {
 			t.Errorf("at %s with %q, %v", c.Node.ID, found.State, err)
 		}

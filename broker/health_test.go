@@ -219,10 +219,10 @@ func TestDoubts(t *testing.T) {
 		t.Helper()
 		got := -1
 		for range 100 {
-			if v, _ := h.Node("node-1"); v.Strain == want {
+			if v, _ := h.Node("node-1"); v.LoadPenalty == want {
 				return
 			} else {
-				got = v.Strain
+				got = v.LoadPenalty
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

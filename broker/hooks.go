@@ -21,8 +21,8 @@ type Hooks struct {
 	// Picked is called after every question to the placement, with the time it
 	// took, that for the lock included.
 	Picked func(result Result, took time.Duration)
-	// Commanded is called when the fate of a command to a node is known.
-	Commanded func(op string, fate Fate)
+	// Commanded is called when the status of a command to a node is known.
+	Commanded func(op string, status CommandStatus)
 	// Probed is called after every probe of a node, with why it failed, or nil.
 	Probed func(node string, err error)
 	// Waited is called when a login is told to wait, is let in, or gives up its
@@ -70,22 +70,22 @@ const (
 // Reasons lists the reasons above.
 var Reasons = []Reason{Stayed, OnlyOne, Followed, Held, Busy, Gone, Draining, Unreachable, Full, Rebalance}
 
-// Fate is what became of a command.
-type Fate string
+// CommandStatus is what became of a command.
+type CommandStatus string
 
-// The fates. A node that a command did not reach learns the same from the
+// The statuses. A node that a command did not reach learns the same from the
 // store, the next time it renews its sessions.
 const (
-	CarriedOut Fate = "carried_out" // the node held the session
-	NotHeld    Fate = "not_held"    // the node did not hold the session
-	Refused    Fate = "refused"     // the node said why it did not
-	Unanswered Fate = "unanswered"  // no answer in time
-	Absent     Fate = "absent"      // not sent: the node is not a member
-	Crowded    Fate = "crowded"     // not sent: too many are under way
+	CarriedOut CommandStatus = "carried_out" // the node held the session
+	NotHeld    CommandStatus = "not_held"    // the node did not hold the session
+	Refused    CommandStatus = "refused"     // the node said why it did not
+	Unanswered CommandStatus = "unanswered"  // no answer in time
+	Absent     CommandStatus = "absent"      // not sent: the node is not a member
+	TooMany    CommandStatus = "too_many"    // not sent: too many are under way
 )
 
-// Fates lists the fates above.
-var Fates = []Fate{CarriedOut, NotHeld, Refused, Unanswered, Absent, Crowded}
+// CommandStatuses lists the statuses above.
+var CommandStatuses = []CommandStatus{CarriedOut, NotHeld, Refused, Unanswered, Absent, TooMany}
 
 func (h Hooks) withDefaults() Hooks {
 	if h.Assigned == nil {
@@ -101,7 +101,7 @@ func (h Hooks) withDefaults() Hooks {
 		h.Picked = func(Result, time.Duration) {}
 	}
 	if h.Commanded == nil {
-		h.Commanded = func(string, Fate) {}
+		h.Commanded = func(string, CommandStatus) {}
 	}
 	if h.Probed == nil {
 		h.Probed = func(string, error) {}
@@ -119,13 +119,13 @@ type Waited string
 const (
 	Queued    Waited = "queued"     // a login was given a place
 	Kept      Waited = "kept"       // it was asked for again, and has to wait on
-	Seated    Waited = "seated"     // its session was opened
+	Admitted  Waited = "admitted"   // its session was opened
 	Abandoned Waited = "abandoned"  // it was not asked for any more
 	TurnedOff Waited = "turned_off" // the line was too long, or the login was refused after all
 )
 
 // AllWaited lists them.
-var AllWaited = []Waited{Queued, Kept, Seated, Abandoned, TurnedOff}
+var AllWaited = []Waited{Queued, Kept, Admitted, Abandoned, TurnedOff}
 
 func resultOf(err error) Result {
 	switch {

@@ -297,6 +297,6 @@ func (c *counts) hooks() broker.Hooks {
 		Picked:     func(r broker.Result, _ time.Duration) { c.add("picked %s", r) },
 		Probed:     func(node string, err error) { c.add("probed %s %v", node, err) },
 		Waited:     func(pool string, w broker.Waited, waiting int) { c.add("waited %s %s", pool, w) },
-		Commanded:  func(op string, f broker.Fate) { c.add("commanded %s %s", op, f) },
+		Commanded:  func(op string, f broker.CommandStatus) { c.add("commanded %s %s", op, f) },
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Line says how logins wait when every node is full. The zero value of a field
+// Queue says how logins wait when every node is full. The zero value of a field
 // means its default.
-type Line struct {
+type Queue struct {
 	// Limit is how many may wait in one line. Default 100,000.
 	Limit int
 	// Kept is how long a place is kept beyond the moment at which it should have
@@ -27,14 +27,14 @@ type Line struct {
 	Kept time.Duration
 }
 
-func (l Line) withDefaults() Line {
+func (l Queue) withDefaults() Queue {
 	l.Limit, l.Kept = cmp.Or(l.Limit, 100_000), cmp.Or(l.Kept, 15*time.Second)
 	return l
 }
 
 // Waiting is what a login is told that has to wait.
 type Waiting struct {
-	Place    string        // to be shown when it asks again
+	Entry    string        // to be shown when it asks again
 	Ahead    int           // how many come before it
 	Waiting  int           // how many wait, with it
 	Estimate time.Duration // how long it will take; 0 if there is no telling
@@ -77,7 +77,7 @@ func (b *Broker) Enter(ctx context.Context, req proto.AssignmentRequest, place s
 
 // queue lets the place in if its turn has come, or has it wait.
 func (b *Broker) queue(ctx context.Context, line, place string, r session.Record, req proto.AssignmentRequest, what Waited) (proto.Assignment, Waiting, error) {
-	p, err := b.store.Wait(ctx, line, place, b.cfg.Issuer, b.cfg.Line.Kept+longestPoll)
+	p, err := b.store.Wait(ctx, line, place, b.cfg.Issuer, b.cfg.Queue.Kept+longestPoll)
 	if err != nil {
 		return proto.Assignment{}, Waiting{}, fmt.Errorf("waiting for room: %w", err)
 	}
@@ -88,16 +88,16 @@ func (b *Broker) queue(ctx context.Context, line, place string, r session.Record
 	switch {
 	case p.Session != "":
 		return b.again(ctx, r, p.Session, req.Confirm)
-	case what == Queued && p.Waiting > b.cfg.Line.Limit:
+	case what == Queued && p.Waiting > b.cfg.Queue.Limit:
 		b.giveUp(ctx, line, place, r.Pool, p.Waiting)
 		return proto.Assignment{}, Waiting{}, fmt.Errorf("%d wait for room already: %w", p.Waiting-1, placement.ErrNoCapacity)
-	case p.Ahead < b.room(r)-p.Lately: // what others have just opened may not show yet
+	case p.Ahead < b.room(r)-p.Recent: // what others have just opened may not show yet
 		a, err := b.Assign(ctx, req)
 		if err == nil {
-			b.hooks.Waited(r.Pool, Seated, p.Waiting-1)
+			b.hooks.Waited(r.Pool, Admitted, p.Waiting-1)
 			b.lines.saw(line, p.Waiting-1, b.cfg.Now())
 			// Should this fail, the place is given up after a while.
-			_ = b.store.Seat(ctx, line, place, a.Session, b.cfg.Issuer, seatedFor)
+			_ = b.store.Admit(ctx, line, place, a.Session, b.cfg.Issuer, seatedFor)
 			return a, Waiting{}, nil
 		}
 		if !errors.Is(err, placement.ErrNoCapacity) {
@@ -108,7 +108,7 @@ func (b *Broker) queue(ctx context.Context, line, place string, r session.Record
 		}
 	}
 	b.hooks.Waited(r.Pool, what, p.Waiting)
-	w := Waiting{Place: place, Ahead: p.Ahead, Waiting: p.Waiting, Again: pollAfter(p.Ahead)}
+	w := Waiting{Entry: place, Ahead: p.Ahead, Waiting: p.Waiting, Again: pollAfter(p.Ahead)}
 	if p.Rate > 1e-3 {
 		w.Estimate = time.Duration(float64(p.Ahead+1) / p.Rate * float64(time.Second))
 	}
@@ -117,7 +117,7 @@ func (b *Broker) queue(ctx context.Context, line, place string, r session.Record
 
 func (b *Broker) giveUp(ctx context.Context, line, place, pool string, waiting int) {
 	b.hooks.Waited(pool, TurnedOff, waiting-1)
-	_ = b.store.Seat(ctx, line, place, "", b.cfg.Issuer, seatedFor) // or it is given up after a while
+	_ = b.store.Admit(ctx, line, place, "", b.cfg.Issuer, seatedFor) // or it is given up after a while
 }
 
 // again answers for a place whose session was opened, to a client that has not

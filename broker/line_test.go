@@ -22,7 +22,7 @@ func (h *house) enters(name, place string) (proto.Assignment, broker.Waiting) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if (a.Token == "") != (w.Place != "") {
+	if (a.Token == "") != (w.Entry != "") {
 		h.t.Fatalf("%+v and %+v", a, w)
 	}
 	return a, w
@@ -61,18 +61,18 @@ func TestEnter(t *testing.T) {
 	if _, w := h.enters("fay", ""); w.Ahead != 3 {
 		t.Errorf("somebody new was let in before those who wait: %+v", w)
 	}
-	if _, w := h.enters("dan", places[1].Place); w.Ahead != 1 {
+	if _, w := h.enters("dan", places[1].Entry); w.Ahead != 1 {
 		t.Errorf("the second was let in before the first: %+v", w)
 	}
-	a, _ := h.enters("cid", places[0].Place)
+	a, _ := h.enters("cid", places[0].Entry)
 	if a.Node.ID != "node-1" || a.User != "cid" {
 		t.Errorf("%+v", a)
 	}
-	again, _ := h.enters("cid", places[0].Place) // the answer was lost
+	again, _ := h.enters("cid", places[0].Entry) // the answer was lost
 	if again.Session != a.Session {
 		t.Errorf("asked again: session %s, then %s", a.Session, again.Session)
 	}
-	_, w := h.enters("dan", places[1].Place)
+	_, w := h.enters("dan", places[1].Entry)
 	if w.Ahead != 0 || w.Estimate <= 0 {
 		t.Errorf("%+v", w)
 	}
@@ -94,11 +94,11 @@ func TestAbandonedPlaces(t *testing.T) {
 	_, dan := h.enters("dan", "")
 	for range 3 {
 		h.holds(1, 1) // 9 s pass
-		if _, w := h.enters("dan", dan.Place); w.Ahead < 0 {
+		if _, w := h.enters("dan", dan.Entry); w.Ahead < 0 {
 			t.Fatal(w)
 		}
 	}
-	if _, w := h.enters("dan", dan.Place); w.Ahead != 0 || w.Waiting != 1 {
+	if _, w := h.enters("dan", dan.Entry); w.Ahead != 0 || w.Waiting != 1 {
 		t.Errorf("%+v", w)
 	}
 	if n := h.counts.of("waited default abandoned"); n != 1 {
@@ -119,7 +119,7 @@ func TestUnknownPlace(t *testing.T) {
 
 func TestLineIsBounded(t *testing.T) {
 	h := newHouse(t)
-	h.rebuild(func(c *broker.Config) { c.Line.Limit = 3 })
+	h.rebuild(func(c *broker.Config) { c.Queue.Limit = 3 })
 	h.join("node-1", func(p *proto.Peer) { p.Capacity = 1 })
 	h.enters("ada", "")
 	h.holds(1, 1)
@@ -143,7 +143,7 @@ func TestEnterErrors(t *testing.T) {
 		}
 	}
 	h.Leave("node-1")
-	if _, w, err := h.Enter(t.Context(), user("ada"), ""); !errors.Is(err, placement.ErrNoNodes) || w.Place != "" {
+	if _, w, err := h.Enter(t.Context(), user("ada"), ""); !errors.Is(err, placement.ErrNoNodes) || w.Entry != "" {
 		t.Errorf("no node at all: %+v, %v", w, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -165,7 +165,7 @@ func TestLinesOfRegions(t *testing.T) {
 	if a, _, err := h.Enter(t.Context(), in("ada", "eu"), ""); err != nil || a.Node.ID != "eu-1" {
 		t.Fatal(a, err)
 	}
-	if _, w, err := h.Enter(t.Context(), in("bob", "eu"), ""); err != nil || w.Place == "" {
+	if _, w, err := h.Enter(t.Context(), in("bob", "eu"), ""); err != nil || w.Entry == "" {
 		t.Fatal(w, err)
 	}
 	if a, _, err := h.Enter(t.Context(), in("cid", "us"), ""); err != nil || a.Node.ID != "us-1" {

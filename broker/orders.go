@@ -28,7 +28,7 @@ const (
 type orders struct {
 	cluster Cluster
 	log     *slog.Logger
-	done    func(op string, fate Fate)
+	done    func(op string, status CommandStatus)
 	ctx     context.Context
 	cancel  context.CancelFunc
 	slots   map[string]chan struct{} // by operation
@@ -55,7 +55,7 @@ func newOrders(cfg Config) orders {
 // tell has the node carry the command out, if it is a member, and does not wait
 // until it has.
 func (b *Broker) tell(id string, cmd proto.Command) {
-	fate := Absent
+	status := Absent
 	_, there := b.find(id)
 	if !there {
 		b.orders.missed.add(id) // it may be somebody else's member
@@ -64,9 +64,9 @@ func (b *Broker) tell(id string, cmd proto.Command) {
 		if b.orders.start(id, cmd, b.await) {
 			return
 		}
-		fate = Crowded
+		status = TooMany
 	}
-	b.orders.note(id, cmd, fate, nil)
+	b.orders.note(id, cmd, status, nil)
 }
 
 // await waits until the node is a member.
@@ -109,12 +109,12 @@ func (o *orders) start(id string, cmd proto.Command, await func(context.Context,
 			return
 		}
 		result, err := o.cluster.Call(ctx, id, cmd)
-		o.note(id, cmd, fateOf(result, err), err)
+		o.note(id, cmd, statusOf(result, err), err)
 	})
 	return true
 }
 
-func fateOf(r proto.CommandResult, err error) Fate {
+func statusOf(r proto.CommandResult, err error) CommandStatus {
 	switch {
 	case err != nil:
 		return Unanswered
@@ -128,16 +128,16 @@ func fateOf(r proto.CommandResult, err error) Fate {
 
 // note logs what is no success at debug level: when a node has died there is
 // one for each of its sessions, and the count says it better.
-func (o *orders) note(id string, cmd proto.Command, fate Fate, err error) {
-	o.done(cmd.Op, fate)
+func (o *orders) note(id string, cmd proto.Command, status CommandStatus, err error) {
+	o.done(cmd.Op, status)
 	if cmd.Op == proto.OpEnd || cmd.Op == proto.OpMoved {
-		switch fate {
-		case Absent, Unanswered, Crowded:
+		switch status {
+		case Absent, Unanswered, TooMany:
 			o.missed.add(id)
 		}
 	}
-	if fate != CarriedOut {
-		o.log.Debug("command not carried out", "op", cmd.Op, "session", cmd.Session, "node", id, "fate", string(fate), "error", err)
+	if status != CarriedOut {
+		o.log.Debug("command not carried out", "op", cmd.Op, "session", cmd.Session, "node", id, "status", string(status), "error", err)
 	}
 }
 

@@ -105,7 +105,7 @@ func (b *Broker) push(ctx context.Context, sid, key string, m proto.Push) (proto
 		}
 		if err == nil {
 			answer, err := b.cfg.Cluster.Call(ctx, r.Node, proto.Command{Op: proto.OpPush, Session: sid, Key: key, Push: &m})
-			b.orders.note(r.Node, proto.Command{Op: proto.OpPush, Session: sid}, fateOf(answer, err), err)
+			b.orders.note(r.Node, proto.Command{Op: proto.OpPush, Session: sid}, statusOf(answer, err), err)
 			switch {
 			case err == nil && answer.Error != "":
 				return proto.PushResult{}, fmt.Errorf("%w: %s", ErrInvalid, answer.Error)

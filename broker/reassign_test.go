@@ -51,7 +51,7 @@ func TestReassignMoves(t *testing.T) {
 		reason      string
 		unreachable bool
 		change      func(h *house, owner string)
-		told        string // the fate of the command to the old node
+		told        string // the status of the command to the old node
 	}{
 		{"unreachable", "unreachable", true, func(*house, string) {}, "carried_out"},
 		{"gone", "gone", false, func(h *house, owner string) { h.Leave(owner) }, "absent"},

@@ -204,7 +204,7 @@ func TestLastSnapshot(t *testing.T) {
 	c.send(text("a"))
 	c.message()
 	eventually(t, func() error {
-		_, found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1})
+		_, found, err := store.Restore(t.Context(), session.Lease{ID: claims.Session, Node: "node-1", Epoch: 1})
 		if err != nil || found.State == nil {
 			return fmt.Errorf("%+v, %v", found, err)
 		}
@@ -237,7 +237,7 @@ func TestLastSnapshot(t *testing.T) {
 		}
 		next.await(t, "ada", "opened", "restore 1", "reset node_lost 0")
 		eventually(t, func() error { // it is saved here too, before a message has come
-			_, found, err := store.Unpark(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch})
+			_, found, err := store.Restore(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch})
 			if err != nil || found.Seq == 0 {
 				return fmt.Errorf("%+v, %v", found, err)
 			}

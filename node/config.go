@@ -61,11 +61,11 @@ type Config struct {
 	// ShedRate bounds the sessions that are asked to leave per second for the
 	// sake of balance. Default: 1 % of MaxSessions, at least 1.
 	ShedRate float64
-	// Strain says by what percentage the node is to get fewer sessions than its
+	// LoadPenalty says by what percentage the node is to get fewer sessions than its
 	// capacity says: 0 when the application is well, 100 when it can take none; it
 	// keeps those it has. It is called ten times a second and must not block. The
 	// node adds what it sees itself: a process that does not keep up. Optional.
-	Strain func() int
+	LoadPenalty func() int
 	// Limits bound what one session may hold.
 	Limits Limits
 	// Rates bound what one connection may send.

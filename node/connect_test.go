@@ -209,7 +209,7 @@ func TestWelcome(t *testing.T) {
 		w.MaxUnackedBytes != 262144 || w.MaxUnackedMessages != 1024 || w.TokenExpiresAt.Unix() != claims.Expires {
 		t.Errorf("welcome %+v", w)
 	}
-	if mine, all := r.node.Landed("auth-1"); mine != 1 || all != 1 {
+	if mine, all := r.node.Arrived("auth-1"); mine != 1 || all != 1 {
 		t.Errorf("landed %d of %d, want 1 of 1", mine, all)
 	}
 }

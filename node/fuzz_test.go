@@ -74,7 +74,7 @@ func FuzzParked(f *testing.F) {
 	f.Add([]byte("null"))
 	f.Add(binary.BigEndian.AppendUint64(nil, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		st := n.read(rec, session.Parked{Stream: "s1", State: b})
+		st := n.read(rec, session.StoredState{Stream: "s1", State: b})
 		if st == nil {
 			return
 		}

@@ -131,7 +131,7 @@ func (x *handshakeRig) hold(want vectors.HandshakeSession) {
 	if err := s.stream.Ack(want.Acked); err != nil {
 		x.t.Fatal(err)
 	}
-	for range want.TakenIn {
+	for range want.Accepted {
 		s.stream.Receive()
 		s.stream.Handled(1)
 	}

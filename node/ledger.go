@@ -216,7 +216,7 @@ func (n *Node) lost(ctx context.Context, s *Session, err error) bool {
 		return true
 	case errors.Is(err, session.ErrEnded):
 		rec, _ := n.cfg.Store.Get(ctx, s.ID)
-		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.Word, false)
+		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason, false)
 		return true
 	}
 	return false

@@ -59,9 +59,9 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		func() float64 { return max(held()-attached(), 0) })
 	gauge("detached_bytes", "Bytes kept for detached sessions until they come back.", nil, func() float64 { return float64(n.kept.Load()) })
 	gauge("capacity", "Sessions the node may hold.", nil, func() float64 { return float64(n.cfg.MaxSessions) })
-	gauge("strain", "Percentage by which the node asks for fewer sessions than its capacity says.", nil, func() float64 { return float64(n.Strain()) })
+	gauge("load_penalty", "Percentage by which the node asks for fewer sessions than its capacity says.", nil, func() float64 { return float64(n.LoadPenalty()) })
 	gauge("lag_seconds", "How late timers fire, on average over two seconds.", nil,
-		func() float64 { return time.Duration(n.strain.lag.Load()).Seconds() })
+		func() float64 { return time.Duration(n.penalty.lag.Load()).Seconds() })
 	gauge("drain_remaining", "Sessions that a drain has still to give away; 0 when there is no drain.", nil,
 		func() float64 { return drainOf(n).remaining })
 	gauge("drain_held", "Of those, sessions that the application holds back.", nil,

@@ -106,7 +106,7 @@ func (n *Node) settle(s *Session, rec session.Record, err error) string {
 		n.end(s, proto.CloseMoved, "", false)
 		return proto.MoveDone
 	case errors.Is(err, session.ErrEnded):
-		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.Word, false)
+		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason, false)
 		return proto.MoveDone
 	}
 	s.mu.Lock()

@@ -26,7 +26,7 @@ type Node struct {
 	meter    *meter
 	acks     *acks
 	idlers   *idlers
-	strain   strain
+	penalty  loadPenalty
 	goes     sync.WaitGroup // every goroutine of the node, every handshake, and 1 until Shutdown
 	release  sync.Once      // of that 1
 
@@ -97,7 +97,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() { n.acks.run(ctx) })
 	loops.Go(func() { n.idlers.run(ctx) })
 	loops.Go(func() { n.leaving(ctx) })
-	loops.Go(func() { n.watchStrain(ctx) })
+	loops.Go(func() { n.watchLoadPenalty(ctx) })
 	n.watch(ctx)
 	loops.Wait()
 	return nil
@@ -131,9 +131,9 @@ func (n *Node) Load() (state proto.NodeState, live, attached uint32) {
 	return state, uint32(len(n.sessions)), uint32(n.attached.Load())
 }
 
-// Landed returns how many sessions arrived with a token of the issuer, and in
+// Arrived returns how many sessions arrived with a token of the issuer, and in
 // all, since the node was made.
-func (n *Node) Landed(issuer string) (mine, all uint64) {
+func (n *Node) Arrived(issuer string) (mine, all uint64) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.landed[issuer], n.arrived

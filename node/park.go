@@ -201,7 +201,7 @@ func (s *Session) askSnapshot() (b []byte, err error) {
 }
 
 // read makes sense of what the store has of a session, or returns nil.
-func (n *Node) read(rec session.Record, found session.Parked) *parked {
+func (n *Node) read(rec session.Record, found session.StoredState) *parked {
 	if found.State == nil {
 		return nil
 	}

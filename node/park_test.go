@@ -337,7 +337,7 @@ func TestParkedStateOfAnotherSession(t *testing.T) {
 	b.ws.CloseNow()
 	r.stop(c)
 	store := r.store
-	_, parked, err := store.Unpark(t.Context(), session.Lease{ID: ada.Session, Node: "node-1", Epoch: 1})
+	_, parked, err := store.Restore(t.Context(), session.Lease{ID: ada.Session, Node: "node-1", Epoch: 1})
 	if err != nil || parked.State == nil {
 		t.Fatalf("%v, %v", parked, err)
 	}

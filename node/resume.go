@@ -93,7 +93,7 @@ func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) pr
 	code := proto.CloseInternal
 	switch {
 	case errors.Is(err, session.ErrEnded):
-		code, want.word = cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.Word
+		code, want.word = cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason
 	case errors.Is(err, session.ErrMoved):
 		code = proto.CloseMoved
 	case errors.Is(err, session.ErrReplayed):
@@ -114,7 +114,7 @@ func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) pr
 // this one, has laid it down in the store. It is not to be served before it is
 // claimed: until then nothing has been taken from the store.
 func (n *Node) pickUp(ctx context.Context, l session.Lease, want *want) (*Session, proto.CloseCode) {
-	rec, found, err := n.cfg.Store.Unpark(ctx, l)
+	rec, found, err := n.cfg.Store.Restore(ctx, l)
 	if err != nil {
 		return nil, n.refusal(nil, rec, err, want)
 	}
@@ -128,7 +128,7 @@ func (n *Node) pickUp(ctx context.Context, l session.Lease, want *want) (*Sessio
 func (n *Node) first(ctx context.Context, l session.Lease, rec session.Record, want *want) (*Session, error) {
 	var from *parked
 	if rec.Stream != "" {
-		_, found, err := n.cfg.Store.Unpark(ctx, l)
+		_, found, err := n.cfg.Store.Restore(ctx, l)
 		if err != nil {
 			return nil, err
 		}

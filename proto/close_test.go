@@ -11,13 +11,13 @@ import (
 func TestCloseCodeVectors(t *testing.T) {
 	var named []proto.CloseCode
 	for _, v := range vectors.CloseCodes() {
-		if got := v.Code.String(); got != v.Word {
-			t.Errorf("%d %s: word %q, want %q", v.Code, v.Name, got, v.Word)
+		if got := v.Code.String(); got != v.Reason {
+			t.Errorf("%d %s: word %q, want %q", v.Code, v.Name, got, v.Reason)
 		}
 		if got := v.Code.Action().String(); got != v.Action {
 			t.Errorf("%d %s: action %q, want %q", v.Code, v.Name, got, v.Action)
 		}
-		if v.Word != "" {
+		if v.Reason != "" {
 			named = append(named, v.Code)
 		}
 	}

@@ -88,15 +88,15 @@ type Report struct {
 	Capacity   uint32
 	Live       uint32 // sessions held, attached or detached
 	Attached   uint32
-	// Landed counts the sessions that arrived with a token of the receiving
-	// member, LandedAll those that arrived with anybody's, since the node
+	// Arrived counts the sessions that arrived with a token of the receiving
+	// member, ArrivedAll those that arrived with anybody's, since the node
 	// started.
-	Landed    uint64
-	LandedAll uint64
-	// Strain is the percentage by which the node wants fewer sessions than its
+	Arrived    uint64
+	ArrivedAll uint64
+	// LoadPenalty is the percentage by which the node wants fewer sessions than its
 	// capacity would have it, 0 to 100: its application is unwell, or its process
 	// does not keep up.
-	Strain uint8
+	LoadPenalty uint8
 	// Drain is how far a node that gives its sessions away has come; nil when
 	// it does not.
 	Drain *Drain
@@ -116,15 +116,15 @@ const (
 	tagVersion
 	tagSeq
 	tagAttached
-	tagLanded
-	tagLandedAll
+	tagArrived
+	tagArrivedAll
 	tagDrainEnds // milliseconds since the epoch; a report without it has no Drain
 	tagDrainTotal
 	tagDrainRemaining
 	tagDrainHeld
 	tagDrainCut
 	tagDrainKeep
-	tagStrain
+	tagLoadPenalty
 	tagIssued
 	tagSignature // of all that comes before it; the last field
 )
@@ -202,9 +202,9 @@ func AppendReport(b []byte, r Report) ([]byte, error) {
 	w.number(tagGeneration, r.Generation)
 	w.number(tagSeq, r.Seq)
 	w.number(tagAttached, uint64(r.Attached))
-	w.number(tagLanded, r.Landed)
-	w.number(tagLandedAll, r.LandedAll)
-	w.number(tagStrain, uint64(min(r.Strain, 100)))
+	w.number(tagArrived, r.Arrived)
+	w.number(tagArrivedAll, r.ArrivedAll)
+	w.number(tagLoadPenalty, uint64(min(r.LoadPenalty, 100)))
 	if d := r.Drain; d != nil {
 		w.number(tagDrainEnds, uint64(max(d.Deadline.UnixMilli(), 1)))
 		w.number(tagDrainTotal, uint64(d.Total))
@@ -238,12 +238,12 @@ func ParseReport(b []byte) (Report, error) {
 			r.Seq = f.number(maxUint64)
 		case tagAttached:
 			r.Attached = uint32(f.number(maxUint32))
-		case tagLanded:
-			r.Landed = f.number(maxUint64)
-		case tagLandedAll:
-			r.LandedAll = f.number(maxUint64)
-		case tagStrain:
-			r.Strain = uint8(f.number(100))
+		case tagArrived:
+			r.Arrived = f.number(maxUint64)
+		case tagArrivedAll:
+			r.ArrivedAll = f.number(maxUint64)
+		case tagLoadPenalty:
+			r.LoadPenalty = uint8(f.number(100))
 		default:
 			drain.field(tag, f)
 		}

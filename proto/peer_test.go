@@ -18,7 +18,7 @@ var (
 	}
 	aReport = proto.Report{
 		ID: "n1", Generation: 5, Seq: 128, State: proto.StateFull, Capacity: 10_000, Live: 300, Attached: 299,
-		Landed: 7, LandedAll: 1<<64 - 1,
+		Arrived: 7, ArrivedAll: 1<<64 - 1,
 	}
 )
 
@@ -165,7 +165,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		r := proto.Report{
 			ID: p.ID, Generation: p.Generation, Seq: rapid.Uint64().Draw(t, "seq"), State: p.State,
 			Capacity: p.Capacity, Live: p.Live, Attached: rapid.Uint32().Draw(t, "attached"),
-			Landed: rapid.Uint64().Draw(t, "landed"), LandedAll: rapid.Uint64().Draw(t, "landed all"),
+			Arrived: rapid.Uint64().Draw(t, "landed"), ArrivedAll: rapid.Uint64().Draw(t, "landed all"),
 		}
 		b, err = proto.AppendReport(b[:1], r)
 		if err != nil {

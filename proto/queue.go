@@ -14,7 +14,7 @@ const (
 type Ticket struct {
 	Audience  string          `json:"aud"`
 	User      string          `json:"sub"`
-	Place     string          `json:"plc"` // in the line
+	Entry     string          `json:"plc"` // in the line
 	Placement Placement       `json:"pla,omitzero"`
 	Ext       json.RawMessage `json:"ext,omitempty"`
 	Confirm   Confirmation    `json:"cnf,omitzero"`

@@ -10,12 +10,7 @@ require (
 	github.com/lxzan/gws v1.8.9
 	github.com/redis/rueidis v1.0.79
 	github.com/rogpeppe/go-internal v1.16.0
-	github.com/usher-broker/usher/auth v0.1.0
-	github.com/usher-broker/usher/broker v0.1.0
-	github.com/usher-broker/usher/client-sdk/go v0.1.0
-	github.com/usher-broker/usher/cmd/usher v0.0.0-00010101000000-000000000000
-	github.com/usher-broker/usher/node v0.1.0
-	github.com/usher-broker/usher/proto v0.1.0
+	github.com/usher-broker/usher v0.0.0-00010101000000-000000000000
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.24.0
 	pgregory.net/rapid v1.3.0
@@ -60,14 +55,4 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace github.com/usher-broker/usher/proto => ../proto
-
-replace github.com/usher-broker/usher/broker => ../broker
-
-replace github.com/usher-broker/usher/auth => ../auth
-
-replace github.com/usher-broker/usher/node => ../node
-
-replace github.com/usher-broker/usher/client-sdk/go => ../client-sdk/go
-
-replace github.com/usher-broker/usher/cmd/usher => ../cmd/usher
+replace github.com/usher-broker/usher => ../

@@ -75,7 +75,7 @@ func TestReport(t *testing.T) {
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, n := pair(t, auth, nodeConfig("n"))
-	want := proto.Report{ID: "n", Generation: 1, Seq: 1, State: proto.StateReady, Capacity: 1000, Live: 3, Landed: 2, LandedAll: 4}
+	want := proto.Report{ID: "n", Generation: 1, Seq: 1, State: proto.StateReady, Capacity: 1000, Live: 3, Arrived: 2, ArrivedAll: 4}
 	eventually(t, "the report", func() bool { // it may be lost
 		if err := n.SendReport("a", want); err != nil {
 			t.Fatal(err)

@@ -12,15 +12,15 @@ type Load interface {
 	// Load returns the node's state, the sessions it holds, attached or not,
 	// and those attached.
 	Load() (state proto.NodeState, live, attached uint32)
-	// Landed returns how many sessions arrived with a token of the issuer, and
+	// Arrived returns how many sessions arrived with a token of the issuer, and
 	// with anybody's, since the node started.
-	Landed(issuer string) (mine, all uint64)
+	Arrived(issuer string) (mine, all uint64)
 	// Draining returns how far the node has come that gives its sessions away, or
 	// nil.
 	Draining() *proto.Drain
-	// Strain returns the percentage by which the node wants fewer sessions than
+	// LoadPenalty returns the percentage by which the node wants fewer sessions than
 	// its capacity would have it.
-	Strain() uint8
+	LoadPenalty() uint8
 }
 
 // RunReporter publishes a node's load until ctx ends or the cluster is left.
@@ -75,17 +75,17 @@ func (r *reporter) step(now time.Time) {
 
 func (r *reporter) report(state proto.NodeState, live, attached uint32) {
 	r.seq++
-	drain, strain := r.load.Draining(), r.load.Strain()
+	drain, strain := r.load.Draining(), r.load.LoadPenalty()
 	for _, m := range r.c.Members() {
 		if !m.Role.Places() || m.ID == r.c.cfg.Self.ID {
 			continue
 		}
-		mine, all := r.load.Landed(m.ID)
+		mine, all := r.load.Arrived(m.ID)
 		// One that is lost is followed by the next; those that fail are counted.
 		_ = r.c.SendReport(m.ID, proto.Report{
 			ID: r.c.cfg.Self.ID, Generation: r.c.cfg.Self.Generation, Seq: r.seq, State: state,
-			Capacity: r.p.capacity, Live: live, Attached: attached, Landed: mine, LandedAll: all,
-			Drain: drain, Strain: strain,
+			Capacity: r.p.capacity, Live: live, Attached: attached, Arrived: mine, ArrivedAll: all,
+			Drain: drain, LoadPenalty: strain,
 		})
 	}
 }

@@ -90,13 +90,13 @@ func (l *fakeLoad) Load() (proto.NodeState, uint32, uint32) {
 	return l.state, l.live, l.live / 2
 }
 
-func (*fakeLoad) Strain() uint8 { return 7 }
+func (*fakeLoad) LoadPenalty() uint8 { return 7 }
 
 func (l *fakeLoad) Draining() *proto.Drain {
 	return &proto.Drain{Total: 7, Remaining: 3, Deadline: time.UnixMilli(1_700_000_000_000)}
 }
 
-func (l *fakeLoad) Landed(issuer string) (uint64, uint64) {
+func (l *fakeLoad) Arrived(issuer string) (uint64, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.landed[issuer], 99
@@ -123,7 +123,7 @@ func TestRunReporter(t *testing.T) {
 	eventually(t, "a report", func() bool { return last(&a).Live == 40 })
 	got := last(&a)
 	want := proto.Report{
-		ID: "n", Generation: 1, Seq: got.Seq, State: proto.StateReady, Capacity: 1000, Live: 40, Attached: 20, Landed: 3, LandedAll: 99, Strain: 7,
+		ID: "n", Generation: 1, Seq: got.Seq, State: proto.StateReady, Capacity: 1000, Live: 40, Attached: 20, Arrived: 3, ArrivedAll: 99, LoadPenalty: 7,
 		Drain: &proto.Drain{Total: 7, Remaining: 3, Deadline: time.UnixMilli(1_700_000_000_000)},
 	}
 	if !reflect.DeepEqual(got, want) || got.Seq == 0 {
@@ -131,7 +131,7 @@ func TestRunReporter(t *testing.T) {
 	}
 	other.Join = []string{ca.Addr()}
 	start(t, other)
-	eventually(t, "a report to the new one", func() bool { return last(&b).Landed == 4 })
+	eventually(t, "a report to the new one", func() bool { return last(&b).Arrived == 4 })
 
 	load.mu.Lock()
 	load.state, load.live = proto.StateDraining, 500

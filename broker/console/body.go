@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -24,7 +24,7 @@ import (
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, v any) *proto.Problem {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout)) // where the connection has one
-	b, problem := door.ReadBody(w, r, s.cfg.BodyTimeout)
+	b, problem := httpapi.ReadBody(w, r, s.cfg.BodyTimeout)
 	if problem != nil {
 		// The deadline stays, or the server would wait for the rest of the body
 		// before it answers.
@@ -32,15 +32,15 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, v any) *proto.
 	}
 	_ = rc.SetReadDeadline(time.Time{}) // or it would end the request while it is worked on
 	if !utf8.Valid(b) {
-		return door.Invalid("The body is not valid UTF-8.")
+		return httpapi.Invalid("The body is not valid UTF-8.")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return door.Invalid("The body is wrong: " + plain(err) + ".")
+		return httpapi.Invalid("The body is wrong: " + plain(err) + ".")
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return door.Invalid("The body is wrong: there is something after the JSON object.")
+		return httpapi.Invalid("The body is wrong: there is something after the JSON object.")
 	}
 	return nil
 }

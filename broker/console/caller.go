@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -80,11 +80,11 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request) (caller, *proto.
 	}
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return caller{}, door.Unauthorized("Send an API key in one header: «Authorization: Bearer …».")
+		return caller{}, httpapi.Unauthorized("Send an API key in one header: «Authorization: Bearer …».")
 	}
 	s.log.Warn("unknown API key", "client", r.RemoteAddr)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
-	return caller{}, door.Unauthorized("This API key is not known here.")
+	return caller{}, httpapi.Unauthorized("This API key is not known here.")
 }
 
 // bearer returns the one key of a request.

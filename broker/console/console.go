@@ -18,7 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -76,7 +76,7 @@ type Server struct {
 	failures *rate.Limiter
 	limiter  *limiter // nil where any number may be made
 
-	streams *door.Streams // of events
+	streams *httpapi.Streams // of events
 }
 
 const (
@@ -98,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), streams: door.NewStreams(maxStreams)}
+	s := &Server{cfg: cfg, log: cfg.Logger, failures: rate.NewLimiter(failuresPerSecond, failuresAtOnce), streams: httpapi.NewStreams(maxStreams)}
 	if cfg.Rate = cmp.Or(cfg.Rate, 1000); cfg.Rate > 0 {
 		s.limiter = &limiter{perSecond: rate.Limit(cfg.Rate)}
 	}

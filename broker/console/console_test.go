@@ -52,8 +52,8 @@ func TestNodes(t *testing.T) {
 	var got struct{ Nodes []json.RawMessage }
 	h.get(console.Viewer, "/v1/nodes", &got)
 	want := []string{
-		`{"id":"node-1","url":"wss://n1.example/v1/connect","region":"eu","pool":"default","state":"full","capacity":2000,"live":20,"attached":19,"landed":91220,"pending":3,"estimate":26,"report_age_ms":430,"strain":0,"reach":"reached","eligible":true,"version":"v1"}`,
-		`{"id":"a/b c","pool":"vip","state":"draining","capacity":5,"live":3,"attached":1,"landed":0,"pending":0,"estimate":0,"report_age_ms":0,"strain":40,"reach":"shut","unreached":"refused","eligible":false,"why":"draining"}`,
+		`{"id":"node-1","url":"wss://n1.example/v1/connect","region":"eu","pool":"default","state":"full","capacity":2000,"live":20,"attached":19,"arrived":91220,"pending":3,"estimate":26,"report_age_ms":430,"load_penalty":0,"reach":"reached","eligible":true,"version":"v1"}`,
+		`{"id":"a/b c","pool":"vip","state":"draining","capacity":5,"live":3,"attached":1,"arrived":0,"pending":0,"estimate":0,"report_age_ms":0,"load_penalty":40,"reach":"shut","unreached":"refused","eligible":false,"why":"draining"}`,
 	}
 	if len(got.Nodes) != 2 || string(got.Nodes[0]) != want[0] || string(got.Nodes[1]) != want[1] {
 		t.Errorf("got  %s\nwant %s", got.Nodes, want)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -81,6 +81,6 @@ type meJSON struct {
 // me tells the holder of a key what it may do.
 func (s *Server) me(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	c := callerOf(r)
-	door.WriteJSON(w, meJSON{c.role, c.name})
+	httpapi.WriteJSON(w, meJSON{c.role, c.name})
 	return nil
 }

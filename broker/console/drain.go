@@ -3,7 +3,7 @@ package console
 import (
 	"net/http"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -48,6 +48,6 @@ func (s *Server) ordered(w http.ResponseWriter, id string, state proto.NodeState
 	if state != proto.StateDraining {
 		n.Drain = nil
 	}
-	door.WriteJSON(w, n)
+	httpapi.WriteJSON(w, n)
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -21,7 +21,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	stream, ok := s.streams.Open(w, r)
 	if !ok {
 		return &proto.Problem{
-			Status: http.StatusServiceUnavailable, Code: proto.ProblemOverloaded, RetryAfter: door.RetryAfter(),
+			Status: http.StatusServiceUnavailable, Code: proto.ProblemOverloaded, RetryAfter: httpapi.RetryAfter(),
 			Detail: fmt.Sprintf("There are %d streams of events already.", maxStreams),
 		}
 	}

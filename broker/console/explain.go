@@ -4,7 +4,7 @@ import (
 	"math"
 	"net/http"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
@@ -20,16 +20,16 @@ type explanationJSON struct {
 }
 
 type verdictJSON struct {
-	ID        string   `json:"id"`
-	Region    string   `json:"region,omitempty"`
-	Pool      string   `json:"pool"`
-	Candidate bool     `json:"candidate"`
-	Chosen    bool     `json:"chosen"`
-	Score     *float64 `json:"score,omitempty"`
-	Capacity  uint32   `json:"capacity"`
-	Estimate  float64  `json:"estimate"`
-	Strain    int      `json:"strain"`
-	Because   string   `json:"because"`
+	ID          string   `json:"id"`
+	Region      string   `json:"region,omitempty"`
+	Pool        string   `json:"pool"`
+	Candidate   bool     `json:"candidate"`
+	Chosen      bool     `json:"chosen"`
+	Score       *float64 `json:"score,omitempty"`
+	Capacity    uint32   `json:"capacity"`
+	Estimate    float64  `json:"estimate"`
+	LoadPenalty int      `json:"load_penalty"`
+	Because     string   `json:"because"`
 }
 
 // explain says where a login would go now, and why not elsewhere.
@@ -39,12 +39,12 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) *proto.Problem 
 		switch name {
 		case "user", "region", "fallback", "strict", "pool", "group", "unreachable":
 		default:
-			return door.Invalid("There is no parameter of that name; there are user, region, fallback, strict, pool, group and unreachable.")
+			return httpapi.Invalid("There is no parameter of that name; there are user, region, fallback, strict, pool, group and unreachable.")
 		}
 	}
 	strict := q.Get("strict")
 	if strict != "" && strict != "true" && strict != "false" {
-		return door.Invalid("Set strict to true or false.")
+		return httpapi.Invalid("Set strict to true or false.")
 	}
 	req := proto.AssignmentRequest{User: q.Get("user"), Placement: proto.Placement{
 		Region: q.Get("region"), Fallback: q["fallback"], Strict: strict == "true", Pool: q.Get("pool"), Group: q.Get("group"),
@@ -62,7 +62,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) *proto.Problem 
 	for _, v := range e.Nodes {
 		out.Nodes = append(out.Nodes, showVerdict(v))
 	}
-	door.WriteJSON(w, out)
+	httpapi.WriteJSON(w, out)
 	return nil
 }
 
@@ -70,7 +70,7 @@ func showVerdict(v placement.Verdict) verdictJSON {
 	n := showNode(v.NodeView)
 	out := verdictJSON{
 		ID: n.ID, Region: n.Region, Pool: n.Pool, Candidate: v.Candidate, Chosen: v.Chosen,
-		Capacity: n.Capacity, Estimate: n.Estimate, Strain: v.Strain, Because: v.Because,
+		Capacity: n.Capacity, Estimate: n.Estimate, LoadPenalty: v.LoadPenalty, Because: v.Because,
 	}
 	if v.Scored && !math.IsInf(v.Score, 0) && !math.IsNaN(v.Score) {
 		score := v.Score

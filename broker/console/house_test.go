@@ -170,13 +170,13 @@ func newFakeBroker() *fakeBroker {
 		views: []placement.NodeView{
 			{
 				Peer:   peer,
-				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19, LandedAll: 91_220},
+				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19, ArrivedAll: 91_220},
 				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Reach: placement.Reached, Eligible: true,
 			},
 			{
 				Peer:   proto.Peer{ID: "a/b c", Role: proto.RoleNode, State: proto.StateDraining, Pool: "vip", Capacity: 5, Live: 2},
 				Report: proto.Report{ID: "a/b c", State: proto.StateReady, Capacity: 5, Live: 3, Attached: 1},
-				Reach:  placement.Shut, Unreached: "refused", Strain: 40, Why: "draining",
+				Reach:  placement.Shut, Unreached: "refused", LoadPenalty: 40, Why: "draining",
 			},
 		},
 		sessions: []session.Record{{

@@ -4,7 +4,7 @@ import (
 	"math"
 	"net/http"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
@@ -19,11 +19,11 @@ type nodeJSON struct {
 	Capacity    uint32  `json:"capacity"`
 	Live        uint32  `json:"live"`
 	Attached    uint32  `json:"attached"`
-	Landed      uint64  `json:"landed"`
+	Arrived     uint64  `json:"arrived"`
 	Pending     int     `json:"pending"`
 	Estimate    float64 `json:"estimate"`
 	ReportAgeMS int64   `json:"report_age_ms"`
-	Strain      int     `json:"strain"`
+	LoadPenalty int     `json:"load_penalty"`
 	Reach       string  `json:"reach"`
 	Unreached   string  `json:"unreached,omitempty"`
 	Eligible    bool    `json:"eligible"`
@@ -51,15 +51,15 @@ func showNode(v placement.NodeView) nodeJSON {
 	return nodeJSON{
 		Drain: drain,
 		ID:    p.ID, URL: p.URL, Region: p.Region, Pool: p.Pool, State: state.String(),
-		Capacity: capacity, Live: live, Attached: v.Report.Attached, Landed: v.Report.LandedAll, Pending: v.Pending,
+		Capacity: capacity, Live: live, Attached: v.Report.Attached, Arrived: v.Report.ArrivedAll, Pending: v.Pending,
 		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
-		Strain: v.Strain, Reach: v.Reach.String(), Unreached: v.Unreached,
+		LoadPenalty: v.LoadPenalty, Reach: v.Reach.String(), Unreached: v.Unreached,
 		Eligible: v.Eligible, Why: v.Why, Version: p.Version,
 	}
 }
 
 func (s *Server) nodes(w http.ResponseWriter, _ *http.Request) *proto.Problem {
-	door.WriteJSON(w, map[string]any{"nodes": s.showNodes()})
+	httpapi.WriteJSON(w, map[string]any{"nodes": s.showNodes()})
 	return nil
 }
 
@@ -77,6 +77,6 @@ func (s *Server) node(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	if !ok {
 		return notFound("There is no such node; it never was, or it has left.")
 	}
-	door.WriteJSON(w, showNode(v))
+	httpapi.WriteJSON(w, showNode(v))
 	return nil
 }

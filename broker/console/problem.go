@@ -9,7 +9,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -19,11 +19,11 @@ import (
 func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 	switch {
 	case errors.Is(err, broker.ErrInvalid):
-		return door.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
+		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
 	case errors.Is(err, broker.ErrNoSigner):
 		return forbidden("This door has no signing key and opens no sessions. Start the broker with --signing-key, or ask another.")
 	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
-		return door.NoCapacity()
+		return httpapi.NoCapacity()
 	case errors.Is(err, broker.ErrNoNode):
 		return notFound("There is no such node; it never was, or it has left.")
 	case errors.Is(err, broker.ErrNodeUnavailable):
@@ -41,10 +41,10 @@ func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 		return notFound("There is no such session; it never was, or its time is over.")
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("session store unavailable", "path", r.URL.Path, "error", err)
-		return door.StoreUnavailable("The session store does not answer at this moment. Try again.")
+		return httpapi.StoreUnavailable("The session store does not answer at this moment. Try again.")
 	}
 	s.log.Error("request failed", "path", r.URL.Path, "error", err)
-	return door.Internal()
+	return httpapi.Internal()
 }
 
 func forbidden(detail string) *proto.Problem {
@@ -76,5 +76,5 @@ func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 
 // recover answers a request whose handler panics, and logs where.
 func (s *Server) recover(next http.Handler) http.Handler {
-	return door.Recover(s.log, proto.WriteProblem, next)
+	return httpapi.Recover(s.log, proto.WriteProblem, next)
 }

@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
@@ -32,7 +32,7 @@ func (s *Server) pushSession(w http.ResponseWriter, r *http.Request) *proto.Prob
 	if problem := pushProblem(result.Result); problem != nil {
 		return problem
 	}
-	door.WriteJSON(w, result)
+	httpapi.WriteJSON(w, result)
 	return nil
 }
 
@@ -55,7 +55,7 @@ func (s *Server) pushUser(w http.ResponseWriter, r *http.Request) *proto.Problem
 	for _, result := range results {
 		problem := pushProblem(result.Result)
 		if problem == nil {
-			door.WriteJSON(w, map[string]any{"messages": results})
+			httpapi.WriteJSON(w, map[string]any{"messages": results})
 			return nil
 		}
 		if worst == nil || problem.Status > worst.Status { // what may still succeed comes first
@@ -70,7 +70,7 @@ func (s *Server) readPush(w http.ResponseWriter, r *http.Request) (m proto.Push,
 	printable := func(c rune) bool { return c > ' ' && c < 0x7f }
 	if len(r.Header.Values(idempotencyKey)) > 1 || len(key) > proto.MaxKeyBytes ||
 		strings.ContainsFunc(key, func(c rune) bool { return !printable(c) }) {
-		return m, "", door.Invalid("The header Idempotency-Key has 1 to 64 printable ASCII characters, without spaces.")
+		return m, "", httpapi.Invalid("The header Idempotency-Key has 1 to 64 printable ASCII characters, without spaces.")
 	}
 	return m, key, s.readBody(w, r, &m)
 }

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
@@ -17,22 +17,22 @@ const maxSessions = 100
 // sessionJSON is a session as it is shown; openapi.yaml says what the fields
 // mean. What the backend told the application in ext is not for the operator.
 type sessionJSON struct {
-	ID       string          `json:"id"`
-	User     string          `json:"user"`
-	Node     string          `json:"node"`
-	Epoch    uint64          `json:"epoch"`
-	State    session.State   `json:"state"`
-	Stream   string          `json:"stream,omitempty"`
-	Pool     string          `json:"pool"`
-	Region   string          `json:"region,omitempty"`
-	Group    string          `json:"group,omitempty"`
-	Fallback []string        `json:"fallback,omitempty"`
-	Strict   bool            `json:"strict,omitempty"`
-	Created  time.Time       `json:"created"`
-	Changed  time.Time       `json:"changed"`
-	Leaving  bool            `json:"leaving,omitempty"`
-	Reason   proto.CloseCode `json:"reason,omitempty"`
-	Word     string          `json:"reason_word,omitempty"`
+	ID          string          `json:"id"`
+	User        string          `json:"user"`
+	Node        string          `json:"node"`
+	Epoch       uint64          `json:"epoch"`
+	State       session.State   `json:"state"`
+	Stream      string          `json:"stream,omitempty"`
+	Pool        string          `json:"pool"`
+	Region      string          `json:"region,omitempty"`
+	Group       string          `json:"group,omitempty"`
+	Fallback    []string        `json:"fallback,omitempty"`
+	Strict      bool            `json:"strict,omitempty"`
+	Created     time.Time       `json:"created"`
+	Changed     time.Time       `json:"changed"`
+	Leaving     bool            `json:"leaving,omitempty"`
+	Reason      proto.CloseCode `json:"reason,omitempty"`
+	CloseReason string          `json:"close_reason,omitempty"`
 }
 
 func showSession(r session.Record) sessionJSON {
@@ -40,7 +40,7 @@ func showSession(r session.Record) sessionJSON {
 		ID: r.ID, User: r.User, Node: r.Node, Epoch: r.Epoch, State: r.State, Stream: r.Stream,
 		Pool: r.Pool, Region: r.Region, Group: r.Group,
 		Fallback: r.Fallback, Strict: r.Strict,
-		Created: r.Created.UTC(), Changed: r.Changed.UTC(), Leaving: r.Leaving, Reason: r.Reason, Word: r.Word,
+		Created: r.Created.UTC(), Changed: r.Changed.UTC(), Leaving: r.Leaving, Reason: r.Reason, CloseReason: r.CloseReason,
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Server) assign(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	}
 	note(r, "session", a.Session)
 	note(r, "node", a.Node.ID)
-	door.WriteJSON(w, a)
+	httpapi.WriteJSON(w, a)
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (s *Server) userSessions(w http.ResponseWriter, r *http.Request) *proto.Pro
 	for i, rec := range records {
 		list[i] = showSession(rec)
 	}
-	door.WriteJSON(w, map[string]any{"sessions": list, "more": more})
+	httpapi.WriteJSON(w, map[string]any{"sessions": list, "more": more})
 	return nil
 }
 
@@ -90,7 +90,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) *proto.Problem 
 	if err != nil && !errors.Is(err, session.ErrEnded) {
 		return s.brokerProblem(r, err)
 	}
-	door.WriteJSON(w, showSession(record))
+	httpapi.WriteJSON(w, showSession(record))
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (s *Server) endUser(w http.ResponseWriter, r *http.Request) *proto.Problem 
 	if ended == nil {
 		ended = []string{}
 	}
-	door.WriteJSON(w, map[string]any{"ended": ended})
+	httpapi.WriteJSON(w, map[string]any{"ended": ended})
 	return nil
 }
 

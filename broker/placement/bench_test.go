@@ -74,7 +74,7 @@ func BenchmarkReport(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Seq++
-		r.Landed++
+		r.Arrived++
 		l.Report(t0, r)
 	}
 }

@@ -71,11 +71,11 @@ func (n *node) estimate(perOwn float64) float64 {
 
 // strain is the percentage by which the node is to get fewer than its capacity
 // would have it: its own word, or that of its clients.
-func (n *node) strain() int { return max(int(min(n.report.Strain, 100)), n.doubt) }
+func (n *node) penalty() int { return max(int(min(n.report.LoadPenalty, 100)), n.doubt) }
 
 // weight is the node's capacity as far as it can be used now.
 func (n *node) weight() float64 {
-	return float64(n.capacity) * max(1-float64(n.strain())/100, 0.01)
+	return float64(n.capacity) * max(1-float64(n.penalty())/100, 0.01)
 }
 
 // A level says how much must be overlooked to send a session to a node. Those
@@ -111,7 +111,7 @@ func (t *Table) level(n *node, at time.Duration) level {
 		return suspended
 	case at-n.heard >= t.cfg.ReportAge:
 		return silent
-	case n.strain() >= 100:
+	case n.penalty() >= 100:
 		return strained
 	}
 	return eligible

@@ -44,7 +44,7 @@ type Hints struct {
 // has no reason to set any but the first three.
 type Config struct {
 	// Issuer is the id under which the nodes count what this broker sent them
-	// (proto.Report.Landed). A policy must not outlive it: its successor would
+	// (proto.Report.Arrived). A policy must not outlive it: its successor would
 	// wait for landings that are counted under another name.
 	Issuer string
 
@@ -100,10 +100,10 @@ type NodeView struct {
 	Estimate float64       // sessions it is taken to hold, with those under way from every broker
 	Reach    Reach
 	// Unreached is why clients cannot get in, or what the last try said.
-	Unreached string
-	Strain    int // percent by which it is given fewer than its capacity would have it
-	Eligible  bool
-	Why       string // why it is not eligible
+	Unreached   string
+	LoadPenalty int // percent by which it is given fewer than its capacity would have it
+	Eligible    bool
+	Why         string // why it is not eligible
 }
 
 // Reach says whether clients can get in at a node's address.

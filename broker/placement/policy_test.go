@@ -139,7 +139,7 @@ func TestPoliciesProperty(t *testing.T) {
 			l.Update(t0, p)
 			l.Report(t0, proto.Report{
 				ID: p.ID, Generation: 1, Seq: 1, State: p.State, Capacity: p.Capacity,
-				Strain: rapid.SampledFrom([]uint8{0, 0, 50, 100}).Draw(t, "strain"),
+				LoadPenalty: rapid.SampledFrom([]uint8{0, 0, 50, 100}).Draw(t, "strain"),
 			})
 		}
 		h := Hints{
@@ -308,7 +308,7 @@ func TestStrain(t *testing.T) {
 		for _, id := range []string{"a", "b", "c"} {
 			r := report(id, 1, 10_000, 0, 0)
 			if id == "a" {
-				r.Strain = strain
+				r.LoadPenalty = strain
 			}
 			l.Report(t0, r)
 		}

@@ -38,7 +38,7 @@ func TestProperties(t *testing.T) {
 				l.Report(now, proto.Report{
 					ID: id.Draw(t, "id"), Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Seq: seq - min(seq, rapid.Uint64Range(0, 2).Draw(t, "late")),
 					State: state.Draw(t, "state"), Capacity: small.Draw(t, "capacity"), Live: small.Draw(t, "live"),
-					Landed: rapid.Uint64Range(0, 100).Draw(t, "landed"), LandedAll: rapid.Uint64Range(0, 200).Draw(t, "all"),
+					Arrived: rapid.Uint64Range(0, 100).Draw(t, "landed"), ArrivedAll: rapid.Uint64Range(0, 200).Draw(t, "all"),
 				})
 			},
 			"remove":  func(t *rapid.T) { l.Remove(id.Draw(t, "id")) },

@@ -129,14 +129,14 @@ func (t *Table) Report(now time.Time, r proto.Report) {
 		p.Generation = r.Generation
 		n.began(at, p)
 		t.stale = true
-		mine, all = r.Landed, r.LandedAll
+		mine, all = r.Arrived, r.ArrivedAll
 	case n.reported:
-		mine, all = growth(n.report.Landed, r.Landed), growth(n.report.LandedAll, r.LandedAll)
+		mine, all = growth(n.report.Arrived, r.Arrived), growth(n.report.ArrivedAll, r.ArrivedAll)
 	}
 	t.share.landed(mine, all)
 	n.pending.advance(at)
 	n.pending.remove(mine)
-	t.stale = t.stale || !n.reported || r.State != n.state || r.Strain != n.report.Strain
+	t.stale = t.stale || !n.reported || r.State != n.state || r.LoadPenalty != n.report.LoadPenalty
 	n.report, n.reported = r, true
 	n.told(at, r.State, r.Capacity, r.Live)
 }
@@ -201,7 +201,7 @@ func (t *Table) Nodes(now time.Time) []NodeView {
 		views = append(views, NodeView{
 			Peer: n.peer, Report: n.report, Age: at - n.heard,
 			Pending: n.pending.sum, Estimate: n.estimate(t.perOwn),
-			Reach: n.reach, Unreached: n.unreached, Strain: n.strain(),
+			Reach: n.reach, Unreached: n.unreached, LoadPenalty: n.penalty(),
 			Eligible: t.level(n, at) == eligible, Why: t.why(n, at),
 		})
 	}

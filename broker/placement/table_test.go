@@ -29,7 +29,7 @@ func ready(id string, capacity, live uint32) proto.Peer {
 
 func report(id string, seq uint64, capacity, live uint32, landed uint64) proto.Report {
 	return proto.Report{
-		ID: id, Generation: 1, Seq: seq, State: proto.StateReady, Capacity: capacity, Live: live, Landed: landed, LandedAll: landed,
+		ID: id, Generation: 1, Seq: seq, State: proto.StateReady, Capacity: capacity, Live: live, Arrived: landed, ArrivedAll: landed,
 	}
 }
 
@@ -137,7 +137,7 @@ func TestReportsOutOfOrder(t *testing.T) {
 	l.Report(t0, report("a", 4, 1000, 40, 6))
 	l.Report(t0, report("a", 5, 1000, 41, 9))
 	l.Report(t0, report("ghost", 6, 1000, 1, 1))
-	if v := view(t, l, t0, "a"); v.Report.Live != 50 || v.Report.Landed != 7 {
+	if v := view(t, l, t0, "a"); v.Report.Live != 50 || v.Report.Arrived != 7 {
 		t.Errorf("an old report was taken in: %+v", v.Report)
 	}
 	if n := len(l.Nodes(t0)); n != 1 {
@@ -209,7 +209,7 @@ func TestShare(t *testing.T) {
 		now = now.Add(time.Second)
 		mine += 100
 		r := report("a", i+1, 100_000, 0, mine)
-		r.LandedAll = 2 * mine
+		r.ArrivedAll = 2 * mine
 		l.Report(now, r)
 		for range 10 {
 			l.Tick(now)
@@ -235,7 +235,7 @@ func TestShareIsBounded(t *testing.T) {
 	l.SetBrokers(16)
 	l.Report(t0, report("a", 1, 1000, 0, 0))
 	r := report("a", 2, 1000, 0, 0)
-	r.LandedAll = 1 << 40 // others land nearly everything
+	r.ArrivedAll = 1 << 40 // others land nearly everything
 	l.Report(t0, r)
 	l.Tick(t0)
 	if s := 1 / l.perOwn; s < 1.0/128 {

@@ -31,15 +31,15 @@ type Record struct {
 	Pool   string
 	Region string
 	// Fallback and Strict say which regions serve when Region has no room.
-	Fallback []string
-	Strict   bool
-	Group    string
-	Ext      json.RawMessage
-	Created  time.Time
-	Changed  time.Time       // of the last transition
-	Leaving  bool            // its node has asked the client to go elsewhere
-	Reason   proto.CloseCode // why it ended; 0 unless State is Ended
-	Word     string          // the same in one word, if it is not the code's
+	Fallback    []string
+	Strict      bool
+	Group       string
+	Ext         json.RawMessage
+	Created     time.Time
+	Changed     time.Time       // of the last transition
+	Leaving     bool            // its node has asked the client to go elsewhere
+	Reason      proto.CloseCode // why it ended; 0 unless State is Ended
+	CloseReason string          // the same in one word, if it is not the code's
 }
 
 // GroupKey names the group of the record in the store, or is "". Pools are strict,

@@ -83,7 +83,7 @@ type Store interface {
 	// the stream. It returns the record as it was before (whose Stream tells
 	// the owner whether there was another), and ErrMoved when the lease is not
 	// the owner's. With take, what was laid down for the session is the owner's
-	// alone from now on, who goes on from there: Unpark no longer returns it to
+	// alone from now on, who goes on from there: Restore no longer returns it to
 	// later ones. proof is as in Prove, in the same step; 0 for none.
 	Attach(ctx context.Context, l Lease, stream string, take bool, proof uint64, ttl time.Duration) (Record, error)
 
@@ -108,11 +108,11 @@ type Store interface {
 	// the lease is not the owner's, or one of the above.
 	Save(ctx context.Context, list []Saved) []error
 
-	// Unpark returns the record, and what was laid down for the session, to its
+	// Restore returns the record, and what was laid down for the session, to its
 	// owner: nothing if there is nothing, or an owner before has taken it. For a
 	// session that is over it returns the record and ErrEnded, and ErrMoved when
 	// the lease is not the owner's.
-	Unpark(ctx context.Context, l Lease) (Record, Parked, error)
+	Restore(ctx context.Context, l Lease) (Record, StoredState, error)
 
 	// End ends the session and keeps a tombstone for ttl, which must outlive every
 	// token of the session. A node gives the epoch under which it holds the
@@ -120,11 +120,11 @@ type Store interface {
 	// epoch. word is the reason in one word, if it is not the one that goes with
 	// the code. Ending an ended session returns its record, with the first reason,
 	// and no error.
-	End(ctx context.Context, id string, epoch uint64, reason Reason, word string, ttl time.Duration) (Record, error)
+	End(ctx context.Context, id string, epoch uint64, reason Reason, closeReason string, ttl time.Duration) (Record, error)
 
 	// EndUser ends all sessions of the user as End does, and returns those that
 	// were not over.
-	EndUser(ctx context.Context, user string, reason Reason, word string, ttl time.Duration) ([]Record, error)
+	EndUser(ctx context.Context, user string, reason Reason, closeReason string, ttl time.Duration) ([]Record, error)
 
 	// Sessions returns the user's sessions that are not over, oldest first, at
 	// most limit.
@@ -146,11 +146,11 @@ type Store interface {
 	// Wait gives a place in a line, at its end, or keeps the one it has, for ttl.
 	// Places that were not kept are given up. A place of "" is none: only the line
 	// is looked at. by is the broker that asks.
-	Wait(ctx context.Context, line, place, by string, ttl time.Duration) (Place, error)
+	Wait(ctx context.Context, line, place, by string, ttl time.Duration) (QueueStatus, error)
 
-	// Seat ends the waiting of a place: with the session that it got, which Wait
+	// Admit ends the waiting of a place: with the session that it got, which Wait
 	// tells for ttl if the place is asked for again, or with "", if it is given up.
-	Seat(ctx context.Context, line, place, sid, by string, ttl time.Duration) error
+	Admit(ctx context.Context, line, place, sid, by string, ttl time.Duration) error
 
 	// Fence has a node look, within about a second, which of the sessions it
 	// holds are still its own: some were ended or given to others, and the node
@@ -181,10 +181,10 @@ type Rule struct {
 	// end. One that has lost its connection always gives way: it is most likely
 	// the same person, coming back.
 	Refuse bool
-	// Reason, Word and TTL are for the sessions that end, as in End.
-	Reason Reason
-	Word   string
-	TTL    time.Duration
+	// Reason, CloseReason and TTL are for the sessions that end, as in End.
+	Reason      Reason
+	CloseReason string
+	TTL         time.Duration
 }
 
 // Saved is what a node knows of a session that it serves.
@@ -197,8 +197,8 @@ type Saved struct {
 	TTL    time.Duration // of the record and of what is saved
 }
 
-// Parked is what was laid down for the next owner of a session.
-type Parked struct {
+// StoredState is what was laid down for the next owner of a session.
+type StoredState struct {
 	Stream string // the stream that State belongs to
 	State  []byte // nil if there is nothing
 	Seq    uint64 // for the owner, if it saves under the same lease, to go on from
@@ -221,19 +221,19 @@ const (
 	GroupYoung  = 10 * time.Second
 )
 
-// Place is a place in a line.
-type Place struct {
+// QueueStatus is a place in a line.
+type QueueStatus struct {
 	Ahead   int     // places before it
 	Waiting int     // places in the line, with it
 	Rate    float64 // places a second that got a session, of late; 0 if none did
-	Lately  int     // places that other brokers have seated within LineLately
+	Recent  int     // places that other brokers have seated within QueueRecent
 	Session string  // that the place has got; it is no longer in the line
 	GivenUp int     // places of others that were found not to have been kept
 }
 
-// LineRate is the time constant of Place.Rate, an exponential average.
-const LineRate = 30 * time.Second
+// QueueRate is the time constant of QueueStatus.Rate, an exponential average.
+const QueueRate = 30 * time.Second
 
-// LineLately is for how long it may not show in the load of the nodes that a
+// QueueRecent is for how long it may not show in the load of the nodes that a
 // session was opened.
-const LineLately = 1500 * time.Millisecond
+const QueueRecent = 1500 * time.Millisecond

@@ -63,7 +63,7 @@ func (v *Verifier) readTicket(segment string) (proto.Ticket, error) {
 	}
 	leeway, now := v.leeway(), v.now()
 	switch {
-	case t.Audience != proto.TicketAudience || t.User == "" || t.Place == "":
+	case t.Audience != proto.TicketAudience || t.User == "" || t.Entry == "":
 		return proto.Ticket{}, fmt.Errorf("%w: not those of a ticket", ErrClaims)
 	case time.Unix(t.IssuedAt, 0).After(now.Add(leeway)):
 		return proto.Ticket{}, ErrNotYet

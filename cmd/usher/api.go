@@ -166,10 +166,10 @@ type apiNode struct {
 	Capacity    int          `json:"capacity"`
 	Live        int          `json:"live"`
 	Attached    int          `json:"attached"`
-	Landed      uint64       `json:"landed"`
+	Arrived     uint64       `json:"arrived"`
 	Pending     int          `json:"pending"`
 	ReportAgeMS int64        `json:"report_age_ms"`
-	Strain      int          `json:"strain"`
+	LoadPenalty int          `json:"load_penalty"`
 	Reach       string       `json:"reach"`
 	Eligible    bool         `json:"eligible"`
 	Why         string       `json:"why"`

@@ -170,6 +170,6 @@ func (d *drifting) Load() (state proto.NodeState, live, attached uint32) {
 	return proto.StateReady, n, n
 }
 
-func (d *drifting) Landed(string) (mine, all uint64) { return 0, 0 }
-func (d *drifting) Draining() *proto.Drain           { return nil }
-func (d *drifting) Strain() uint8                    { return 0 }
+func (d *drifting) Arrived(string) (mine, all uint64) { return 0, 0 }
+func (d *drifting) Draining() *proto.Drain            { return nil }
+func (d *drifting) LoadPenalty() uint8                { return 0 }

@@ -204,7 +204,7 @@ func startBroker(o brokerOptions) (_ *brokerRole, err error) {
 		Placement: placement.NewTable(placement.Config{Issuer: r.issuer, Policy: policy, Probed: health.Interval > 0},
 			rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), now),
 		Duplicates: duplicates, Rebalance: o.Rebalance,
-		TokenTTL: o.tokenTTL, Logger: o.log, Probe: look, Health: health, Line: broker.Line{Limit: o.waitingLimit}, Hooks: brokerHooks(o.registry),
+		TokenTTL: o.tokenTTL, Logger: o.log, Probe: look, Health: health, Queue: broker.Queue{Limit: o.waitingLimit}, Hooks: brokerHooks(o.registry),
 	})
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/usher-broker/usher/broker/door"
+	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
@@ -86,7 +86,7 @@ func (d *demoDoor) list(s *stage, w http.ResponseWriter, _ *http.Request) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	door.WriteJSON(w, map[string]any{"nodes": list})
+	httpapi.WriteJSON(w, map[string]any{"nodes": list})
 }
 
 func stateOf(v placement.NodeView) string {
@@ -102,7 +102,7 @@ func (d *demoDoor) add(s *stage, w http.ResponseWriter, _ *http.Request) {
 		proto.WriteProblem(w, &proto.Problem{Status: http.StatusConflict, Code: proto.ProblemInvalidRequest, Detail: err.Error()})
 		return
 	}
-	door.WriteJSONStatus(w, http.StatusCreated, map[string]string{"id": id})
+	httpapi.WriteJSONStatus(w, http.StatusCreated, map[string]string{"id": id})
 }
 
 func (d *demoDoor) do(s *stage, w http.ResponseWriter, r *http.Request) {

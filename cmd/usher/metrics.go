@@ -23,7 +23,7 @@ func brokerHooks(reg prometheus.Registerer) broker.Hooks {
 	assigned := vector("assignments_total", "Sessions opened, and refusals, by result.", "result")
 	reassigned := vector("reassignments_total", "Sessions that asked where to go, by result and, where it is ok, by why they are where they are.", "result", "reason")
 	ended := vector("ends_total", "Sessions ended by logout or by an operator, by result.", "result")
-	commands := vector("commands_total", "Commands to nodes, by operation and fate.", "op", "fate")
+	commands := vector("commands_total", "Commands to nodes, by operation and status.", "op", "status")
 	probes := vector("probes_total", "Looks at the addresses of nodes, by result: ok, refused, timeout, tls, dns, answer (not a node's), other_node, failed.", "result")
 	waited := vector("waiting_total", "Logins in the waiting room, by pool and what became of them.", "pool", "what")
 	waiting := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "usher", Name: "waiting", Help: "Logins that wait for room, by pool, as of the last that asked here."}, []string{"pool"})
@@ -53,7 +53,7 @@ func brokerHooks(reg prometheus.Registerer) broker.Hooks {
 			waited.WithLabelValues(pool, string(what)).Inc()
 			waiting.WithLabelValues(pool).Set(float64(n))
 		},
-		Commanded: func(op string, fate broker.Fate) { commands.WithLabelValues(op, string(fate)).Inc() },
+		Commanded: func(op string, status broker.CommandStatus) { commands.WithLabelValues(op, string(status)).Inc() },
 	}
 }
 

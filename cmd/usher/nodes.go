@@ -55,8 +55,8 @@ func printNodes(out io.Writer, list []apiNode) {
 
 func (n apiNode) verdict() string {
 	switch {
-	case n.Eligible && n.Strain > 0:
-		return fmt.Sprintf("yes, %d %% fewer: it is under strain", n.Strain)
+	case n.Eligible && n.LoadPenalty > 0:
+		return fmt.Sprintf("yes, %d %% fewer: it is under strain", n.LoadPenalty)
 	case n.Eligible:
 		return "yes"
 	}

@@ -90,7 +90,7 @@ func newView(now time.Time, list []apiNode, last topView) topView {
 	v := topView{At: now, Nodes: len(list), Balance: 1, list: list, rates: map[string]float64{}}
 	before := map[string]uint64{}
 	for _, n := range last.list {
-		before[n.ID] = n.Landed
+		before[n.ID] = n.Arrived
 	}
 	live, capacity, most := 0, 0, 0.0
 	for _, n := range list {
@@ -100,8 +100,8 @@ func newView(now time.Time, list []apiNode, last topView) topView {
 		if n.Eligible {
 			v.Eligible++
 		}
-		if was, ok := before[n.ID]; ok && n.Landed >= was {
-			v.rates[n.ID] = float64(n.Landed-was) / now.Sub(last.At).Seconds()
+		if was, ok := before[n.ID]; ok && n.Arrived >= was {
+			v.rates[n.ID] = float64(n.Arrived-was) / now.Sub(last.At).Seconds()
 			v.Arrivals += v.rates[n.ID]
 		}
 		if n.Drain == nil && n.Capacity > 0 {

@@ -49,7 +49,7 @@ func do(s *stream.Stream, step vectors.StreamStep, last bool) string {
 	case "handled":
 		s.Handled(step.Bytes)
 	case "due":
-		if owed, now := s.AckDue(); owed != step.Owed || now != step.Now {
+		if owed, now := s.AckDue(); owed != step.Pending || now != step.Now {
 			return "due otherwise"
 		}
 	case "take_ack":

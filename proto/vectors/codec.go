@@ -77,6 +77,6 @@ func (b BadControl) Payload() []byte {
 type CloseCode struct {
 	Name   string          `json:"name"`
 	Code   proto.CloseCode `json:"code"`
-	Word   string          `json:"word"`   // the close reason; empty when not one of the protocol's
+	Reason string          `json:"reason"` // the close reason; empty when not one of the protocol's
 	Action string          `json:"action"` // stop, retry, reconnect, app
 }

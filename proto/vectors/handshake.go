@@ -39,7 +39,7 @@ type HandshakeSession struct {
 	Attempt    *uint64 `json:"attempt"`    // likewise
 	Sent       uint64  `json:"sent"`       // by the node
 	Acked      uint64  `json:"acked"`      // by the client
-	TakenIn    uint64  `json:"taken_in"`   // by the node
+	Accepted   uint64  `json:"accepted"`   // by the node
 	Overflowed bool    `json:"overflowed"` // the stream has ended for that since
 	Earlier    string  `json:"earlier"`    // the stream before, which a client without a stream replaced
 }

@@ -98,8 +98,8 @@ type StreamStep struct {
 	Count  uint64 `json:"count"`  // acked, take_ack
 	Error  string `json:"error"`  // send: "full"; acked: "count"
 
-	Owed bool `json:"owed"` // due
-	Now  bool `json:"now"`
+	Pending bool `json:"pending"` // due
+	Now     bool `json:"now"`
 
 	Sent     uint64 `json:"sent"` // state
 	Acked    uint64 `json:"acked"`

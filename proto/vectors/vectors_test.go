@@ -132,7 +132,7 @@ func checkWelcome(t *testing.T, v vectors.Handshake) {
 	if v.Outcome.Replaces != v.Session.Attached {
 		t.Errorf("%s: replaces %v, attached %v", v.Name, v.Outcome.Replaces, v.Session.Attached)
 	}
-	if w.Resumed && w.Received != v.Session.TakenIn {
-		t.Errorf("%s: received %d, taken in %d", v.Name, w.Received, v.Session.TakenIn)
+	if w.Resumed && w.Received != v.Session.Accepted {
+		t.Errorf("%s: received %d, taken in %d", v.Name, w.Received, v.Session.Accepted)
 	}
 }

@@ -94,9 +94,9 @@ func (m *mortal) Attach(ctx context.Context, l session.Lease, stream string, tak
 	return r, err
 }
 
-func (m *mortal) Unpark(ctx context.Context, l session.Lease) (r session.Record, p session.Parked, err error) {
-	if lost := m.ask(ctx, func() { r, p, err = m.Store.Unpark(ctx, l) }); lost != nil {
-		return session.Record{}, session.Parked{}, lost
+func (m *mortal) Restore(ctx context.Context, l session.Lease) (r session.Record, p session.StoredState, err error) {
+	if lost := m.ask(ctx, func() { r, p, err = m.Store.Restore(ctx, l) }); lost != nil {
+		return session.Record{}, session.StoredState{}, lost
 	}
 	return r, p, err
 }
@@ -291,10 +291,10 @@ func (w *world) gossip(ctx context.Context) {
 			}
 			m.seq++
 			for _, d := range w.auths {
-				mine, total := m.node.Landed(d.issuer)
+				mine, total := m.node.Arrived(d.issuer)
 				d.broker.Report(proto.Report{
 					ID: m.id, Generation: m.gen, Seq: m.seq, State: state, Capacity: 1000, Live: live, Attached: attached,
-					Landed: mine, LandedAll: total, Drain: m.node.Draining(),
+					Arrived: mine, ArrivedAll: total, Drain: m.node.Draining(),
 				})
 			}
 		}

@@ -70,7 +70,7 @@ func downloadModules(t testing.TB) string {
 	dir := t.TempDir()
 	cached := "file://" + filepath.ToSlash(filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download"))
 	cmd := exec.Command("go", "mod", "download")
-	cmd.Dir = filepath.Join(root, "cmd", "usher")
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOMODCACHE="+dir, "GOFLAGS=-modcacherw",
 		"GOPROXY="+cached+","+cmp.Or(goEnv(t, "GOPROXY"), "direct"))
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -36,13 +36,6 @@ func TestACME(t *testing.T) {
 			t.Fatalf("go install %s: %v\n%s", name, err, out)
 		}
 	}
-	withACME := filepath.Join(bins, "usher")
-	build := exec.Command("go", "build", "-tags=acme", "-o", withACME, ".")
-	build.Dir = filepath.Join("..", "..", "cmd", "usher")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build -tags acme: %v\n%s", err, out)
-	}
-
 	const name = "node-1.usher.test"
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
@@ -77,7 +70,7 @@ func TestACME(t *testing.T) {
 	})
 
 	c := startCluster(t, 0, "--probe=none")
-	p := startProgram(t, "node-1", withACME, "node", "--id=node-1", "--listen=127.0.0.1:"+node, "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
+	p := startProgram(t, "node-1", usherBin, "node", "--id=node-1", "--listen=127.0.0.1:"+node, "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
 		"--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--advertise=wss://"+name+":{port}",
 		"--acme-domain="+name, "--acme-ca=https://127.0.0.1:"+door+"/dir", "--acme-ca-roots="+ca.file, "--acme-storage="+filepath.Join(dir, "acme"),
 		"--log-format=json", "--ops=127.0.0.1:0")
@@ -106,12 +99,6 @@ func TestACME(t *testing.T) {
 	}, 50*time.Millisecond)
 	awaitEchoes(t, []*talker{tk}, starts)
 	unharmed(t, []*talker{tk})
-
-	// Most binaries have nothing of it, and say so.
-	out := usherCommand(t, 2, "node", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--acme-domain="+name)
-	if !strings.Contains(out, "make build TAGS=acme") {
-		t.Errorf("without the tag it says %q", out)
-	}
 }
 
 func free(t *testing.T) string {

@@ -126,8 +126,8 @@ const arrived = new Map(); // by node: count and time of the last event
 function rateOf(n, at) {
   const last = arrived.get(n.id);
   if (last && at <= last.at) return last.rate;
-  const rate = last && n.landed >= last.landed ? ((n.landed - last.landed) * 1000) / (at - last.at) : 0;
-  arrived.set(n.id, { landed: n.landed, at, rate });
+  const rate = last && n.arrived >= last.arrived ? ((n.arrived - last.arrived) * 1000) / (at - last.at) : 0;
+  arrived.set(n.id, { arrived: n.arrived, at, rate });
   return rate;
 }
 
@@ -223,7 +223,7 @@ function updateRow(r, n, at) {
   r.live = n.live;
   r.draining = n.state === 'draining';
   const trouble = !n.eligible && !r.draining && n.state !== 'full';
-  setText(r.gets, n.eligible ? (n.strain ? `yes, ${n.strain} % fewer` : 'yes') : n.why || n.state, n.eligible ? (n.strain ? 'warn' : 'good') : trouble ? 'bad' : 'warn');
+  setText(r.gets, n.eligible ? (n.load_penalty ? `yes, ${n.load_penalty} % fewer` : 'yes') : n.why || n.state, n.eligible ? (n.load_penalty ? 'warn' : 'good') : trouble ? 'bad' : 'warn');
   r.drain.hidden = r.progress.hidden = !n.drain;
   if (n.drain) {
     const total = Math.max(n.drain.total, n.drain.remaining, 1);

@@ -353,7 +353,7 @@ func (s *sim) report(n *simNode) {
 		at := s.ms + max(1, s.lag(b))
 		s.reports[at] = append(s.reports[at], delivery{b, proto.Report{
 			ID: n.id, Generation: n.generation, Seq: n.seq, State: n.state(), Capacity: uint32(n.capacity),
-			Live: uint32(n.live), Landed: n.landed[b], LandedAll: n.landedAll,
+			Live: uint32(n.live), Arrived: n.landed[b], ArrivedAll: n.landedAll,
 		}})
 	}
 }

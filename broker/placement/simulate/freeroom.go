@@ -2,9 +2,9 @@ package simulate
 
 import "github.com/usher-broker/usher/broker/placement"
 
-// FreeRoom is the name of a policy that is here to compare with: a node drawn at
+// FreeCapacity is the name of a policy that is here to compare with: a node drawn at
 // random, by the room that it has left.
-const FreeRoom = "random-free-room"
+const FreeCapacity = "random-free-capacity"
 
 type freeRoom struct{}
 

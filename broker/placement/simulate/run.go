@@ -20,7 +20,7 @@ const StaleLeast = "stale-least"
 // Names returns the names that Run knows: those of the policies, the oracle
 // first, and what is here to compare with last.
 func Names() []string {
-	return append(append([]string{Oracle}, placement.Names()...), FreeRoom, StaleLeast)
+	return append(append([]string{Oracle}, placement.Names()...), FreeCapacity, StaleLeast)
 }
 
 // Result is what a policy made of a scenario.
@@ -80,11 +80,11 @@ func chooserOf(name string) (chooser, error) {
 		return oracle{}, nil
 	case StaleLeast:
 		return policies{policy: placement.Least{Candidates: 1, Few: maxNodes}, blind: true}, nil
-	case FreeRoom:
+	case FreeCapacity:
 		return policies{policy: freeRoom{}}, nil
 	}
 	if _, err := placement.New(name); err != nil {
-		return nil, errors.New(err.Error() + ", and " + Oracle + ", " + FreeRoom + " and " + StaleLeast)
+		return nil, errors.New(err.Error() + ", and " + Oracle + ", " + FreeCapacity + " and " + StaleLeast)
 	}
 	return policies{make: func() placement.Policy {
 		p, _ := placement.New(name)

@@ -42,21 +42,21 @@ func (l *line) rateAt(now time.Time) float64 {
 	if l.rate == 0 {
 		return 0
 	}
-	return l.rate * math.Exp(-now.Sub(l.when).Seconds()/session.LineRate.Seconds())
+	return l.rate * math.Exp(-now.Sub(l.when).Seconds()/session.QueueRate.Seconds())
 }
 
 // Wait implements session.Store.
-func (s *Store) Wait(ctx context.Context, name, place, by string, ttl time.Duration) (session.Place, error) {
+func (s *Store) Wait(ctx context.Context, name, place, by string, ttl time.Duration) (session.QueueStatus, error) {
 	if err := s.lock(ctx); err != nil {
-		return session.Place{}, err
+		return session.QueueStatus{}, err
 	}
 	defer s.mu.Unlock()
 	now := s.now()
 	l, gone := s.line(name, now)
-	p := session.Place{Waiting: len(l.places), Rate: l.rateAt(now), GivenUp: gone}
+	p := session.QueueStatus{Waiting: len(l.places), Rate: l.rateAt(now), GivenUp: gone}
 	for _, s := range l.lately {
 		if s.by != by {
-			p.Lately++
+			p.Recent++
 		}
 	}
 	if t, ok := l.seated[place]; ok {
@@ -78,7 +78,7 @@ func (s *Store) Wait(ctx context.Context, name, place, by string, ttl time.Durat
 }
 
 // Seat implements session.Store.
-func (s *Store) Seat(ctx context.Context, name, place, sid, by string, ttl time.Duration) error {
+func (s *Store) Admit(ctx context.Context, name, place, sid, by string, ttl time.Duration) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *Store) Seat(ctx context.Context, name, place, sid, by string, ttl time.
 	if sid == "" {
 		return nil
 	}
-	l.rate = l.rateAt(now) + 1/session.LineRate.Seconds()
+	l.rate = l.rateAt(now) + 1/session.QueueRate.Seconds()
 	l.when = now
 	l.seated[place] = seat{sid, now.Add(ttl)}
 	l.lately = append(l.lately, seating{by, now})
@@ -106,7 +106,7 @@ func (s *Store) line(name string, now time.Time) (*line, int) {
 		l = &line{seated: map[string]seat{}}
 		s.lines[name] = l
 	}
-	l.lately = slices.DeleteFunc(l.lately, func(s seating) bool { return now.Sub(s.when) >= session.LineLately })
+	l.lately = slices.DeleteFunc(l.lately, func(s seating) bool { return now.Sub(s.when) >= session.QueueRecent })
 	before := len(l.places)
 	l.places = slices.DeleteFunc(l.places, func(w waiting) bool { return !now.Before(w.until) })
 	sweep(l.seated, func(place string, t seat) {

@@ -86,21 +86,21 @@ func (s *Store) Move(ctx context.Context, request string, saved session.Saved, t
 	return e.Record, nil
 }
 
-// Unpark implements session.Store.
-func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, session.Parked, error) {
+// Restore implements session.Store.
+func (s *Store) Restore(ctx context.Context, l session.Lease) (session.Record, session.StoredState, error) {
 	if err := s.lock(ctx); err != nil {
-		return session.Record{}, session.Parked{}, err
+		return session.Record{}, session.StoredState{}, err
 	}
 	defer s.mu.Unlock()
 	e, err := s.owned(l, s.now())
 	if e == nil {
-		return session.Record{}, session.Parked{}, err
+		return session.Record{}, session.StoredState{}, err
 	}
 	p := e.parked
 	if err != nil || p == nil || p.taker != (session.Lease{}) && p.taker != l {
-		return e.Record, session.Parked{}, err
+		return e.Record, session.StoredState{}, err
 	}
-	found := session.Parked{Stream: p.stream, State: bytes.Clone(p.state)}
+	found := session.StoredState{Stream: p.stream, State: bytes.Clone(p.state)}
 	if p.epoch == l.Epoch {
 		found.Seq = p.seq
 	}

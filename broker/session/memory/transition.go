@@ -36,12 +36,12 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		e.replaced = new([]string)
 	}
 	for _, old := range over {
-		s.end(old, rule.Reason, rule.Word, now, rule.TTL)
+		s.end(old, rule.Reason, rule.CloseReason, now, rule.TTL)
 		*e.replaced = append(*e.replaced, old.ID)
 		ended = append(ended, old.Record)
 	}
 	r.Epoch, r.State, r.Reason, r.Created, r.Changed = 1, session.Assigned, 0, now, now
-	r.Word, r.Leaving = "", false
+	r.CloseReason, r.Leaving = "", false
 	e.Record = r
 	s.add(e, now)
 	return r, ended, nil
@@ -203,7 +203,7 @@ func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error 
 	e, err := s.find(r.ID, now)
 	switch {
 	case e == nil:
-		r.Changed, r.Reason, r.Word = now, 0, ""
+		r.Changed, r.Reason, r.CloseReason = now, 0, ""
 		s.add(&entry{Record: r, expires: now.Add(ttl)}, now)
 		return nil
 	case err != nil:
@@ -259,7 +259,7 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 
 // end makes the entry a tombstone. s.mu is held.
 func (s *Store) end(e *entry, reason session.Reason, word string, now time.Time, ttl time.Duration) {
-	e.State, e.Reason, e.Word, e.Changed, e.expires = session.Ended, reason, word, now, now.Add(ttl)
+	e.State, e.Reason, e.CloseReason, e.Changed, e.expires = session.Ended, reason, word, now, now.Add(ttl)
 	e.Leaving, e.parked = false, nil
 	s.ungroup(e.GroupKey(), e.ID)
 }

@@ -17,10 +17,10 @@ func lineKey(line string) string {
 }
 
 // Wait implements session.Store.
-func (s *Store) Wait(ctx context.Context, line, place, by string, ttl time.Duration) (session.Place, error) {
-	var p session.Place
+func (s *Store) Wait(ctx context.Context, line, place, by string, ttl time.Duration) (session.QueueStatus, error) {
+	var p session.QueueStatus
 	err := s.do(ctx, "wait", func(ctx context.Context) error {
-		args := []any{place, milliseconds(ttl), session.LineRate.Seconds(), by, session.LineLately.Milliseconds()}
+		args := []any{place, milliseconds(ttl), session.QueueRate.Seconds(), by, session.QueueRecent.Milliseconds()}
 		reply, err := s.run(ctx, waitScript, lineKey(line), args).Slice()
 		if err != nil {
 			return err
@@ -31,9 +31,9 @@ func (s *Store) Wait(ctx context.Context, line, place, by string, ttl time.Durat
 	return p, err
 }
 
-func placeOf(reply []any) (session.Place, error) {
+func placeOf(reply []any) (session.QueueStatus, error) {
 	if len(reply) != 6 {
-		return session.Place{}, fmt.Errorf("%w: a place of %d parts", errCorrupt, len(reply))
+		return session.QueueStatus{}, fmt.Errorf("%w: a place of %d parts", errCorrupt, len(reply))
 	}
 	ahead, ok1 := reply[0].(int64)
 	waiting, ok2 := reply[1].(int64)
@@ -43,15 +43,15 @@ func placeOf(reply []any) (session.Place, error) {
 	lately, ok6 := reply[5].(int64)
 	rate, err := strconv.ParseFloat(text, 64)
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || err != nil {
-		return session.Place{}, fmt.Errorf("%w: a place of other parts", errCorrupt)
+		return session.QueueStatus{}, fmt.Errorf("%w: a place of other parts", errCorrupt)
 	}
-	return session.Place{Ahead: int(ahead), Waiting: int(waiting), Rate: rate, Session: sid, GivenUp: int(gone), Lately: int(lately)}, nil
+	return session.QueueStatus{Ahead: int(ahead), Waiting: int(waiting), Rate: rate, Session: sid, GivenUp: int(gone), Recent: int(lately)}, nil
 }
 
 // Seat implements session.Store.
-func (s *Store) Seat(ctx context.Context, line, place, sid, by string, ttl time.Duration) error {
+func (s *Store) Admit(ctx context.Context, line, place, sid, by string, ttl time.Duration) error {
 	return s.do(ctx, "seat", func(ctx context.Context) error {
-		args := []any{place, sid, max(milliseconds(ttl), 1), session.LineRate.Seconds(), by}
-		return s.run(ctx, seatScript, lineKey(line), args).Err()
+		args := []any{place, sid, max(milliseconds(ttl), 1), session.QueueRate.Seconds(), by}
+		return s.run(ctx, admitScript, lineKey(line), args).Err()
 	})
 }

@@ -32,11 +32,11 @@ func (s *Store) Move(ctx context.Context, request string, v session.Saved, to st
 		request, v.Node, formatEpoch(v.Epoch), formatEpoch(v.Epoch+1), to, v.Stream, v.State, formatSeq(v.Seq))
 }
 
-// Unpark implements session.Store.
-func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, session.Parked, error) {
-	var found session.Parked
+// Restore implements session.Store.
+func (s *Store) Restore(ctx context.Context, l session.Lease) (session.Record, session.StoredState, error) {
+	var found session.StoredState
 	args := []any{l.Node, formatEpoch(l.Epoch), l.Instance}
-	r, err := s.step(ctx, "unpark", unparkScript, l.ID, 0, args, func(extra any) error {
+	r, err := s.step(ctx, "unpark", restoreScript, l.ID, 0, args, func(extra any) error {
 		list, _ := extra.([]any)
 		if len(list) != 3 {
 			return errors.New("parked state: not three values")
@@ -46,7 +46,7 @@ func (s *Store) Unpark(ctx context.Context, l session.Lease) (session.Record, se
 			text[i], _ = list[i].(string)
 		}
 		seq, err := strconv.ParseUint(text[2], 10, 64)
-		found = session.Parked{Stream: text[0], State: []byte(text[1]), Seq: seq}
+		found = session.StoredState{Stream: text[0], State: []byte(text[1]), Seq: seq}
 		return err
 	})
 	return r, found, err

@@ -82,7 +82,7 @@ func record(id string, hash []any) (session.Record, error) {
 	r := session.Record{
 		ID: id, User: f["user"], Node: f["node"], State: session.State(f["state"]), Stream: f["stream"],
 		Pool: f["pool"], Region: f["region"], Group: f["group"],
-		Leaving: f["leaving"] == "1", Word: f["word"], Strict: f["strict"] == "1",
+		Leaving: f["leaving"] == "1", CloseReason: f["word"], Strict: f["strict"] == "1",
 	}
 	if fallback := f["fallback"]; fallback != "" {
 		r.Fallback = strings.Split(fallback, "\n")

@@ -29,8 +29,8 @@ var (
 	moveLua string
 	//go:embed save.lua
 	saveLua string
-	//go:embed unpark.lua
-	unparkLua string
+	//go:embed restore.lua
+	restoreLua string
 	//go:embed finish.lua
 	finishLua string
 	//go:embed end.lua
@@ -43,12 +43,12 @@ var (
 	groupLua string
 	//go:embed ungroup.lua
 	ungroupLua string
-	//go:embed line.lua
-	lineLua string
+	//go:embed queue.lua
+	queueLua string
 	//go:embed wait.lua
 	waitLua string
-	//go:embed seat.lua
-	seatLua string
+	//go:embed admit.lua
+	admitLua string
 )
 
 var (
@@ -59,14 +59,14 @@ var (
 	renewScript    = newScript(recordLua + renewLua)
 	moveScript     = newScript(recordLua + moveLua)
 	saveScript     = newScript(recordLua + saveLua)
-	unparkScript   = newScript(recordLua + unparkLua)
+	restoreScript  = newScript(recordLua + restoreLua)
 	endScript      = newScript(recordLua + finishLua + endLua)
 	endUserScript  = newScript(finishLua + endUserLua)
 	sessionsScript = newScript(sessionsLua)
 	groupScript    = newScript(groupLua)
 	ungroupScript  = newScript(ungroupLua)
-	waitScript     = newScript(lineLua + waitLua)
-	seatScript     = newScript(lineLua + seatLua)
+	waitScript     = newScript(queueLua + waitLua)
+	admitScript    = newScript(queueLua + admitLua)
 )
 
 func newScript(source string) script {

@@ -53,14 +53,14 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return session.Record{Epoch: 2}, err
 		},
 		func() (session.Record, error) {
-			return session.Record{Epoch: 2}, s.Seat(t.Context(), "line", "place", "sid", "broker-1", time.Hour)
+			return session.Record{Epoch: 2}, s.Admit(t.Context(), "line", "place", "sid", "broker-1", time.Hour)
 		},
 		func() (session.Record, error) {
 			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 1, TTL: time.Hour}
 			return session.Record{Epoch: 2}, s.Save(t.Context(), []session.Saved{v})[0]
 		},
 		func() (session.Record, error) {
-			r, _, err := s.Unpark(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2})
+			r, _, err := s.Restore(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2})
 			return r, err
 		},
 		func() (session.Record, error) {

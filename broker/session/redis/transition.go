@@ -16,7 +16,7 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		return session.Record{}, nil, err
 	}
 	args := append([]any{
-		request, r.User, r.Pool, max(rule.Sessions, 0), flag(rule.Refuse), int(rule.Reason), rule.Word, milliseconds(rule.TTL),
+		request, r.User, r.Pool, max(rule.Sessions, 0), flag(rule.Refuse), int(rule.Reason), rule.CloseReason, milliseconds(rule.TTL),
 		"node", r.Node, "stream", r.Stream,
 	}, fields(r)...)
 	var ended []session.Record

@@ -86,8 +86,8 @@ var endTests = []test{
 		r := f.create()
 		over, err := f.Store.End(f.Context(), r.ID, 0, code, "cheating", long)
 		f.must(err)
-		if over.Word != "cheating" {
-			f.Errorf("word %q", over.Word)
+		if over.CloseReason != "cheating" {
+			f.Errorf("word %q", over.CloseReason)
 		}
 		f.unchanged(over)
 	}},

@@ -140,7 +140,7 @@ func (f *fixture) everyMethod(ctx context.Context, r session.Record) []error {
 	_, group := f.Group(ctx, newGroup(), "node-1", "", long)
 	_, fenced := f.Fenced(ctx, "node-1")
 	_, moved := f.Move(ctx, "r", saved(r, 1), "node-2")
-	_, unparked := f.Unpark(ctx, lease(r))
+	_, unparked := f.Restore(ctx, lease(r))
 	_, user := f.EndUser(ctx, f.user, code, "", long)
 	rest := append(f.Save(ctx, []session.Saved{saved(r, 1), saved(r, 2)}), f.Fence(ctx, "node-1"), fenced, moved, unparked, user)
 	return append(append(rest, f.Renew(ctx, []session.Record{r, f.restorable()}, []time.Duration{long, long})...),

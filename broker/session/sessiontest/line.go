@@ -10,7 +10,7 @@ import (
 )
 
 // waits fails the test unless the place has so many ahead, of so many.
-func (f *fixture) waits(line, place string, ahead, waiting int) session.Place {
+func (f *fixture) waits(line, place string, ahead, waiting int) session.QueueStatus {
 	f.Helper()
 	p, err := f.Wait(f.Context(), line, place, "broker-1", long)
 	f.must(err)
@@ -40,7 +40,7 @@ var lineTests = []test{
 		if p := f.waits(l, "b", 1, 2); p.Rate != 0 {
 			f.Errorf("rate %v before anybody was seated", p.Rate)
 		}
-		f.must(f.Seat(f.Context(), l, "a", "session-a", "broker-1", long))
+		f.must(f.Admit(f.Context(), l, "a", "session-a", "broker-1", long))
 		if p := f.waits(l, "b", 0, 1); p.Rate <= 0 || p.Rate > 1 {
 			f.Errorf("rate %v after one was", p.Rate)
 		}
@@ -58,10 +58,10 @@ var lineTests = []test{
 		l := newLine()
 		f.waits(l, "a", 0, 1)
 		f.waits(l, "b", 1, 2)
-		f.must(f.Seat(f.Context(), l, "a", "", "broker-1", long))
+		f.must(f.Admit(f.Context(), l, "a", "", "broker-1", long))
 		f.waits(l, "b", 0, 1)
 		f.waits(l, "a", 1, 2)
-		f.must(f.Seat(f.Context(), newLine(), "a", "", "broker-1", long))
+		f.must(f.Admit(f.Context(), newLine(), "a", "", "broker-1", long))
 	}},
 	{"Wait gives up places that are not kept", func(f *fixture) {
 		l := newLine()
@@ -79,29 +79,29 @@ var lineTests = []test{
 	{"Wait tells what other brokers have seated lately", func(f *fixture) {
 		l := newLine()
 		for _, by := range []string{"broker-1", "broker-2", "broker-2", "broker"} {
-			f.must(f.Seat(f.Context(), l, rand.Text(), "sid", by, long))
+			f.must(f.Admit(f.Context(), l, rand.Text(), "sid", by, long))
 		}
 		for by, want := range map[string]int{"broker-1": 3, "broker-2": 2, "broker-3": 4} {
-			if p, err := f.Wait(f.Context(), l, "", by, long); err != nil || p.Lately != want {
+			if p, err := f.Wait(f.Context(), l, "", by, long); err != nil || p.Recent != want {
 				f.Errorf("%s: %+v, %v, want %d", by, p, err, want)
 			}
 		}
-		f.advance(session.LineLately)
-		time.Sleep(session.LineLately)
-		if p, err := f.Wait(f.Context(), l, "", "broker-3", long); err != nil || p.Lately != 0 {
+		f.advance(session.QueueRecent)
+		time.Sleep(session.QueueRecent)
+		if p, err := f.Wait(f.Context(), l, "", "broker-3", long); err != nil || p.Recent != 0 {
 			f.Errorf("later: %+v, %v", p, err)
 		}
 	}},
 	{"Wait gives many at once a place each", func(f *fixture) {
 		l := newLine()
-		var places [32]session.Place
+		var places [32]session.QueueStatus
 		atOnce(len(places), func(i int) {
 			var err error
 			if places[i], err = f.Wait(f.Context(), l, fmt.Sprint(i), "broker-1", long); err != nil {
 				f.Error(err)
 			}
 		})
-		slices.SortFunc(places[:], func(a, b session.Place) int { return a.Ahead - b.Ahead })
+		slices.SortFunc(places[:], func(a, b session.QueueStatus) int { return a.Ahead - b.Ahead })
 		for i, p := range places {
 			if p.Ahead != i {
 				f.Fatalf("place %d has %d ahead", i, p.Ahead)

@@ -7,7 +7,7 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-var one = session.Rule{Sessions: 1, Reason: code, Word: "elsewhere", TTL: long}
+var one = session.Rule{Sessions: 1, Reason: code, CloseReason: "elsewhere", TTL: long}
 
 func refuse(r session.Rule) session.Rule { r.Refuse = true; return r }
 
@@ -23,7 +23,7 @@ func (f *fixture) endedAre(ended []session.Record, want ...session.Record) {
 		f.Fatalf("%d sessions ended, want %d", len(ended), len(want))
 	}
 	for i, w := range want {
-		w.State, w.Reason, w.Word, w.Changed = session.Ended, code, "elsewhere", ended[i].Changed
+		w.State, w.Reason, w.CloseReason, w.Changed = session.Ended, code, "elsewhere", ended[i].Changed
 		f.same(ended[i], w)
 		f.unchanged(w)
 	}

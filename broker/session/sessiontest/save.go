@@ -9,9 +9,9 @@ import (
 
 // laid fails the test unless the lease's owner finds want, nil for nothing. Then
 // the owner may take it.
-func (f *fixture) laid(l session.Lease, take bool, want []byte) session.Parked {
+func (f *fixture) laid(l session.Lease, take bool, want []byte) session.StoredState {
 	f.Helper()
-	r, got, err := f.Store.Unpark(f.Context(), l)
+	r, got, err := f.Store.Restore(f.Context(), l)
 	f.must(err)
 	f.unchanged(r)
 	if take {
@@ -114,7 +114,7 @@ var saveTests = []test{
 			f.Errorf("found %+v", got)
 		}
 	}},
-	{"Unpark is for all owners until one attaches and takes it; then for that one, again and again", func(f *fixture) {
+	{"Restore is for all owners until one attaches and takes it; then for that one, again and again", func(f *fixture) {
 		r := f.attached()
 		f.must(f.save(saved(r, 1)))
 		f.laid(lease(r), false, state)
@@ -133,7 +133,7 @@ var saveTests = []test{
 		f.laid(lease(last), false, nil) // node-4 may have gone on from it
 		f.laid(lease(last), true, nil)
 	}},
-	{"Unpark of what another start of the node has taken is nothing", func(f *fixture) {
+	{"Restore of what another start of the node has taken is nothing", func(f *fixture) {
 		r := f.attached()
 		f.must(f.save(saved(r, 1)))
 		first, second := lease(r), lease(r)
@@ -145,10 +145,10 @@ var saveTests = []test{
 		f.must(f.save(saved(r, 2)))
 		f.laid(second, true, state)
 	}},
-	{"Unpark of nothing is nothing", func(f *fixture) {
+	{"Restore of nothing is nothing", func(f *fixture) {
 		f.laid(lease(f.attached()), true, nil)
 	}},
-	{"Save and Unpark are the owner's alone", func(f *fixture) {
+	{"Save and Restore are the owner's alone", func(f *fixture) {
 		r := f.attached()
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -157,7 +157,7 @@ var saveTests = []test{
 		for _, stranger := range []session.Record{r, other} {
 			f.is(f.save(saved(stranger, 9)), session.ErrMoved)
 			f.is(f.save(leaving(stranger, 9)), session.ErrMoved)
-			f.is(errOf(f.Unpark(f.Context(), lease(stranger))), session.ErrMoved)
+			f.is(errOf(f.Restore(f.Context(), lease(stranger))), session.ErrMoved)
 		}
 		f.unchanged(next)
 		f.laid(lease(next), true, nil)
@@ -167,11 +167,11 @@ var saveTests = []test{
 		f.must(f.save(saved(r, 1)))
 		_, err := f.End(f.Context(), r.ID, code, long)
 		f.must(err)
-		f.is(errOf(f.Unpark(f.Context(), lease(r))), session.ErrEnded)
+		f.is(errOf(f.Restore(f.Context(), lease(r))), session.ErrEnded)
 		f.is(f.save(saved(r, 2)), session.ErrEnded)
 		never := f.restorable()
 		f.is(f.save(saved(never, 1)), session.ErrNotFound)
-		f.is(errOf(f.Unpark(f.Context(), lease(never))), session.ErrNotFound)
+		f.is(errOf(f.Restore(f.Context(), lease(never))), session.ErrNotFound)
 		never.ID = "no id"
 		f.is(f.save(saved(never, 1)), session.ErrNotFound)
 	}},

@@ -84,9 +84,9 @@ func (f *fixture) Reassign(ctx context.Context, request, id string, epoch uint64
 	return f.Store.Reassign(ctx, request, session.Record{ID: id, Epoch: epoch}, node, ttl)
 }
 
-// Unpark is the store's, without the record.
-func (f *fixture) Unpark(ctx context.Context, l session.Lease) (session.Parked, error) {
-	_, p, err := f.Store.Unpark(ctx, l)
+// Restore is the store's, without the record.
+func (f *fixture) Restore(ctx context.Context, l session.Lease) (session.StoredState, error) {
+	_, p, err := f.Store.Restore(ctx, l)
 	return p, err
 }
 

@@ -76,8 +76,8 @@ test('two hundred nodes', { timeout: 60_000 }, async () => {
   await until('the nodes', async () => (await rows(page).count()) === 3);
   const took = await page.evaluate(() => {
     const nodes = Array.from({ length: 200 }, (_, i) => ({
-      id: `many-${i}`, pool: 'default', region: 'eu', state: 'ready', capacity: 10000, live: i * 40, attached: i * 40, landed: i * 50, pending: 0,
-      estimate: i * 40, report_age_ms: 300, strain: 0, reach: 'reached', eligible: true, version: 'v1',
+      id: `many-${i}`, pool: 'default', region: 'eu', state: 'ready', capacity: 10000, live: i * 40, attached: i * 40, arrived: i * 50, pending: 0,
+      estimate: i * 40, report_age_ms: 300, load_penalty: 0, reach: 'reached', eligible: true, version: 'v1',
     }));
     show(nodes, Date.now());
     const began = performance.now();
@@ -134,7 +134,7 @@ test('keys: asked once, kept in the tab, and a viewer sees no buttons', { timeou
   await page.click('#key-form button');
   await until('to be in', async () => /viewer/.test(await page.textContent('#who')));
   await until('events', async () => (await page.textContent('#state')) === 'Live');
-  await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, landed: 1, report_age_ms: 1, strain: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
+  await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, arrived: 1, report_age_ms: 1, load_penalty: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
   assert.equal(await page.getByRole('button', { name: 'Drain n' }).count(), 0);
   assert.equal(await page.evaluate(() => Object.keys(localStorage).length), 0);
   const refused = await page.evaluate(async () => (await fetch('/v1/nodes/n/drain', { method: 'PUT', headers: { Authorization: 'Bearer ' + sessionStorage.getItem('usher-key') } })).status);
@@ -145,6 +145,6 @@ test('keys: asked once, kept in the tab, and a viewer sees no buttons', { timeou
   await page.fill('#key', key.operator);
   await page.click('#key-form button');
   await until('to be in as another', async () => /operator/.test(await page.textContent('#who')));
-  await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, landed: 1, report_age_ms: 1, strain: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
+  await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, arrived: 1, report_age_ms: 1, load_penalty: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
   assert.equal(await page.getByRole('button', { name: 'Drain n' }).count(), 1);
 });

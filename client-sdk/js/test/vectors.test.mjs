@@ -118,7 +118,7 @@ describe('stream', () => {
               s.handle(step.bytes || 0);
               break;
             case 'due':
-              assert.equal(s.due(), step.now ? 'now' : step.owed ? 'soon' : 'no', at);
+              assert.equal(s.due(), step.now ? 'now' : step.pending ? 'soon' : 'no', at);
               break;
             case 'take_ack':
               assert.equal(s.takeAck(), step.count || 0, at);

@@ -1,6 +1,4 @@
 // Package acme gets certificates from a certificate authority by ACME (RFC 8555).
-// It is a package of its own because most have no use for it: only a binary
-// built with the tag acme has it and what it needs.
 package acme
 
 import (

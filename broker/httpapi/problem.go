@@ -1,7 +1,7 @@
 // Package door is what the HTTP doors of Usher do alike: the public one of
 // auth and the private one of the broker. They read JSON bodies with the same
 // care and answer what is wrong in the same words.
-package door
+package httpapi
 
 import (
 	"fmt"

@@ -1,5 +1,3 @@
-//go:build acme
-
 package main
 
 import (

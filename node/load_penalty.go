@@ -16,24 +16,24 @@ const (
 	// lagMemory is how many intervals the moving average over lags goes back:
 	// one hiccup is none of the brokers' business.
 	lagMemory = 20
-	// maxLagStrain is short of 100: a node that is slow is better than none.
-	maxLagStrain = 90
+	// maxLagPenalty is short of 100: a node that is slow is better than none.
+	maxLagPenalty = 90
 )
 
 // strain is how unwell the node is.
-type strain struct {
+type loadPenalty struct {
 	lag     atomic.Int64 // the moving average, in nanoseconds
 	percent atomic.Int32
 }
 
 // late takes in how late a timer has fired.
-func (s *strain) late(d time.Duration) {
-	before := time.Duration(s.lag.Load())
-	s.lag.Store(int64(before + (d-before)/lagMemory))
+func (p *loadPenalty) late(d time.Duration) {
+	before := time.Duration(p.lag.Load())
+	p.lag.Store(int64(before + (d-before)/lagMemory))
 }
 
-// watchStrain keeps the node's strain up to date until ctx ends.
-func (n *Node) watchStrain(ctx context.Context) {
+// watchLoadPenalty keeps the node's strain up to date until ctx ends.
+func (n *Node) watchLoadPenalty(ctx context.Context) {
 	timer := time.NewTimer(lagInterval)
 	defer timer.Stop()
 	for {
@@ -44,24 +44,24 @@ func (n *Node) watchStrain(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		n.strain.late(max(time.Since(began)-lagInterval, 0))
-		n.strain.percent.Store(int32(max(n.lagStrain(), n.ownStrain())))
+		n.penalty.late(max(time.Since(began)-lagInterval, 0))
+		n.penalty.percent.Store(int32(max(n.lagPenalty(), n.ownPenalty())))
 	}
 }
 
-func (n *Node) lagStrain() int {
-	over := time.Duration(n.strain.lag.Load()) - lagFrom
-	return int(maxLagStrain * min(max(float64(over)/float64(lagFull-lagFrom), 0), 1))
+func (n *Node) lagPenalty() int {
+	over := time.Duration(n.penalty.lag.Load()) - lagFrom
+	return int(maxLagPenalty * min(max(float64(over)/float64(lagFull-lagFrom), 0), 1))
 }
 
-// ownStrain asks the application.
-func (n *Node) ownStrain() int {
-	if n.cfg.Strain == nil {
+// ownPenalty asks the application.
+func (n *Node) ownPenalty() int {
+	if n.cfg.LoadPenalty == nil {
 		return 0
 	}
-	return min(max(n.cfg.Strain(), 0), 100)
+	return min(max(n.cfg.LoadPenalty(), 0), 100)
 }
 
-// Strain is the percentage by which the node would have fewer new sessions than
+// LoadPenalty is the percentage by which the node would have fewer new sessions than
 // its capacity says: 0 when all is well, 100 when it can take none.
-func (n *Node) Strain() uint8 { return uint8(n.strain.percent.Load()) }
+func (n *Node) LoadPenalty() uint8 { return uint8(n.penalty.percent.Load()) }

@@ -1,4 +1,4 @@
-package walls
+package importrules
 
 // Paths are below the module prefix; «dir/...» is a directory and all below it.
 
@@ -17,14 +17,14 @@ var rooms = []struct {
 	{"broker/cluster", []string{"proto"}, nil},
 	{"broker/token/tokentest", []string{"proto"}, nil},
 	{"broker/token", []string{"proto", "proto/jsonwalk"}, []string{"proto/vectors", "broker/token/tokentest"}},
-	{"broker/door", []string{"proto"}, nil},
+	{"broker/httpapi", []string{"proto"}, nil},
 	{"broker/session", []string{"proto"}, nil},
 	{"broker/session/redistest", nil, nil},
 	{"broker/session/...", []string{"proto", "broker/session"}, []string{"broker/session/..."}},
-	{"broker/console", []string{"proto", "broker", "broker/door", "broker/placement", "broker/session"}, []string{"broker/..."}},
+	{"broker/console", []string{"proto", "broker", "broker/httpapi", "broker/placement", "broker/session"}, []string{"broker/..."}},
 	{"broker", []string{"proto", "broker/placement", "broker/session"}, []string{"broker/..."}},
 
-	{"auth/...", []string{"proto", "proto/jsonwalk", "auth/...", "broker", "broker/door", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
+	{"auth/...", []string{"proto", "proto/jsonwalk", "auth/...", "broker", "broker/httpapi", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
 	{"node/examples/...", []string{"proto/...", "node", "broker/cluster", "broker/session/...", "broker/token"}, nil}, // whole programs
 	{"node/...", []string{"proto/...", "node/...", "broker/session", "broker/token"}, []string{"broker/..."}},
 	{"client-sdk/go/...", []string{"proto/...", "client-sdk/go/..."}, nil},
@@ -80,4 +80,4 @@ var noNames = []string{"common", "util", "utils", "types", "helpers", "misc", "s
 
 // standardOnly may import nothing but the standard library and what rooms
 // says. Their tests may.
-var standardOnly = []string{"proto/...", "broker/placement", "broker/placement/simulate", "broker/session", "broker/door"}
+var standardOnly = []string{"proto/...", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}

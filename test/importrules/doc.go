@@ -4,4 +4,4 @@
 //
 // A new package needs a line in rooms, and a moved wall a changed one. That is
 // meant: say in the commit why.
-package walls
+package importrules
