@@ -1,7 +1,7 @@
-# The one image of all roles: a static binary, no shell, not root.
+# The image for all roles: a static binary, without a shell, that does not run as root.
 #
-# Both bases are build arguments, for those who keep their own. The build needs
-# Go 1.26, make and a shell; the run image needs nothing, CA certificates apart.
+# Both base images are build arguments, so that you can use your own. The build image
+# needs Go 1.26, make and a shell. The run image needs only CA certificates.
 ARG BUILD_IMAGE=golang:1.26.8-bookworm
 ARG RUN_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
@@ -9,14 +9,15 @@ FROM ${BUILD_IMAGE} AS build
 ENV CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=false
 WORKDIR /src
 
-# Modules first: they change less often than the code, and their layer is kept.
+# Modules first: they change less often than the code, so their layer stays cached.
 COPY go.mod go.sum ./
 RUN go mod download
 
 COPY . .
-ARG VERSION=unknown
-RUN make build VERSION="${VERSION}"
-# A volume mounted over an empty directory takes its owner: /keys can be written.
+ARG COMMIT=
+RUN make build COMMIT="${COMMIT}"
+# A new volume takes the owner of the directory it is mounted on, so that the user
+# below can write to /keys.
 WORKDIR /out/keys
 
 FROM ${RUN_IMAGE}
@@ -28,6 +29,6 @@ LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.version="${VERSION}"
 COPY --from=build /src/bin/usher /usher
 COPY --from=build --chown=65532:65532 /out/keys /keys
-# A number, so that Kubernetes can see that it is not root.
+# A numeric user, so that Kubernetes can check that it is not root.
 USER 65532:65532
 ENTRYPOINT ["/usher"]

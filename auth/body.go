@@ -6,68 +6,65 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/usher-broker/usher/auth/internal/strictjson"
 	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/strictjson"
 )
 
+// bodyRules are those of the bodies that clients send. A member whose value is null
+// counts as absent.
+var bodyRules = &strictjson.Rules{MaxBytes: proto.MaxBodyBytes, MaxDepth: 16, NullIsAbsent: true}
+
 // readBody reads the request's body, one JSON object of at most
-// proto.MaxBodyBytes. No body at all counts as {}. Members that nobody asks for
-// are passed over: a newer client may send them.
+// proto.MaxBodyBytes. An empty body counts as {}. Unknown members are ignored,
+// because a newer client may send them.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (strictjson.Object, *proto.Problem) {
 	b, problem := httpapi.ReadBody(w, r, s.cfg.BodyTimeout)
 	if problem != nil {
-		return nil, problem
+		return strictjson.Object{}, problem
 	}
 	if len(b) == 0 {
-		return nil, nil
+		b = []byte("{}")
 	}
-	fields, err := strictjson.Read(b)
+	body, err := bodyRules.Parse(b)
 	if err != nil {
-		return nil, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
+		return strictjson.Object{}, invalidBody(err)
 	}
-	return fields, nil
+	return body, nil
 }
 
-func readPlacement(fields strictjson.Object) (p proto.Placement, err error) {
-	hints, err := fields.Object("placement")
-	if err != nil {
-		return p, err
-	}
-	for field, dst := range map[string]*string{"region": &p.Region, "pool": &p.Pool, "group": &p.Group} {
-		if *dst, err = name(hints, field); err != nil {
-			return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
-		}
-	}
-	if p.Fallback, err = hints.Texts("fallback", proto.MaxFallback); err != nil {
-		return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
-	}
-	for _, region := range p.Fallback {
-		if err := checkName("fallback", region); err != nil {
-			return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
-		}
-	}
-	if p.Strict, err = hints.Flag("strict"); err != nil {
-		return proto.Placement{}, fmt.Errorf("\"placement\": %w", err)
-	}
-	return p, nil
+func invalidBody(err error) *proto.Problem {
+	return httpapi.Invalid("The body is wrong: " + err.Error() + ".")
 }
 
-// name returns the optional name of a thing of the cluster.
-func name(fields strictjson.Object, field string) (string, error) {
-	s, err := fields.Text(field)
-	if err != nil {
-		return "", err
+// readPlacement reads the optional member placement.
+func readPlacement(body strictjson.Object) proto.Placement {
+	o := body.OptionalObject("placement")
+	p := proto.Placement{
+		Region:   name(o, "region"),
+		Pool:     name(o, "pool"),
+		Group:    name(o, "group"),
+		Fallback: o.OptionalStrings("fallback", proto.MaxFallback),
+		Strict:   o.OptionalBool("strict"),
 	}
-	return s, checkName(field, s)
+	for i, region := range p.Fallback {
+		checkName(o, fmt.Sprintf("fallback[%d]", i), region)
+	}
+	return p
 }
 
-func checkName(field, s string) error {
+// name returns the optional member that names a part of the cluster.
+func name(o strictjson.Object, member string) string {
+	s := o.OptionalString(member)
+	checkName(o, member, s)
+	return s
+}
+
+func checkName(o strictjson.Object, member, s string) {
 	switch {
 	case len(s) > proto.MaxNameBytes:
-		return fmt.Errorf("%q is longer than %d bytes", field, proto.MaxNameBytes)
+		o.Fail(member, fmt.Sprintf("%d bytes, expected at most %d", len(s), proto.MaxNameBytes))
 	case strings.ContainsFunc(s, unicode.IsControl):
-		return fmt.Errorf("%q contains a control character", field)
+		o.Fail(member, "contains a control character")
 	}
-	return nil
 }

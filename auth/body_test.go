@@ -13,7 +13,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// malformed are bodies of a login that are answered with 400.
+// malformed returns bodies of a login that are answered with 400.
 func malformed() map[string]string {
 	deep := func(open, end string, n int) string {
 		return `{"method":"guest","credentials":` + strings.Repeat(open, n) + "1" + strings.Repeat(end, n) + `}`
@@ -95,7 +95,7 @@ func malformed() map[string]string {
 }
 
 func TestMalformedBodies(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	list := malformed()
 	for name, body := range list {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestMalformedBodies(t *testing.T) {
 }
 
 func TestMalformedReconnects(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	for name, body := range map[string]string{
 		"not JSON": `x`, "array": `[]`, "null": `null`, "two": `{}{}`, "number": `{"unreachable":7}`, "list": `{"unreachable":["node-7"]}`,
 		"long":    `{"unreachable":"` + strings.Repeat("n", 129) + `"}`,
@@ -131,14 +131,14 @@ func TestMalformedReconnects(t *testing.T) {
 	}
 }
 
-func TestLongestHintsAreTaken(t *testing.T) {
-	d := newRig(t, nil)
+func TestLongestNamesAreAccepted(t *testing.T) {
+	d := newFixture(t, nil)
 	hint := strings.Repeat("h", proto.MaxNameBytes)
 	d.login(fmt.Sprintf(`{"method":"guest","placement":{"region":%[1]q,"pool":%[1]q,"group":%[1]q}}`, hint)).assignment(t)
 }
 
 func TestBodySize(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	fill := func(n int) string {
 		return adaLogin[:len(adaLogin)-1] + strings.Repeat(" ", n-len(adaLogin)) + "}"
 	}
@@ -154,12 +154,12 @@ func TestBodySize(t *testing.T) {
 }
 
 func TestContentTypes(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	for value, ok := range map[string]bool{
 		"application/json":                  true,
 		"Application/JSON; charset=UTF-8":   true,
 		"":                                  true,
-		"application/x-www-form-urlencoded": true, // what curl -d says of any body
+		"application/x-www-form-urlencoded": true, // what curl -d sends for any body
 		"application/json; charset=latin1":  false,
 		"application/jwt":                   false,
 		"text/plain":                        false,
@@ -186,7 +186,7 @@ func FuzzLogin(f *testing.F) {
 	for _, body := range malformed() {
 		f.Add(body, "application/json")
 	}
-	d := newRig(f, nil)
+	d := newFixture(f, nil)
 	f.Fuzz(func(t *testing.T, body, contentType string) {
 		r := httptest.NewRequest("POST", "/v1/login", strings.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
@@ -218,13 +218,13 @@ func FuzzClientAddr(f *testing.F) {
 		got := clientAddr(r, trusted)
 		peer := parseAddr(remote)
 		if !isTrusted(peer, trusted) && got != peer {
-			t.Errorf("%q with %q, %q is %s: a peer that is no proxy was believed", remote, first, second, got)
+			t.Errorf("%q with %q, %q is %s: an address that is not a proxy was trusted", remote, first, second, got)
 		}
 		if peer.IsValid() && !got.IsValid() {
-			t.Errorf("%q with %q, %q is nobody", remote, first, second)
+			t.Errorf("%q with %q, %q is no address", remote, first, second)
 		}
 		if got.Is4In6() || got.Zone() != "" {
-			t.Errorf("%s is one of several spellings", got)
+			t.Errorf("%s has another spelling", got)
 		}
 	})
 }

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// clientAddr returns the address a request comes from: that of the connection
-// or, when that is a trusted proxy's, the right-most address in
-// X-Forwarded-For that is not. What stands to the left of it was written by
-// whoever has that address, and is not believed. It is the zero Addr when the
-// connection has no IP address.
+// clientAddr returns the address of the client that sent the request. This is the
+// address of the connection or, if a trusted proxy has that address, the right-most
+// address in X-Forwarded-For that is not trusted. The client itself may have written
+// the addresses to the left of it. clientAddr returns the zero Addr if the connection
+// has no IP address.
 func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	addr := parseAddr(r.RemoteAddr)
 	if !isTrusted(addr, trusted) {
@@ -22,7 +22,7 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 			i := strings.LastIndexByte(line, ',')
 			next := parseAddr(strings.Trim(line[i+1:], " \t"))
 			if !next.IsValid() {
-				return addr // the last one that makes sense
+				return addr // the last valid one
 			}
 			if addr = next; !isTrusted(addr, trusted) {
 				return addr

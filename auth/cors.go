@@ -6,57 +6,49 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/rs/cors"
+
 	"github.com/usher-broker/usher/proto"
 )
 
-// origins are the origins of web pages that may call; nil for all.
-type origins []string
-
-func parseOrigins(list []string) (origins, error) {
-	var allowed origins
-	for _, o := range list {
-		if o == "*" {
-			return nil, nil
-		}
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || o != u.Scheme+"://"+u.Host {
-			return nil, fmt.Errorf("auth: origin %q is not of the form https://game.example.com or *", o)
-		}
-		allowed = append(allowed, o)
+// newCORS returns the rules for web pages of the origins, which are compared exactly;
+// "*" stands for any origin. Cookies are never allowed.
+func newCORS(origins []string) (*cors.Cors, error) {
+	o := cors.Options{
+		AllowedHeaders: []string{"Authorization", "Content-Type", proto.HeaderProof},
+		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate"},
+		MaxAge:         7200,
 	}
-	return allowed, nil
+	for _, origin := range origins {
+		if origin == "*" {
+			return cors.New(o), nil
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			return nil, fmt.Errorf("auth: origin %q is not of the form https://game.example.com or *", origin)
+		}
+	}
+	if len(origins) > 0 { // AllowedOrigins would read a * inside an origin as a pattern
+		o.AllowOriginFunc = func(origin string) bool { return slices.Contains(origins, origin) }
+	}
+	return cors.New(o), nil
 }
 
-// allowOrigin lets web pages of the allowed origins call, and refuses those of
-// others rather than do what they ask and hide the answer. Callers that are no
-// web pages send no Origin and are not concerned. The public keys are for all.
+// allowOrigin lets web pages of the allowed origins call and answers their preflights.
+// It refuses requests from pages of other origins: CORS alone would carry them out and
+// only hide the answer from the page. Clients that are not web pages send no Origin and
+// are not affected. The public keys are available to all.
 func (s *Server) allowOrigin(next http.Handler) http.Handler {
+	allowed := s.cors.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		origin := r.Header.Get("Origin")
-		switch {
-		case s.cors == nil:
-			h.Set("Access-Control-Allow-Origin", "*")
-		default:
-			h.Add("Vary", "Origin")
-			if slices.Contains(s.cors, origin) {
-				h.Set("Access-Control-Allow-Origin", origin)
-			} else if origin != "" && r.URL.Path != "/.well-known/jwks.json" {
-				s.refuse(w, &proto.Problem{
-					Status: http.StatusForbidden, Code: proto.ProblemForbidden,
-					Detail: "Web pages of this origin may not call here.",
-				})
-				return
-			}
-		}
-		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, POST")
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+proto.HeaderProof)
-			h.Set("Access-Control-Max-Age", "7200")
-			w.WriteHeader(http.StatusNoContent)
+		if r.Header.Get("Origin") != "" && r.URL.Path != "/.well-known/jwks.json" && !s.cors.OriginAllowed(r) {
+			w.Header().Add("Vary", "Origin")
+			s.refuse(w, &proto.Problem{
+				Status: http.StatusForbidden, Code: proto.ProblemForbidden,
+				Detail: "Web pages of this origin may not call here.",
+			})
 			return
 		}
-		h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
-		next.ServeHTTP(w, r)
+		allowed.ServeHTTP(w, r)
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// login finds out who the client is and has the broker assign a node.
+// login identifies the client and makes the broker assign a node.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	req, problem := s.readLogin(w, r)
 	if problem != nil {
@@ -37,32 +37,28 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	return nil
 }
 
-// readLogin returns a request with a method that exists and a placement that
-// makes sense.
+// readLogin reads and checks the body of a login.
 func (s *Server) readLogin(w http.ResponseWriter, r *http.Request) (loginRequest, *proto.Problem) {
-	fields, problem := s.readBody(w, r)
+	body, problem := s.readBody(w, r)
 	if problem != nil {
 		return loginRequest{}, problem
 	}
-	method, err := fields.Text("method")
-	if err != nil {
-		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
+	req := loginRequest{
+		Method:      body.OptionalString("method"),
+		Credentials: body.Raw("credentials"),
+		Placement:   readPlacement(body),
+		Confirm:     readKey(body),
 	}
-	if _, ok := s.cfg.Providers[method]; !ok {
+	if err := body.Err(); err != nil {
+		return loginRequest{}, invalidBody(err)
+	}
+	if _, ok := s.cfg.Providers[req.Method]; !ok {
 		return loginRequest{}, httpapi.Invalid("Set \"method\" to a login method that is offered here: " + s.methods() + ".")
 	}
-	placement, err := readPlacement(fields)
-	if err != nil {
-		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
-	}
-	key, err := readKey(fields)
-	if err != nil {
-		return loginRequest{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
-	}
-	return loginRequest{Method: method, Credentials: fields["credentials"], Placement: placement, Confirm: key}, nil
+	return req, nil
 }
 
-// loginRequest is a proto.LoginRequest that was read.
+// loginRequest is a checked proto.LoginRequest.
 type loginRequest struct {
 	Method      string
 	Credentials json.RawMessage
@@ -82,8 +78,8 @@ func (s *Server) admit(r *http.Request, req loginRequest) (proto.Assignment, *pr
 	return assigned, queued, s.securedOrEnded(r, assigned)
 }
 
-// identify asks the method's provider, unless the account or the client has
-// failed too often.
+// identify has the method's provider verify the credentials. It refuses the login if
+// the account or the client has failed too often.
 func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identity, *proto.Problem) {
 	provider := s.cfg.Providers[req.Method]
 	client := clientAddr(r, s.cfg.TrustedProxies)
@@ -92,7 +88,7 @@ func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identit
 	if wait := s.wait(r.Context(), account, client, guest); wait > 0 {
 		s.metrics.throttled.Inc()
 		return credential.Identity{}, &proto.Problem{
-			Status: http.StatusTooManyRequests, Code: proto.ProblemTooManyAttempts, RetryAfter: wholeSeconds(wait),
+			Status: http.StatusTooManyRequests, Code: proto.ProblemTooManyAttempts, RetryAfter: ceilSeconds(wait),
 			Detail: "Too many failed logins to this account or from this address. Try again later.",
 		}
 	}
@@ -113,8 +109,8 @@ func (s *Server) identify(r *http.Request, req loginRequest) (credential.Identit
 	return id, nil
 }
 
-// wait returns how long the client has to wait for another try. A guest cannot
-// fail, and costs no question to the store.
+// wait returns how long the client must wait before it tries again. A login as a guest
+// cannot fail, so it does not ask the store.
 func (s *Server) wait(ctx context.Context, account string, client netip.Addr, guest bool) time.Duration {
 	if t, ok := s.cfg.Throttle.(*sharedThrottle); ok && guest {
 		return t.localThrottle.Wait(ctx, account, client)
@@ -126,7 +122,7 @@ func (s *Server) credentialProblem(ctx context.Context, err error, method, accou
 	switch {
 	case errors.Is(err, credential.ErrInvalidCredentials):
 		s.cfg.Throttle.Failed(ctx, account, client)
-		// The name is not logged: people type their password into the wrong field.
+		// The name is not logged, because people sometimes type their password into that field.
 		s.log.Info("login refused", "method", method, "client", client, "reason", proto.ProblemInvalidCredentials)
 		return &proto.Problem{
 			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidCredentials,
@@ -138,7 +134,7 @@ func (s *Server) credentialProblem(ctx context.Context, err error, method, accou
 		s.log.Warn("login refused", "method", method, "client", client, "error", err)
 		return &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemIdentityUnavailable, RetryAfter: httpapi.RetryAfter(),
-			Detail: "Who checks these credentials does not answer at this moment. Try again.",
+			Detail: "The service that checks these credentials does not answer at this moment. Try again.",
 		}
 	case errors.Is(err, credential.ErrBusy), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("login refused", "method", method, "client", client, "reason", "busy")
@@ -151,8 +147,8 @@ func (s *Server) credentialProblem(ctx context.Context, err error, method, accou
 	return httpapi.Internal()
 }
 
-// accountOf returns what failures at the claimed account are counted under, or
-// "" when the method has no accounts.
+// accountOf returns the name under which failed logins to the account are counted, ""
+// if the method has no accounts. The credentials are not verified yet.
 func accountOf(p credential.Provider, req loginRequest) string {
 	if a, ok := p.(credential.Accounts); ok {
 		if name := a.Account(req.Credentials); name != "" {
@@ -162,8 +158,7 @@ func accountOf(p credential.Provider, req loginRequest) string {
 	return ""
 }
 
-// checkIdentity keeps a provider from handing on what the rest of the cluster
-// would refuse.
+// checkIdentity refuses an identity that other parts of the cluster would refuse.
 func checkIdentity(id credential.Identity) error {
 	if err := credential.CheckName(id.User); err != nil {
 		return errors.New("the provider returned a user whose name " + err.Error())

@@ -21,7 +21,7 @@ import (
 const adaLogin = `{"method":"password","credentials":{"username":"ada","password":"correct horse"}}`
 
 func TestLogin(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	got := d.login(`{"method":"password","credentials":{"username":"ada","password":"correct horse"},
 		"placement":{"region":"eu","pool":"default","group":"match-42"},"later":[1,2]}`).assignment(t)
 	if got.User != "ada" || got.Node.ID != "node-7" || got.Session != testSession {
@@ -45,7 +45,7 @@ func TestLogin(t *testing.T) {
 }
 
 func TestLoginAsGuest(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.Providers = map[string]credential.Provider{"guest": credential.Guest{}} })
+	d := newFixture(t, func(c *Config) { c.Providers = map[string]credential.Provider{"guest": credential.Guest{}} })
 	if got := d.login(`{"method":"guest","credentials":{"name":"Ada Lovelace"}}`).assignment(t); got.User != "Ada Lovelace" {
 		t.Errorf("user is %q", got.User)
 	}
@@ -59,20 +59,20 @@ func TestLoginAsGuest(t *testing.T) {
 	}
 }
 
-// A guest must not get hold of the name of somebody who has to prove it.
-func TestGuestsBesideOtherMethodsHaveAPrefix(t *testing.T) {
-	d := newRig(t, nil)
+// A guest must not take the name of a user of another method.
+func TestGuestsHaveAPrefixIfThereAreOtherMethods(t *testing.T) {
+	d := newFixture(t, nil)
 	if got := d.login(`{"method":"guest","credentials":{"name":"ada"}}`).assignment(t); got.User != "guest:ada" {
 		t.Errorf("user is %q", got.User)
 	}
-	d = newRig(t, func(c *Config) { c.Providers["guest"] = credential.Guest{Prefix: "~"} })
+	d = newFixture(t, func(c *Config) { c.Providers["guest"] = credential.Guest{Prefix: "~"} })
 	if got := d.login(`{"method":"guest","credentials":{"name":"ada"}}`).assignment(t); got.User != "~ada" {
 		t.Errorf("user is %q", got.User)
 	}
 }
 
-func TestLoginRefusesTheUnknown(t *testing.T) {
-	d := newRig(t, nil)
+func TestLoginRefusesUnknownUsers(t *testing.T) {
+	d := newFixture(t, nil)
 	wrong := d.login(strings.Replace(adaLogin, "correct", "wrong", 1))
 	wrong.problem(t, 401, proto.ProblemInvalidCredentials)
 	unknown := d.login(strings.Replace(adaLogin, "ada", "mallory", 1))
@@ -103,15 +103,15 @@ func TestLoginProblemsOfTheBroker(t *testing.T) {
 		{session.ErrUnavailable, 503, proto.ProblemStoreUnavailable},
 		{errors.New("token of 4 kilobytes: s3cret"), 500, proto.ProblemInternal},
 	} {
-		d := newRig(t, nil)
+		d := newFixture(t, nil)
 		d.broker.err = fmt.Errorf("placing ada: %w", c.err)
 		a := d.login(adaLogin)
 		a.problem(t, c.status, c.code)
 		if strings.Contains(a.body, "s3cret") {
-			t.Errorf("the answer tells what broke: %s", a.body)
+			t.Errorf("the answer contains the internal error: %s", a.body)
 		}
 		if !strings.Contains(d.log.String(), c.err.Error()) {
-			t.Errorf("the log does not: %s", d.log)
+			t.Errorf("the log does not contain it: %s", d.log)
 		}
 		if n := testutil.ToFloat64(d.metrics.logins.WithLabelValues("password", c.code)); n != 1 {
 			t.Errorf("%s counted %v times", c.code, n)
@@ -120,7 +120,7 @@ func TestLoginProblemsOfTheBroker(t *testing.T) {
 }
 
 func TestRetryAfterIsSpread(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	d.broker.err = placement.ErrNoCapacity
 	seen := make(map[string]int)
 	for range 200 {
@@ -136,7 +136,7 @@ func TestRetryAfterIsSpread(t *testing.T) {
 }
 
 func TestLoginWhileTheStoreHangs(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	d.broker.hang = true
 	start := time.Now()
 	d.login(adaLogin).problem(t, 503, proto.ProblemStoreUnavailable)
@@ -155,20 +155,20 @@ func TestLoginProblemsOfTheProvider(t *testing.T) {
 		{fmt.Errorf("%w: id_token is missing", credential.ErrMalformed), 400, proto.ProblemInvalidRequest},
 		{errors.New("account service said s3cret"), 500, proto.ProblemInternal},
 	} {
-		d := newRig(t, func(c *Config) {})
+		d := newFixture(t, func(c *Config) {})
 		d.password.err = c.err
 		d.cfg.Providers["password"] = d.password
 		if a := d.login(adaLogin); strings.Contains(a.body, "s3cret") {
-			t.Errorf("the answer tells what broke: %s", a.body)
+			t.Errorf("the answer contains the internal error: %s", a.body)
 		} else {
 			a.problem(t, c.status, c.code)
 		}
 	}
 }
 
-func TestLoginTrustsNoProviderWithNames(t *testing.T) {
+func TestLoginChecksTheNamesOfProviders(t *testing.T) {
 	for _, user := range []string{"", "a\x00b", strings.Repeat("x", 129), " x"} {
-		d := newRig(t, nil)
+		d := newFixture(t, nil)
 		d.password.user = user
 		d.cfg.Providers["password"] = noCheck{user}
 		d.login(adaLogin).problem(t, 500, proto.ProblemInternal)
@@ -180,7 +180,7 @@ func TestLoginTrustsNoProviderWithNames(t *testing.T) {
 
 func TestManyFailuresAreThrottled(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	d := newRig(t, func(c *Config) {
+	d := newFixture(t, func(c *Config) {
 		c.Throttle = NewThrottle(ThrottleConfig{AccountBurst: 3, ClientBurst: 5, Now: func() time.Time { return now }})
 	})
 	wrong := strings.Replace(adaLogin, "correct", "wrong", 1)
@@ -202,7 +202,7 @@ func TestManyFailuresAreThrottled(t *testing.T) {
 	now = now.Add(30 * time.Second)
 	d.login(adaLogin).assignment(t)
 
-	// The client, whatever the account: it has 3 failures, less what 30 s forgave.
+	// The limit of the client, for any account: 3 failures, minus those forgiven in 30 s.
 	for i := range 5 {
 		d.login(strings.Replace(wrong, "ada", fmt.Sprint("user", i), 1)).problem(t, 401, proto.ProblemInvalidCredentials)
 	}
@@ -210,7 +210,7 @@ func TestManyFailuresAreThrottled(t *testing.T) {
 }
 
 func TestThousandsOfGoodLoginsPass(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	for range 3000 {
 		d.login(adaLogin).assignment(t)
 	}
@@ -220,7 +220,7 @@ func TestThousandsOfGoodLoginsPass(t *testing.T) {
 }
 
 func TestMetricsAreRegistered(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	d.login(adaLogin)
 	d.login("{")
 	families, err := d.registry.Gather()
@@ -243,7 +243,7 @@ func TestMetricsAreRegistered(t *testing.T) {
 }
 
 func BenchmarkLoginGuest(b *testing.B) {
-	d := newRig(b, nil)
+	d := newFixture(b, nil)
 	d.log = nil
 	body := `{"method":"guest","credentials":{"name":"ada"},"placement":{"region":"eu","group":"match-42"}}`
 	b.ReportAllocs()

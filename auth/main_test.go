@@ -38,9 +38,9 @@ type fakeBroker struct {
 	reassigned  []proto.Claims
 	unreachable string
 	ended       []string
-	ahead       int // how often Enter has a login wait
+	ahead       int // how many calls of Enter make a login wait
 	estimate    time.Duration
-	places      []string // shown to Enter
+	entries     []string // passed to Enter
 	proofs      map[string]uint64
 	code        proto.CloseCode
 }
@@ -93,17 +93,17 @@ func (b *fakeBroker) Assign(ctx context.Context, req proto.AssignmentRequest) (p
 	return b.assignment(req.User)
 }
 
-func (b *fakeBroker) Enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, broker.Waiting, error) {
+func (b *fakeBroker) Enter(ctx context.Context, req proto.AssignmentRequest, entry string) (proto.Assignment, broker.Waiting, error) {
 	b.mu.Lock()
 	if b.ahead > 0 {
 		defer b.mu.Unlock()
 		b.ahead--
-		b.places = append(b.places, place)
+		b.entries = append(b.entries, entry)
 		return proto.Assignment{}, broker.Waiting{
-			Entry: "place-1", Ahead: b.ahead, Waiting: 7, Estimate: b.estimate, Again: 20 * time.Millisecond,
+			Entry: "entry-1", Ahead: b.ahead, Waiting: 7, Estimate: b.estimate, Again: 20 * time.Millisecond,
 		}, nil
 	}
-	b.places = append(b.places, place)
+	b.entries = append(b.entries, entry)
 	b.mu.Unlock()
 	a, err := b.Assign(ctx, req)
 	return a, broker.Waiting{}, err
@@ -145,7 +145,7 @@ func (b *fakeBroker) Prove(ctx context.Context, sid string, proof uint64) error 
 	return nil
 }
 
-// only is a provider that knows one account.
+// only is a provider with one account.
 type only struct {
 	user, password string
 	err            error // for any credentials
@@ -186,8 +186,8 @@ func (o only) Account(credentials json.RawMessage) string {
 	return c.Username
 }
 
-// rig is a server with everything around it that a test looks at.
-type rig struct {
+// fixture is a server with fakes of everything it depends on.
+type fixture struct {
 	*Server
 	t        testing.TB
 	broker   *fakeBroker
@@ -196,13 +196,13 @@ type rig struct {
 	log      *logBuffer
 }
 
-func newRig(t testing.TB, change func(*Config)) *rig {
+func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
 	keys, err := token.NewKeySet()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &rig{
+	d := &fixture{
 		t: t, broker: &fakeBroker{keys: keys}, password: newOnly(),
 		registry: prometheus.NewRegistry(), log: &logBuffer{},
 	}
@@ -227,9 +227,9 @@ type answer struct {
 	body   string
 }
 
-// do sends a request; header is name, value, name, value. Every answer is held
-// to the description of the interface.
-func (d *rig) do(method, path, body string, header ...string) answer {
+// do sends a request; header is name, value, name, value. It compares every answer with
+// the OpenAPI description.
+func (d *fixture) do(method, path, body string, header ...string) answer {
 	d.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if method == http.MethodPost {
@@ -248,7 +248,7 @@ func (d *rig) do(method, path, body string, header ...string) answer {
 	return a
 }
 
-func (d *rig) login(body string, header ...string) answer {
+func (d *fixture) login(body string, header ...string) answer {
 	d.t.Helper()
 	return d.do("POST", "/v1/login", body, header...)
 }
@@ -273,7 +273,7 @@ func (a answer) problem(t testing.TB, status int, code string) proto.Problem {
 	return p
 }
 
-// assignment checks that the answer is one.
+// assignment checks that the answer is an assignment, and returns it.
 func (a answer) assignment(t testing.TB) proto.Assignment {
 	t.Helper()
 	var got proto.Assignment
@@ -289,7 +289,7 @@ func (a answer) assignment(t testing.TB) proto.Assignment {
 	return got
 }
 
-// logBuffer keeps what is logged.
+// logBuffer stores the log.
 type logBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -309,14 +309,14 @@ func (l *logBuffer) String() string {
 
 var _ io.Writer = (*logBuffer)(nil)
 
-// noCheck is a provider that returns one name for anything.
+// noCheck is a provider that returns the same user for all credentials.
 type noCheck struct{ user string }
 
 func (n noCheck) Verify(context.Context, json.RawMessage) (credential.Identity, error) {
 	return credential.Identity{User: n.user}, nil
 }
 
-// discard is a ResponseWriter that keeps the status.
+// discard is a ResponseWriter that stores only the status.
 type discard struct {
 	header http.Header
 	status int
@@ -332,7 +332,7 @@ func post(path, body string) *http.Request {
 	return r
 }
 
-// slowProvider takes its time, or gives up when it is told to.
+// slowProvider takes some time, or returns when its context ends.
 type slowProvider struct{ takes time.Duration }
 
 func (s slowProvider) Verify(ctx context.Context, _ json.RawMessage) (credential.Identity, error) {

@@ -4,15 +4,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are what the door counts. Results are "ok" or the code of a problem.
+// metrics are the counters of the login API. A result is "ok" or the code of a problem.
 type metrics struct {
 	logins        *prometheus.CounterVec   // by method and result
 	reconnects    *prometheus.CounterVec   // by result
 	logouts       *prometheus.CounterVec   // by result
-	queue         *prometheus.CounterVec   // by result: those who wait and ask
+	queue         *prometheus.CounterVec   // by result: requests of waiting logins
 	refused       *prometheus.CounterVec   // every problem answered, by code
-	throttled     prometheus.Counter       // logins refused before their credentials were looked at
-	verifySeconds *prometheus.HistogramVec // by method: waiting for a turn and hashing
+	throttled     prometheus.Counter       // logins refused before their credentials were checked
+	verifySeconds *prometheus.HistogramVec // by method, with the wait for a free thread to hash
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -23,15 +23,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		logins:     counter("logins_total", "Logins by method and result.", "method", "result"),
 		reconnects: counter("reconnects_total", "Reconnects by result.", "result"),
 		logouts:    counter("logouts_total", "Logouts by result.", "result"),
-		queue:      counter("queue_total", "Questions of logins that wait for room, by result: waits, ok, or the code of a problem.", "result"),
+		queue:      counter("queue_total", "Requests of logins in the queue, by result: waits, ok, or the code of a problem.", "result"),
 		refused:    counter("refused_total", "Requests answered with a problem, by its code.", "code"),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "usher", Subsystem: "auth", Name: "throttled_total",
-			Help: "Logins refused because of earlier failures, before their credentials were looked at.",
+			Help: "Logins refused because of earlier failures, before their credentials were checked.",
 		}),
 		verifySeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "usher", Subsystem: "auth", Name: "credential_seconds",
-			Help:    "Time to verify credentials, waiting for a turn to hash included.",
+			Help:    "Time to verify credentials, with the wait for a free thread to hash.",
 			Buckets: []float64{.0005, .002, .01, .02, .04, .08, .16, .32, .64, 1.28, 2.56},
 		}, []string{"method"}),
 	}

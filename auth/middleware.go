@@ -11,14 +11,14 @@ import (
 // handler answers a request, or returns the problem to answer with.
 type handler func(http.ResponseWriter, *http.Request) *proto.Problem
 
-// answer counts and writes the problems of a handler. It also bounds the time
-// in which the body arrives, be it read or thrown away; net/http lifts the
-// bound when it is there.
+// answer counts and writes the problems of a handler. It also limits the time in
+// which the body must arrive, whether the handler reads it or not. net/http removes the
+// limit when the body has arrived.
 func (s *Server) answer(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			rc := http.NewResponseController(w)
-			_ = rc.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout)) // where there is a connection
+			_ = rc.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout)) // fails only without a connection
 		}
 		if problem := h(w, r); problem != nil {
 			s.refuse(w, problem)

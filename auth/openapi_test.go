@@ -19,21 +19,20 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 )
 
-// description is the interface as ../proto/openapi.yaml describes it.
+// description is ../proto/openapi.yaml.
 var description = sync.OnceValues(func() (routers.Router, error) {
 	doc, err := openapi3.NewLoader().LoadFromFile("../proto/openapi.yaml")
 	if err != nil {
 		return nil, err
 	}
-	doc.Servers = nil // any host will do
+	doc.Servers = nil // accept any host
 	for _, path := range doc.Paths.Map() {
 		path.Servers = nil
 	}
 	return legacy.NewRouter(doc)
 })
 
-// conform fails the test when the answer is not one that the description
-// allows for the request.
+// conform fails the test if the description does not allow the answer for the request.
 func conform(t testing.TB, r *http.Request, a answer) {
 	t.Helper()
 	if err := conforms(r, a); err != nil {
@@ -51,7 +50,7 @@ func conforms(r *http.Request, a answer) error {
 	if err != nil || route.Path != r.URL.Path || !slices.Contains(route.Operation.Tags, "auth") {
 		if slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed}, a.status) ||
 			r.Method == http.MethodOptions || r.Method == http.MethodHead {
-			return nil // what does not exist is not described
+			return nil // paths that do not exist are not described
 		}
 		return errors.New("no such operation")
 	}
@@ -64,8 +63,8 @@ func conforms(r *http.Request, a answer) error {
 	})
 }
 
-// The check above is worth something only if it can fail.
-func TestConformFindsWhatDeviates(t *testing.T) {
+// TestConformFindsDeviations checks that conform can fail.
+func TestConformFindsDeviations(t *testing.T) {
 	const good = `{"token":"x","token_expires_at":"2026-01-02T03:04:05Z","session":"s","user":"u","node":{"id":"n","url":"ws://h/"}}`
 	const gone = `{"type":"urn:usher:problem:session_ended","title":"Gone","status":410,"code":"session_ended"}`
 	for name, c := range map[string]struct {

@@ -14,10 +14,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// brokerProblem turns an error of the broker into what the client is told.
-// What was asked for, and of whom, goes into the log.
-func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem {
-	log := s.log.With(of...)
+// brokerProblem returns the problem that answers a request after an error of the
+// broker, and logs the error. what names the operation; attrs are added to the log line.
+func (s *Server) brokerProblem(what string, err error, attrs ...any) *proto.Problem {
+	log := s.log.With(attrs...)
 	switch {
 	case errors.Is(err, broker.ErrInvalid):
 		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
@@ -44,5 +44,6 @@ func (s *Server) brokerProblem(what string, err error, of ...any) *proto.Problem
 	return httpapi.Internal()
 }
 
-// wholeSeconds rounds up: who comes back then is let through.
-func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+// ceilSeconds rounds up, so that a client that waits for so long does not come back too
+// early.
+func ceilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -5,30 +5,29 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/usher-broker/usher/auth/internal/strictjson"
 	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/strictjson"
 )
 
-// readKey returns the key that a login wants its tokens bound to, none if it does
-// not name one.
-func readKey(fields strictjson.Object) (proto.Confirmation, error) {
-	cnf, err := fields.Object("cnf")
-	if err != nil || cnf == nil {
-		return proto.Confirmation{}, err
+// readKey reads the optional key to which the tokens of a login are to be bound.
+func readKey(body strictjson.Object) proto.Confirmation {
+	if !body.Has("cnf") {
+		return proto.Confirmation{}
 	}
-	thumbprint, err := token.Thumbprint(cnf["jwk"])
+	cnf := body.Object("cnf")
+	thumbprint, err := token.Thumbprint(cnf.Raw("jwk"))
 	if err != nil {
-		return proto.Confirmation{}, errors.New("\"cnf\" has no \"jwk\" that proofs can be made with: " + err.Error())
+		cnf.Fail("jwk", "expected a key that can make proofs: "+err.Error())
 	}
-	return proto.Confirmation{Thumbprint: thumbprint}, nil
+	return proto.Confirmation{Thumbprint: thumbprint}
 }
 
-// prove makes sure that whoever shows the token of the claims has the key that it
-// is bound to, if it is. What the session itself has against the request is found
-// out by whoever carries it out.
+// prove checks that the client has the key to which the token is bound, if it is bound to
+// one. It does not report a session that has ended or does not exist: the caller's request
+// to the broker does.
 func (s *Server) prove(w http.ResponseWriter, r *http.Request, c proto.Claims, raw, act string) *proto.Problem {
 	if c.Confirm.Thumbprint == "" {
 		return nil
@@ -44,7 +43,7 @@ func (s *Server) prove(w http.ResponseWriter, r *http.Request, c proto.Claims, r
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_proof"`)
 		return &proto.Problem{
 			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidProof,
-			Detail: "The token is bound to a key: send a proof that you have it in one header «" + proto.HeaderProof + "», made for this token and for «" + act + "».",
+			Detail: "The token is bound to a key: send a proof of possession in one header " + proto.HeaderProof + ", made for this token and for \"" + act + "\".",
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)

@@ -15,27 +15,28 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Tickets signs and verifies the tickets of logins that wait; token.KeySet and
-// token.Verifier do, the latter with its errors.
+// Tickets signs and verifies queue tickets, as token.KeySet and token.Verifier do. The
+// errors of VerifyTicket are those of token.Verifier.
 type Tickets interface {
 	SignTicket(t proto.Ticket) (string, error)
 	VerifyTicket(ctx context.Context, raw string) (proto.Ticket, error)
 }
 
-// ticketTTL is how much longer than the time to ask again a ticket is good. A
-// place is kept for less.
+// ticketTTL is how long a queue ticket stays valid after the time at which the client is
+// to ask again. It is longer than the queue keeps the entry.
 const ticketTTL = 2 * time.Minute
 
-// enter opens a session, or, in a cluster with a waiting room that is full, has
-// the login wait: then what it is told is not nil.
-func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, *proto.Queued, error) {
+// enter opens a session. If every node is full and the cluster has a queue, the login
+// waits, and enter returns its position as a proto.Queued. entry is "" at first, then
+// the id of the login in the queue.
+func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, entry string) (proto.Assignment, *proto.Queued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.BrokerTimeout)
 	defer cancel()
 	if s.cfg.Tickets == nil {
 		a, err := s.cfg.Broker.Assign(ctx, req)
 		return a, nil, err
 	}
-	a, w, err := s.cfg.Broker.Enter(ctx, req, place)
+	a, w, err := s.cfg.Broker.Enter(ctx, req, entry)
 	if err != nil || w.Entry == "" {
 		return a, nil, err
 	}
@@ -43,6 +44,7 @@ func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, place s
 	return a, q, err
 }
 
+// queued returns the answer to a login that waits, with a new queue ticket.
 func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Queued, error) {
 	now := time.Now()
 	ticket, err := s.cfg.Tickets.SignTicket(proto.Ticket{
@@ -50,7 +52,7 @@ func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Q
 		IssuedAt: now.Unix(), Expires: now.Add(w.Again + ticketTTL).Unix(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("signing a ticket: %w", err)
+		return nil, fmt.Errorf("signing a queue ticket: %w", err)
 	}
 	return &proto.Queued{
 		Ticket: ticket, Position: w.Ahead + 1, Waiting: w.Waiting,
@@ -58,14 +60,14 @@ func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Q
 	}, nil
 }
 
-// writeQueued answers a login that has to wait.
+// writeQueued answers a login that waits.
 func writeQueued(w http.ResponseWriter, q *proto.Queued) {
-	w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
+	w.Header().Set("Retry-After", strconv.Itoa(ceilSeconds(time.Duration(q.PollAfterMS)*time.Millisecond)))
 	httpapi.WriteJSONStatus(w, http.StatusAccepted, q)
 }
 
-// queue answers a login that waits: once, or, if the client takes events, until
-// it is let in.
+// queue answers a login that waits: once, or, if the client accepts events, until the
+// login is admitted.
 func (s *Server) queue(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	t, problem := s.ticket(w, r)
 	if problem != nil {
@@ -98,7 +100,7 @@ func queueResult(queued *proto.Queued, problem *proto.Problem) string {
 	return "ok"
 }
 
-// ask asks for the place of a ticket.
+// ask admits the login of a queue ticket, or returns its position.
 func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.Queued, *proto.Problem) {
 	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext, Confirm: t.Confirm}
 	assigned, queued, err := s.enter(r.Context(), req, t.Entry)
@@ -115,18 +117,18 @@ func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.
 	return assigned, queued, nil
 }
 
-// ticket returns the ticket of the request.
+// ticket returns the queue ticket of the request.
 func (s *Server) ticket(w http.ResponseWriter, r *http.Request) (proto.Ticket, *proto.Problem) {
 	if s.cfg.Tickets == nil {
 		return proto.Ticket{}, s.notFound(w, r)
 	}
-	if _, problem := s.readBody(w, r); problem != nil { // nothing is asked of it
+	if _, problem := s.readBody(w, r); problem != nil { // it has no members
 		return proto.Ticket{}, problem
 	}
 	raw, ok := bearer(r.Header)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return proto.Ticket{}, httpapi.Unauthorized("Send the ticket from login in one header: «Authorization: Bearer …».")
+		return proto.Ticket{}, httpapi.Unauthorized("Send the ticket from login in one header, \"Authorization: Bearer TICKET\".")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -137,25 +139,25 @@ func (s *Server) ticket(w http.ResponseWriter, r *http.Request) (proto.Ticket, *
 	case errors.Is(err, token.ErrUnavailable):
 		return proto.Ticket{}, httpapi.StoreUnavailable("The ticket cannot be checked at this moment. Try again.")
 	}
-	s.log.Info("ticket refused", "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
+	s.log.Info("queue ticket refused", "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
-	return proto.Ticket{}, httpapi.Unauthorized("This ticket is not, or no longer, good here. Log in again.")
+	return proto.Ticket{}, httpapi.Unauthorized("This ticket is not valid here, or has expired. Log in again.")
 }
 
 const (
-	// maxStreams bounds the logins that wait by events: each costs a connection.
+	// maxStreams limits the logins that wait with events. Each keeps a connection open.
 	maxStreams = 5000
 	// streamPoll is the longest time between two events.
 	streamPoll = 2 * time.Second
 )
 
-// queueEvents sends events to a login that waits: position with a proto.Queued,
-// and in the end assigned with the answer of a login, or problem.
+// queueEvents sends events to a login that waits: "position" with a proto.Queued, and at
+// the end "assigned" with the answer of a login, or "problem".
 func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Ticket) *proto.Problem {
 	stream, ok := s.streams.Open(w, r)
 	if !ok {
 		s.metrics.queue.WithLabelValues(proto.ProblemNoCapacity).Inc()
-		return httpapi.NoCapacity() // ask without events
+		return httpapi.NoCapacity() // the client then asks without events
 	}
 	defer stream.End()
 	for {
@@ -164,7 +166,7 @@ func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Tic
 		wait, last, err := streamPoll, false, error(nil)
 		switch {
 		case problem != nil:
-			// While nobody can be let in it waits on, and keeps its place.
+			// After a 503 the login keeps waiting and keeps its position.
 			last = problem.Status != http.StatusServiceUnavailable
 			err = stream.Send("problem", problem)
 		case queued == nil:
@@ -175,7 +177,7 @@ func (s *Server) queueEvents(w http.ResponseWriter, r *http.Request, t proto.Tic
 			err = stream.Send("position", queued)
 		}
 		if err != nil || last || !stream.Wait(wait) {
-			return nil // if this auth ends, another takes the ticket
+			return nil // if this auth stops, another one accepts the ticket
 		}
 	}
 }

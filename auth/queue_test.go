@@ -21,10 +21,10 @@ type bothTickets struct {
 	*token.Verifier
 }
 
-// newQueueRig is a rig with a waiting room, in which the next so many questions
-// are answered with a place.
-func newQueueRig(t *testing.T, ahead int) *rig {
-	d := newRig(t, nil)
+// newQueueFixture returns a fixture with a queue, whose broker makes a login wait the given
+// number of times.
+func newQueueFixture(t *testing.T, ahead int) *fixture {
+	d := newFixture(t, nil)
 	d.cfg.Tickets = bothTickets{d.broker.keys, &token.Verifier{Keys: d.broker.keys}}
 	d.broker.ahead = ahead
 	return d
@@ -44,13 +44,13 @@ func (a answer) queued(t *testing.T) proto.Queued {
 
 const guestAda = `{"method":"guest","credentials":{"name":"ada"},"placement":{"region":"eu","fallback":["us"],"strict":true}}`
 
-func (d *rig) ask(ticket string) answer {
+func (d *fixture) ask(ticket string) answer {
 	d.t.Helper()
 	return d.do("POST", "/v1/queue", `{}`, "Authorization", "Bearer "+ticket)
 }
 
 func TestQueue(t *testing.T) {
-	d := newQueueRig(t, 3)
+	d := newQueueFixture(t, 3)
 	d.broker.estimate = 24 * time.Second
 	q := d.login(guestAda).queued(t)
 	if q.Position != 3 || q.Waiting != 7 || q.EstimateMS != 24_000 || q.PollAfterMS != 20 {
@@ -66,12 +66,12 @@ func TestQueue(t *testing.T) {
 	if a.User != "guest:ada" {
 		t.Errorf("%+v", a)
 	}
-	if p := d.broker.places; strings.Join(p, ",") != ",place-1,place-1,place-1" {
-		t.Errorf("places shown: %q", p)
+	if p := d.broker.entries; strings.Join(p, ",") != ",entry-1,entry-1,entry-1" {
+		t.Errorf("entries passed: %q", p)
 	}
 	got := d.broker.assigned[0].Placement
 	if got.Region != "eu" || len(got.Fallback) != 1 || got.Fallback[0] != "us" || !got.Strict {
-		t.Errorf("what was wished for did not come through: %+v", got)
+		t.Errorf("the placement was lost: %+v", got)
 	}
 	if strings.Contains(d.log.String(), q.Ticket[:20]) {
 		t.Error("a ticket is in the log")
@@ -79,7 +79,7 @@ func TestQueue(t *testing.T) {
 }
 
 func TestQueueRefuses(t *testing.T) {
-	d := newQueueRig(t, 100)
+	d := newQueueFixture(t, 100)
 	q := d.login(guestAda).queued(t)
 	sign := func(change func(*proto.Ticket)) string {
 		now := time.Now().Unix()
@@ -107,7 +107,7 @@ func TestQueueRefuses(t *testing.T) {
 		"of the future":  sign(func(t *proto.Ticket) { t.IssuedAt += 3600; t.Expires += 7200 }),
 		"other audience": sign(func(t *proto.Ticket) { t.Audience = proto.TokenAudience }),
 		"without a user": sign(func(t *proto.Ticket) { t.User = "" }),
-		"without place":  sign(func(t *proto.Ticket) { t.Entry = "" }),
+		"without entry":  sign(func(t *proto.Ticket) { t.Entry = "" }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.ask(raw).problem(t, 401, proto.ProblemInvalidToken)
@@ -115,11 +115,11 @@ func TestQueueRefuses(t *testing.T) {
 	}
 	d.do("POST", "/v1/queue", `{}`).problem(t, 401, proto.ProblemInvalidToken)
 	d.do("POST", "/v1/queue", `{`, "Authorization", "Bearer "+q.Ticket).problem(t, 400, proto.ProblemInvalidRequest)
-	// And a ticket opens nothing else.
+	// A queue ticket is not valid for anything else.
 	d.do("POST", "/v1/reconnect", `{}`, "Authorization", "Bearer "+q.Ticket).problem(t, 401, proto.ProblemInvalidToken)
 	d.do("POST", "/v1/logout", ``, "Authorization", "Bearer "+q.Ticket).problem(t, 401, proto.ProblemInvalidToken)
 
-	newRig(t, nil).do("POST", "/v1/queue", `{}`, "Authorization", "Bearer "+q.Ticket).problem(t, 404, proto.ProblemNotFound)
+	newFixture(t, nil).do("POST", "/v1/queue", `{}`, "Authorization", "Bearer "+q.Ticket).problem(t, 404, proto.ProblemNotFound)
 
 	d.broker.ahead = 0
 	d.broker.err = placement.ErrNoCapacity
@@ -128,11 +128,11 @@ func TestQueueRefuses(t *testing.T) {
 	d.ask(q.Ticket).problem(t, 500, proto.ProblemInternal)
 }
 
-// event is one of a stream.
+// event is one event of a stream.
 type event struct{ name, data string }
 
-// stream opens the events of a ticket.
-func (d *rig) stream(ctx context.Context, url, ticket string) (*http.Response, <-chan event) {
+// stream opens the event stream of a queue ticket.
+func (d *fixture) stream(ctx context.Context, url, ticket string) (*http.Response, <-chan event) {
 	d.t.Helper()
 	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/queue", strings.NewReader("{}"))
 	req.Header.Set("Authorization", "Bearer "+ticket)
@@ -161,7 +161,7 @@ func (d *rig) stream(ctx context.Context, url, ticket string) (*http.Response, <
 }
 
 func TestQueueEvents(t *testing.T) {
-	d := newQueueRig(t, 4)
+	d := newQueueFixture(t, 4)
 	server := httptest.NewServer(d.Handler())
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -182,10 +182,10 @@ func TestQueueEvents(t *testing.T) {
 	}
 }
 
-// The stream outlives a moment in which nobody can be let in, ends with what is
-// final, and with the server.
+// A stream continues while no login can be admitted. It ends with a final event, and when
+// the server closes.
 func TestQueueEventsEnd(t *testing.T) {
-	d := newQueueRig(t, 1)
+	d := newQueueFixture(t, 1)
 	server := httptest.NewServer(d.Handler())
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -206,10 +206,10 @@ func TestQueueEventsEnd(t *testing.T) {
 		e, open = <-events
 	}
 	if !open {
-		t.Fatal("the stream ended without a word")
+		t.Fatal("the stream ended without an event")
 	}
 	if _, open := <-events; open {
-		t.Error("it goes on")
+		t.Error("the stream continues")
 	}
 
 	d.broker.mu.Lock()

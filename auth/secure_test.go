@@ -5,13 +5,15 @@ import (
 	"testing"
 
 	"github.com/usher-broker/usher/proto"
+
+	"github.com/usher-broker/usher/broker/httpapi"
 )
 
-// The nodes of the rig have ws:// addresses.
+// The nodes of the fixture have ws:// addresses.
 func TestNodesWithoutTLSAreNotForHTTPS(t *testing.T) {
-	d := newRig(t, nil)
-	d.login(adaLogin, "X-Forwarded-Proto", "https").assignment(t) // anybody can write that
-	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, Network(addr("192.0.2.1")))
+	d := newFixture(t, nil)
+	d.login(adaLogin, "X-Forwarded-Proto", "https").assignment(t) // anyone can send that
+	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, httpapi.ClientNetwork(addr("192.0.2.1")))
 	for _, proto := range []string{"", "http", "http, https"} {
 		d.login(adaLogin, "X-Forwarded-Proto", proto).assignment(t)
 	}
@@ -22,12 +24,12 @@ func TestNodesWithoutTLSAreNotForHTTPS(t *testing.T) {
 		d.login(adaLogin, "X-Forwarded-Proto", said).problem(t, 503, proto.ProblemInsecureNode)
 	}
 	if len(d.broker.ended) != 2 || d.broker.ended[0] != testSession {
-		t.Errorf("the sessions that were opened in vain: ended %v", d.broker.ended)
+		t.Errorf("the sessions that were opened and not used: ended %v", d.broker.ended)
 	}
 	d.do("POST", "/v1/reconnect", "", "Authorization", "Bearer "+d.token(nil), "X-Forwarded-Proto", "https").
 		problem(t, 503, proto.ProblemInsecureNode)
 	if len(d.broker.ended) != 2 {
-		t.Error("a session that was there before has ended")
+		t.Error("an older session has ended")
 	}
 	if log := d.log.String(); !strings.Contains(log, "node-7") || !strings.Contains(log, testURL) {
 		t.Errorf("log is %s", log)

@@ -1,6 +1,5 @@
-// Package auth is the public door of a cluster: it finds out who a client is,
-// has the broker decide where the client goes, and answers with a token and
-// the address of a node.
+// Package auth is the login API of a cluster, which is public: it identifies a client,
+// has the broker choose a node, and answers with a token and the address of that node.
 package auth
 
 import (
@@ -17,6 +16,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/cors"
 
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker"
@@ -24,82 +24,82 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Broker decides where sessions go. Its errors are those of placement and
-// session; what else it returns is answered as an internal error.
+// Broker assigns sessions to nodes. Its errors are those of packages placement and
+// session. Server answers any other error as an internal error.
 type Broker interface {
 	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
-	Enter(ctx context.Context, req proto.AssignmentRequest, place string) (proto.Assignment, broker.Waiting, error)
+	Enter(ctx context.Context, req proto.AssignmentRequest, entry string) (proto.Assignment, broker.Waiting, error)
 	Reassign(ctx context.Context, c proto.Claims, unreachable string) (proto.Assignment, error)
 	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
 	Prove(ctx context.Context, sid string, proof uint64) error
 }
 
-// Verifier checks tokens, as token.Verifier does and with its errors.
+// Verifier checks tokens. token.Verifier implements it; the errors are those of that type.
 type Verifier interface {
 	Verify(ctx context.Context, raw string) (proto.Claims, error)
 }
 
-// Config says what a Server is made of. Broker, Verifier, JWKS, and at least
-// one provider are required; everything else has a default.
+// Config configures a Server. Broker, Verifier, JWKS and at least one provider are
+// required; all other fields have defaults.
 type Config struct {
 	Broker   Broker
 	Verifier Verifier
 	JWKS     func() []byte // the public keys as a JWK Set
 
-	// Providers are the login methods by name. When there are several, a
-	// credential.Guest without a prefix gets the prefix "guest:", so that a
-	// guest cannot take the name of somebody who has to prove it.
+	// Providers are the login methods by name. If there are several, a
+	// credential.Guest without a prefix gets the prefix "guest:", so that a guest
+	// cannot take the name of a user of another method.
 	Providers map[string]credential.Provider
 
-	// Throttle slows down those who guess. Default: NewThrottle with its
-	// defaults.
+	// Throttle slows down clients that guess credentials. Default: NewThrottle with
+	// its defaults.
 	Throttle Throttle
 
-	// Tickets opens the waiting room: logins that find every node full wait for
-	// their turn instead of being refused. Default: none.
+	// Tickets turns on the queue: while every node is full, logins wait instead of
+	// being refused. Default: no queue.
 	Tickets Tickets
 
-	// Reconnects is how many clients that ask where to go now are worked on at
-	// once, ReconnectWait how long others wait for their turn before they are told
-	// to come back later. Defaults 256 and 250 ms.
+	// Reconnects limits the reconnect requests that are handled at the same time.
+	// A request beyond that waits for up to ReconnectWait and is then refused with a
+	// Retry-After. Defaults: 256 and 250 ms.
 	Reconnects    int
 	ReconnectWait time.Duration
 
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For and
-	// X-Forwarded-Proto are believed. Default none.
+	// X-Forwarded-Proto are used. Default: none.
 	TrustedProxies []netip.Prefix
 
-	// Origins are the origins of web pages that may call, or "*" for any.
-	// Default "*": calls carry tokens and no cookies, so that a page can only
-	// do what its own user's credentials allow.
+	// Origins are the origins of web pages that may call, compared exactly, or "*" for
+	// all. Default: "*". Requests carry tokens and no cookies, so a page can only do
+	// what the credentials of its own user allow.
 	Origins []string
 
-	// BrokerTimeout bounds what the broker may take for one request. Default
-	// 800 ms: an answer comes within a second when the store hangs.
+	// BrokerTimeout limits the time of the broker for one request. Default: 800 ms, so
+	// that the client has an answer within a second when the store hangs.
 	BrokerTimeout time.Duration
-	// CredentialTimeout bounds what a provider may take. Default 3 s.
+	// CredentialTimeout limits the time of a provider. Default: 3 s.
 	CredentialTimeout time.Duration
-	// BodyTimeout bounds the time in which a request's body arrives. Default 5 s.
+	// BodyTimeout limits the time in which the body of a request must arrive.
+	// Default: 5 s.
 	BodyTimeout time.Duration
 
-	Registry prometheus.Registerer // default: metrics go nowhere
+	Registry prometheus.Registerer // default: metrics are not registered
 	Logger   *slog.Logger          // default: no logs
 }
 
-// Server answers the public interface. It has no goroutines of its own.
+// Server serves the login API. It starts no goroutines.
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	cors    origins
+	cors    *cors.Cors
 	router  *chi.Mux
 	shed    *shedder
 
 	streams *httpapi.Streams // of events
 }
 
-// New returns a server, or an error that names what is wrong with the
-// configuration.
+// New returns a server, or an error if the configuration is wrong.
 func New(cfg Config) (*Server, error) {
 	if cfg.Broker == nil || cfg.Verifier == nil || cfg.JWKS == nil || len(cfg.Providers) == 0 {
 		return nil, errors.New("auth: Broker, Verifier, JWKS and a provider are required")
@@ -116,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg.Providers = withGuestPrefix(cfg.Providers)
-	allowed, err := parseOrigins(cfg.Origins)
+	allowed, err := newCORS(cfg.Origins)
 	if err != nil {
 		return nil, err
 	}
@@ -132,14 +132,14 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Handler returns the handler of the whole public interface.
+// Handler returns the handler of all paths of the login API.
 func (s *Server) Handler() http.Handler { return s.router }
 
-// Close ends the streams of events of those who wait: the http.Server would wait
-// for them when it shuts down.
+// Close ends the event streams of waiting logins. Without it, http.Server.Shutdown
+// would wait for them.
 func (s *Server) Close() { s.streams.Close() }
 
-// routes are all paths there are; everything else is a problem document too.
+// routes returns the router. It answers unknown paths with a problem document.
 func (s *Server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.recover, s.allowOrigin)
@@ -168,12 +168,12 @@ func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) *proto
 			allowed = append(allowed, m)
 		}
 	}
-	if len(allowed) == 0 { // a method that is none, wherever it goes
+	if len(allowed) == 0 { // an unknown method, at an unknown path
 		return s.notFound(w, r)
 	}
 	allow := strings.Join(append(allowed, http.MethodOptions), ", ")
 	w.Header().Set("Allow", allow)
-	if r.Method == http.MethodOptions { // not a preflight: allowOrigin has answered those
+	if r.Method == http.MethodOptions { // not a preflight: allowOrigin answers those
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -183,8 +183,8 @@ func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) *proto
 	}
 }
 
-// jwks may be cached, but for much less than a new key is published before it
-// signs.
+// jwks answers with the public keys. They may be cached, but for a much shorter time than
+// a new key is published before it signs.
 func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -193,11 +193,12 @@ func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(s.cfg.JWKS()) // the caller may be gone
 }
 
-// methods returns the names of the login methods, for people.
+// methods returns the names of the login methods, as text.
 func (s *Server) methods() string {
 	return strings.Join(slices.Sorted(maps.Keys(s.cfg.Providers)), ", ")
 }
 
+// withGuestPrefix returns the providers with a prefix for guests if there are several.
 func withGuestPrefix(providers map[string]credential.Provider) map[string]credential.Provider {
 	providers = maps.Clone(providers)
 	if len(providers) < 2 {

@@ -14,10 +14,12 @@ import (
 
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/proto"
+
+	"github.com/usher-broker/usher/broker/httpapi"
 )
 
 func TestJWKS(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	a := d.do("GET", "/.well-known/jwks.json", "")
 	if a.status != 200 || a.body != string(d.broker.keys.JWKS()) || !json.Valid([]byte(a.body)) {
 		t.Errorf("%d %q", a.status, a.body)
@@ -31,7 +33,7 @@ func TestJWKS(t *testing.T) {
 }
 
 func TestUnknownPathsAndMethods(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	for _, path := range []string{"/", "/v1", "/v1/login/", "/v1/login/x", "/V1/login", "//v1/login", "/v1/assignments", "/v1/nodes", "/.well-known/", "/v1/%6cogin2", "/..%2fv1/login"} {
 		for _, method := range []string{"GET", "POST", "FOO"} {
 			d.do(method, path, "{}").problem(t, 404, proto.ProblemNotFound)
@@ -57,7 +59,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 }
 
 func TestPanicsAreAnswered(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	d.broker.panics = true
 	d.login(adaLogin).problem(t, 500, proto.ProblemInternal)
 	d.do("POST", "/v1/logout", "", "Authorization", "Bearer "+d.token(nil)).problem(t, 500, proto.ProblemInternal)
@@ -69,7 +71,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	good := newRig(t, nil).cfg
+	good := newFixture(t, nil).cfg
 	good.Registry = nil
 	for name, spoil := range map[string]func(*Config){
 		"no broker":        func(c *Config) { c.Broker = nil },
@@ -83,7 +85,7 @@ func TestNewRefuses(t *testing.T) {
 		cfg := good
 		spoil(&cfg)
 		if _, err := New(cfg); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	if _, err := New(good); err != nil {
@@ -91,15 +93,15 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// serve puts the door on a real connection, where deadlines mean something.
-func (d *rig) serve() *httptest.Server {
+// serve serves the API on a real connection, where deadlines have an effect.
+func (d *fixture) serve() *httptest.Server {
 	srv := httptest.NewServer(d.Handler())
 	d.t.Cleanup(srv.Close)
 	return srv
 }
 
-func TestSlowBodiesAreGivenUp(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.BodyTimeout = 100 * time.Millisecond })
+func TestSlowBodiesTimeOut(t *testing.T) {
+	d := newFixture(t, func(c *Config) { c.BodyTimeout = 100 * time.Millisecond })
 	for name, c := range map[string]struct {
 		head   string
 		status int
@@ -140,7 +142,7 @@ func TestSlowBodiesAreGivenUp(t *testing.T) {
 // The deadline of the body must not end a request that takes longer.
 func TestBodyDeadlineDoesNotCancelTheWork(t *testing.T) {
 	slow := slowProvider{200 * time.Millisecond}
-	d := newRig(t, func(c *Config) {
+	d := newFixture(t, func(c *Config) {
 		c.BodyTimeout = 50 * time.Millisecond
 		c.Providers = map[string]credential.Provider{"slow": slow}
 	})
@@ -158,9 +160,9 @@ func TestBodyDeadlineDoesNotCancelTheWork(t *testing.T) {
 	}
 }
 
-// Nor must it do so where there is no body.
+// It must not do so for a request without a body either.
 func TestNoBodyDeadlineWithoutABody(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.BodyTimeout = 50 * time.Millisecond })
+	d := newFixture(t, func(c *Config) { c.BodyTimeout = 50 * time.Millisecond })
 	d.broker.takes = 200 * time.Millisecond
 	srv := d.serve()
 	for path, want := range map[string]int{"/v1/reconnect": 200, "/v1/logout": 204} {
@@ -180,17 +182,17 @@ func TestNoBodyDeadlineWithoutABody(t *testing.T) {
 	}
 }
 
-func TestSlowProvidersAreGivenUp(t *testing.T) {
-	d := newRig(t, func(c *Config) {
+func TestSlowProvidersTimeOut(t *testing.T) {
+	d := newFixture(t, func(c *Config) {
 		c.CredentialTimeout = 50 * time.Millisecond
 		c.Providers = map[string]credential.Provider{"slow": slowProvider{time.Hour}}
 	})
 	d.login(`{"method":"slow"}`).problem(t, 503, proto.ProblemNoCapacity)
 }
 
-func TestClientsBehindAProxyAreToldApart(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.Throttle = NewThrottle(ThrottleConfig{ClientBurst: 1}) })
-	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, Network(addr("192.0.2.1"))) // httptest's client
+func TestClientsBehindAProxyAreDistinguished(t *testing.T) {
+	d := newFixture(t, func(c *Config) { c.Throttle = NewThrottle(ThrottleConfig{ClientBurst: 1}) })
+	d.cfg.TrustedProxies = append(d.cfg.TrustedProxies, httpapi.ClientNetwork(addr("192.0.2.1"))) // httptest's client
 	bad := `{"method":"password","credentials":{"username":"eve","password":"x"}}`
 	d.login(bad, "X-Forwarded-For", "1.1.1.1").problem(t, 401, proto.ProblemInvalidCredentials)
 	d.login(adaLogin, "X-Forwarded-For", "1.1.1.1").problem(t, 429, proto.ProblemTooManyAttempts)

@@ -12,7 +12,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// reconnect tells the holder of a session's token where the session is now.
+// reconnect answers the holder of a session's token with the node that serves the
+// session now.
 func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	if !s.shed.enter(r.Context()) {
 		problem := s.shed.problem()
@@ -36,13 +37,13 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 	if problem != nil {
 		return proto.Assignment{}, problem
 	}
-	fields, problem := s.readBody(w, r)
+	body, problem := s.readBody(w, r)
 	if problem != nil {
 		return proto.Assignment{}, problem
 	}
-	unreachable, err := name(fields, "unreachable")
-	if err != nil {
-		return proto.Assignment{}, httpapi.Invalid("The body is wrong: " + err.Error() + ".")
+	unreachable := name(body, "unreachable")
+	if err := body.Err(); err != nil {
+		return proto.Assignment{}, invalidBody(err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -53,8 +54,8 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 	return assigned, s.secured(r, assigned)
 }
 
-// logout ends the session. That it is over already is no error: a client that
-// repeats a logout whose answer was lost gets the same answer.
+// logout ends the session. A session that has already ended is not an error: a client
+// that repeats a logout, because the answer was lost, gets the same answer.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	claims, problem := s.holder(w, r, proto.ProofLogout)
 	if problem == nil {
@@ -81,14 +82,14 @@ func (s *Server) end(ctx context.Context, c proto.Claims) *proto.Problem {
 	return s.brokerProblem("logout", err, "user", c.User, "session", c.Session)
 }
 
-// holder returns the claims of the request's token. A token past its expiry
-// still names its session: the broker knows whether that is still there. act is
-// what the holder's proof must be for, if the token is bound to a key.
+// holder returns the claims of the request's token. It accepts an expired token, because
+// the broker knows whether the session still exists. If the token is bound to a key, the
+// request must carry a proof of possession for act.
 func (s *Server) holder(w http.ResponseWriter, r *http.Request, act string) (proto.Claims, *proto.Problem) {
 	raw, ok := bearer(r.Header)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return proto.Claims{}, httpapi.Unauthorized("Send the token from login in one header: «Authorization: Bearer …».")
+		return proto.Claims{}, httpapi.Unauthorized("Send the token from login in one header, \"Authorization: Bearer TOKEN\".")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
 	defer cancel()
@@ -108,7 +109,7 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request, act string) (pro
 	return proto.Claims{}, httpapi.Internal()
 }
 
-// bearer returns the one token of a request.
+// bearer returns the bearer token of a request that has exactly one.
 func bearer(h http.Header) (raw string, ok bool) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {

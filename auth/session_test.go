@@ -16,8 +16,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// token returns a token for ada, changed before it is signed.
-func (d *rig) token(change func(*proto.Claims)) string {
+// token returns a token for ada; change may change the claims before they are signed.
+func (d *fixture) token(change func(*proto.Claims)) string {
 	d.t.Helper()
 	c := d.broker.claims("ada")
 	if change != nil {
@@ -47,7 +47,7 @@ func TestReconnect(t *testing.T) {
 		"unknown member": {`{"why":"bored"}`, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newRig(t, nil)
+			d := newFixture(t, nil)
 			raw := d.token(c.change)
 			got := d.do("POST", "/v1/reconnect", c.body, "Authorization", "Bearer "+raw).assignment(t)
 			if got.Token == raw {
@@ -81,7 +81,7 @@ func TestReconnectProblems(t *testing.T) {
 		{context.DeadlineExceeded, 503, proto.ProblemStoreUnavailable},
 		{errors.New("?"), 500, proto.ProblemInternal},
 	} {
-		d := newRig(t, nil)
+		d := newFixture(t, nil)
 		d.broker.err = fmt.Errorf("reassigning: %w", c.err)
 		d.do("POST", "/v1/reconnect", `{}`, "Authorization", "Bearer "+d.token(nil)).problem(t, c.status, c.code)
 		if n := testutil.ToFloat64(d.metrics.reconnects.WithLabelValues(c.code)); n != 1 {
@@ -101,7 +101,7 @@ func TestLogout(t *testing.T) {
 		"store hangs": {session.ErrUnavailable, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newRig(t, nil)
+			d := newFixture(t, nil)
 			d.broker.err = c.err
 			a := d.do("POST", "/v1/logout", "", "Authorization", "bearer "+d.token(expired))
 			if c.status != 204 {
@@ -122,11 +122,11 @@ func TestLogout(t *testing.T) {
 }
 
 func TestTokensAreChecked(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	good := d.token(nil)
 	for name, c := range map[string]struct {
 		header string
-		sent   bool // a token was sent, so the challenge says what was wrong with it
+		sent   bool // a token was sent, so the challenge says what is wrong with it
 	}{
 		"none":             {"", false},
 		"no scheme":        {good, false},
@@ -136,7 +136,7 @@ func TestTokensAreChecked(t *testing.T) {
 		"changed":          {"Bearer " + good[:len(good)-5] + "AAAAA", true},
 		"two":              {"Bearer " + good + "," + good, true},
 		"very long":        {"Bearer " + strings.Repeat("a", 10_000), true},
-		"of another auth":  {"Bearer " + newRig(t, nil).token(nil), true},
+		"of another auth":  {"Bearer " + newFixture(t, nil).token(nil), true},
 		"not valid yet":    {"Bearer " + d.token(func(c *proto.Claims) { c.NotBefore += 120 }), true},
 		"expired, changed": {"Bearer " + strings.TrimSuffix(d.token(expired), "A")[1:], true},
 	} {
@@ -158,7 +158,7 @@ func TestTokensAreChecked(t *testing.T) {
 }
 
 func TestTwoAuthorizationHeadersAreRefused(t *testing.T) {
-	d := newRig(t, nil)
+	d := newFixture(t, nil)
 	r := post("/v1/logout", "")
 	r.Header["Authorization"] = []string{"Bearer " + d.token(nil), "Bearer " + d.token(nil)}
 	w := &discard{header: make(map[string][]string)}
@@ -168,20 +168,20 @@ func TestTwoAuthorizationHeadersAreRefused(t *testing.T) {
 	}
 }
 
-// failing is a verifier that fails as it is told.
+// failing is a verifier that returns an error.
 type failing struct{ err error }
 
 func (f failing) Verify(context.Context, string) (proto.Claims, error) { return proto.Claims{}, f.err }
 
-func TestVerifierTroubleIsNotTheTokens(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.Verifier = failing{fmt.Errorf("%w: no route", token.ErrUnavailable)} })
+func TestVerifierFailures(t *testing.T) {
+	d := newFixture(t, func(c *Config) { c.Verifier = failing{fmt.Errorf("%w: no route", token.ErrUnavailable)} })
 	d.do("POST", "/v1/reconnect", "{}", "Authorization", "Bearer x").problem(t, 503, proto.ProblemStoreUnavailable)
-	d = newRig(t, func(c *Config) { c.Verifier = failing{errors.New("broken")} })
+	d = newFixture(t, func(c *Config) { c.Verifier = failing{errors.New("broken")} })
 	d.do("POST", "/v1/reconnect", "{}", "Authorization", "Bearer x").problem(t, 500, proto.ProblemInternal)
 }
 
 func TestReconnectAndLogoutWhileTheStoreHangs(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.BrokerTimeout = 50 * time.Millisecond })
+	d := newFixture(t, func(c *Config) { c.BrokerTimeout = 50 * time.Millisecond })
 	d.broker.hang = true
 	for _, path := range []string{"/v1/reconnect", "/v1/logout"} {
 		d.do("POST", path, "{}", "Authorization", "Bearer "+d.token(nil)).problem(t, 503, proto.ProblemStoreUnavailable)

@@ -8,25 +8,29 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/usher-broker/usher/broker/httpapi"
 )
 
-// Failures is what the auths of a cluster know together of failed logins:
-// redis.Store is one. Keys are hashes in hexadecimal. It must be safe for
+// Failures counts failed logins for all auths of a cluster together; redis.Store
+// implements it. Keys are hashes in hexadecimal. Implementations must be safe for
 // concurrent use.
 type Failures interface {
 	// Forgiven returns for each key the time until all its failures are forgiven.
 	Forgiven(ctx context.Context, keys []string) ([]time.Duration, error)
-	// Fail counts a failure: it is forgiven, after all before, in the time given.
+	// Fail counts a failure. It is forgiven one interval of the given length after all
+	// earlier ones.
 	Fail(ctx context.Context, key string, every time.Duration) error
 	// Forgive forgives all failures.
 	Forgive(ctx context.Context, key string) error
 }
 
-// sharedFriendFor is how long all auths remember a good login.
-const sharedFriendFor = 7 * 24 * time.Hour
+// sharedKnownFor is how long all auths remember a successful login of a client to an account.
+const sharedKnownFor = 7 * 24 * time.Hour
 
-// sharedThrottle counts with the other auths: with n of them a guesser does not
-// have n times as many tries. While the store is away each counts for itself.
+// sharedThrottle counts failures together with the other auths, so that n auths do not
+// give a guesser n times as many tries. While the store does not answer, each auth counts
+// on its own.
 type sharedThrottle struct {
 	*localThrottle
 	shared  Failures
@@ -38,20 +42,20 @@ func (t *sharedThrottle) Wait(ctx context.Context, account string, client netip.
 	if wait := t.localThrottle.Wait(ctx, account, client); wait > 0 {
 		return wait
 	}
-	left, err := t.forgiven(ctx, clientKey(client), accountKey(account), friendKey(account, client))
+	left, err := t.forgiven(ctx, clientKey(client), accountKey(account), knownKey(account, client))
 	if err != nil {
-		t.log.Warn("failed logins are counted by this auth alone", "error", err)
+		t.log.Warn("failed logins are counted by this auth only, because the session store did not answer", "error", err)
 		return 0
 	}
-	ofClient, ofAccount, friend := left[0]-t.clients.burst, left[1]-t.accounts.burst, left[2] > 0
-	if friend {
+	ofClient, ofAccount, known := left[0]-t.clients.burst, left[1]-t.accounts.burst, left[2] > 0
+	if known {
 		ofAccount = 0
 	}
 	return max(0, ofClient, ofAccount)
 }
 
 // forgiven returns for each key the time until all its failures are forgiven, 0 for
-// a key of "". The store is not asked about nothing.
+// the key "". It does not call the store if all keys are "".
 func (t *sharedThrottle) forgiven(ctx context.Context, keys ...string) ([]time.Duration, error) {
 	counted := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "" })
 	all := make([]time.Duration, len(keys))
@@ -74,52 +78,53 @@ func (t *sharedThrottle) forgiven(ctx context.Context, keys ...string) ([]time.D
 
 func (t *sharedThrottle) Failed(ctx context.Context, account string, client netip.Addr) {
 	t.localThrottle.Failed(ctx, account, client)
-	ctx, cancel := t.own(ctx)
+	ctx, cancel := t.detached(ctx)
 	defer cancel()
 	for key, every := range map[string]time.Duration{clientKey(client): t.clients.every, accountKey(account): t.accounts.every} {
 		if key != "" {
-			t.tell(t.shared.Fail(ctx, key, every))
+			t.logError(t.shared.Fail(ctx, key, every))
 		}
 	}
-	if key := friendKey(account, client); key != "" {
-		t.tell(t.shared.Forgive(ctx, key))
+	if key := knownKey(account, client); key != "" {
+		t.logError(t.shared.Forgive(ctx, key))
 	}
 }
 
 func (t *sharedThrottle) Succeeded(ctx context.Context, account string, client netip.Addr) {
 	t.localThrottle.Succeeded(ctx, account, client)
-	key := friendKey(account, client)
+	key := knownKey(account, client)
 	if key == "" {
 		return
 	}
-	ctx, cancel := t.own(ctx)
+	ctx, cancel := t.detached(ctx)
 	defer cancel()
-	// One who failed in between is no friend: the key holds no more than one.
-	t.tell(t.shared.Forgive(ctx, key))
-	t.tell(t.shared.Fail(ctx, key, sharedFriendFor))
+	// Forgive first: the key holds at most one interval.
+	t.logError(t.shared.Forgive(ctx, key))
+	t.logError(t.shared.Fail(ctx, key, sharedKnownFor))
 }
 
-// own returns a context that outlives the request: a client that hangs up is
-// counted as well.
-func (t *sharedThrottle) own(ctx context.Context) (context.Context, context.CancelFunc) {
+// detached returns a context that does not end with the request, so that a failure also
+// counts if the client closes the connection.
+func (t *sharedThrottle) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
 }
 
-func (t *sharedThrottle) tell(err error) {
+// logError logs that the store did not count a login.
+func (t *sharedThrottle) logError(err error) {
 	if err != nil {
-		t.log.Warn("a login was counted by this auth alone", "error", err)
+		t.log.Warn("a login was counted by this auth only, because the session store did not answer", "error", err)
 	}
 }
 
-// Keys of the shared view. What they are made of cannot be read from them, but an
-// address can be guessed: they are for the store alone. "" is for what is not
-// counted.
+// The keys of the shared counters are hashes. The account and the address cannot be read
+// from them, but an address can be found by trying all of them, so the keys are sent to the
+// store only. The key "" means that nothing is counted.
 
 func clientKey(client netip.Addr) string {
 	if !client.IsValid() {
 		return ""
 	}
-	return hashed("client", Network(client).String())
+	return hashed("client", httpapi.ClientNetwork(client).String())
 }
 
 func accountKey(account string) string {
@@ -129,11 +134,11 @@ func accountKey(account string) string {
 	return hashed("account", account)
 }
 
-func friendKey(account string, client netip.Addr) string {
+func knownKey(account string, client netip.Addr) string {
 	if account == "" || !client.IsValid() {
 		return ""
 	}
-	return hashed("friend", account+"\n"+Network(client).String())
+	return hashed("friend", account+"\n"+httpapi.ClientNetwork(client).String())
 }
 
 func hashed(kind, text string) string {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// fakeFailures is a shared view in memory.
+// fakeFailures is a Failures in memory.
 type fakeFailures struct {
 	mu   sync.Mutex
 	now  func() time.Time
@@ -57,7 +57,7 @@ func newTwoAuths() (shared *fakeFailures, k *clock, a, b Throttle) {
 	return shared, k, make1(), make1()
 }
 
-// What one auth saw counts at the other: n auths are not n times the tries.
+// A failure at one auth counts at the other: n auths do not allow n times as many tries.
 func TestThrottlesShare(t *testing.T) {
 	_, clock, a, b := newTwoAuths()
 	for i, th := range []Throttle{a, b, a} {
@@ -88,9 +88,9 @@ func TestThrottlesShare(t *testing.T) {
 	}
 }
 
-// Who has logged in at one auth is let through at the other while somebody else
-// guesses, until the first failure.
-func TestFriendsAreShared(t *testing.T) {
+// A client that has logged in at one auth may log in at the other while other clients
+// guess, until its own first failure.
+func TestKnownClientsAreShared(t *testing.T) {
 	_, _, a, b := newTwoAuths()
 	a.Succeeded(t.Context(), "ada", addr("3.3.3.3"))
 	for i := range 5 {
@@ -98,17 +98,17 @@ func TestFriendsAreShared(t *testing.T) {
 	}
 	for name, th := range map[string]Throttle{"a": a, "b": b} {
 		if w := th.Wait(t.Context(), "ada", addr("4.4.4.4")); w == 0 {
-			t.Errorf("%s: a stranger is let through", name)
+			t.Errorf("%s: an unknown client may log in", name)
 		}
 	}
-	// b itself has seen the failures, and a the good login; a third has seen neither.
+	// b has counted the failures itself, and a the successful login; a third auth neither.
 	c := NewThrottle(ThrottleConfig{AccountBurst: 3, AccountEvery: time.Minute, Shared: a.(*sharedThrottle).shared, Now: a.(*sharedThrottle).now})
 	if w := c.Wait(t.Context(), "ada", addr("3.3.3.3")); w != 0 {
-		t.Errorf("a third auth: the friend waits %v", w)
+		t.Errorf("a third auth: the known client waits %v", w)
 	}
 	c.Failed(t.Context(), "ada", addr("3.3.3.3"))
 	if w := c.Wait(t.Context(), "ada", addr("3.3.3.3")); w == 0 {
-		t.Error("a friend that failed is still one")
+		t.Error("a known client that failed is still known")
 	}
 }
 
@@ -126,7 +126,7 @@ func TestThrottleWithoutTheStore(t *testing.T) {
 	if w := a.Wait(t.Context(), "ada", addr("2.2.2.2")); w != time.Minute {
 		t.Errorf("its own count: %v", w)
 	}
-	if !strings.Contains(log.String(), "this auth alone") {
+	if !strings.Contains(log.String(), "this auth only") {
 		t.Errorf("logged %q", log.String())
 	}
 	asks := shared.asks
@@ -136,16 +136,16 @@ func TestThrottleWithoutTheStore(t *testing.T) {
 	}
 }
 
-func TestSharedKeysTellNothing(t *testing.T) {
-	for _, key := range []string{accountKey("password:ada"), clientKey(addr("1.2.3.4")), friendKey("password:ada", addr("1.2.3.4"))} {
+func TestSharedKeysRevealNothing(t *testing.T) {
+	for _, key := range []string{accountKey("password:ada"), clientKey(addr("1.2.3.4")), knownKey("password:ada", addr("1.2.3.4"))} {
 		if len(key) != 32 || strings.Contains(key, "ada") || strings.Contains(key, "1.2.3.4") {
 			t.Errorf("key %q", key)
 		}
 	}
-	if accountKey("a") == clientKey(addr("1.1.1.1")) || accountKey("") != "" || friendKey("", addr("1.1.1.1")) != "" {
-		t.Error("keys of different kinds, or of nothing")
+	if accountKey("a") == clientKey(addr("1.1.1.1")) || accountKey("") != "" || knownKey("", addr("1.1.1.1")) != "" {
+		t.Error("keys of different kinds are the same, or nothing has a key")
 	}
 	if clientKey(addr("2001:db8::1")) != clientKey(addr("2001:db8::2")) || clientKey(addr("2001:db8::1")) == clientKey(addr("2001:db8:0:1::1")) {
-		t.Error("of IPv6 the /64 counts")
+		t.Error("addresses of one IPv6 /64 have different keys")
 	}
 }

@@ -9,27 +9,28 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// shedder bounds the requests that are worked on at once: when a node dies, all
-// its clients ask at the same time. A few wait for their turn, as many as get it
-// soon; the others are told to come back, spread over a time that grows with the
-// crowd, while an answer costs little.
+// shedder limits the requests that are handled at the same time: when a node dies, all
+// its clients reconnect at once. A limited number of requests waits for a short time. The
+// others are refused early, when that is still cheap, with a random Retry-After that grows
+// with the length of the queue.
 type shedder struct {
-	turns chan struct{}
-	queue chan struct{}
+	slots chan struct{} // one element for each request that is handled
+	queue chan struct{} // one element for each request that waits
 	wait  time.Duration
 }
 
 func newShedder(atOnce int, wait time.Duration) *shedder {
 	return &shedder{
-		turns: make(chan struct{}, atOnce),
+		slots: make(chan struct{}, atOnce),
 		queue: make(chan struct{}, 4*atOnce), wait: wait,
 	}
 }
 
-// enter reports whether the request may go on; then leave is to be called.
+// enter reports whether the request may be handled. If so, the caller calls leave at the
+// end.
 func (s *shedder) enter(ctx context.Context) bool {
 	select {
-	case s.turns <- struct{}{}:
+	case s.slots <- struct{}{}:
 		return true
 	default:
 	}
@@ -42,7 +43,7 @@ func (s *shedder) enter(ctx context.Context) bool {
 	timer := time.NewTimer(s.wait)
 	defer timer.Stop()
 	select {
-	case s.turns <- struct{}{}:
+	case s.slots <- struct{}{}:
 		return true
 	case <-timer.C:
 	case <-ctx.Done():
@@ -50,14 +51,14 @@ func (s *shedder) enter(ctx context.Context) bool {
 	return false
 }
 
-func (s *shedder) leave() { <-s.turns }
+func (s *shedder) leave() { <-s.slots }
 
-// problem tells a client to come back: in 1 to 10 s when the queue is full, sooner
-// when it is not.
+// problem returns the answer to a refused request. Its Retry-After is 1 to 10 s if the
+// queue is full, and less if it is not.
 func (s *shedder) problem() *proto.Problem {
 	most := 2 + 8*len(s.queue)/cap(s.queue)
 	return &proto.Problem{
 		Status: http.StatusServiceUnavailable, Code: proto.ProblemOverloaded, RetryAfter: 1 + rand.IntN(most),
-		Detail: "Very many clients ask where to go at this moment. Try again; the session is kept meanwhile.",
+		Detail: "Very many clients reconnect at this moment. Try again; the session is kept meanwhile.",
 	}
 }

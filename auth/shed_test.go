@@ -9,16 +9,16 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// When more ask than can be worked on, some wait, the rest is told to come back
-// at different times, and whoever is let in is answered.
+// When more requests arrive than can be handled, some wait, the others get different
+// Retry-After times, and every request that is let through is answered.
 func TestReconnectSheds(t *testing.T) {
-	d := newRig(t, func(c *Config) { c.Reconnects, c.ReconnectWait, c.BrokerTimeout = 2, 10*time.Millisecond, time.Minute })
+	d := newFixture(t, func(c *Config) { c.Reconnects, c.ReconnectWait, c.BrokerTimeout = 2, 10*time.Millisecond, time.Minute })
 	d.broker.takes = 20 * time.Millisecond // one at a time: the fake holds its lock
 	raw := d.token(nil)
-	const crowd = 300
-	answers := make([]answer, crowd)
+	const clients = 300
+	answers := make([]answer, clients)
 	var wg sync.WaitGroup
-	for i := range crowd {
+	for i := range clients {
 		wg.Go(func() {
 			answers[i] = d.do("POST", "/v1/reconnect", `{}`, "Authorization", "Bearer "+raw)
 		})
@@ -37,13 +37,13 @@ func TestReconnectSheds(t *testing.T) {
 		}
 		when[s]++
 	}
-	if ok < 2 || ok == crowd {
-		t.Errorf("%d of %d answered", ok, crowd)
+	if ok < 2 || ok == clients {
+		t.Errorf("%d of %d answered", ok, clients)
 	}
 	if len(when) < 3 {
-		t.Errorf("they are told to come back together: %v", when)
+		t.Errorf("all have the same Retry-After: %v", when)
 	}
 	if d.do("POST", "/v1/reconnect", `{}`, "Authorization", "Bearer "+raw).status != 200 {
-		t.Error("refused after the crowd has gone")
+		t.Error("refused after all others were answered")
 	}
 }

@@ -8,12 +8,15 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/broker/httpapi"
 )
 
-// Throttle counts failed logins. It is asked before anything costly is done,
-// and told of the outcome. The account is "" for methods without accounts, the
-// client the zero Addr when it is not known; neither is counted then. It must
-// be safe for concurrent use, and answer soon: a login waits for it.
+// Throttle counts failed logins. Server calls Wait before it verifies credentials, and
+// Failed or Succeeded afterwards. The account is "" for methods without accounts, and the
+// client is the zero Addr if its address is unknown; these are not counted.
+// Implementations must be safe for concurrent use, and fast, because the login waits for
+// them.
 type Throttle interface {
 	// Wait returns how long the client should wait before it tries the account
 	// again; 0 when it may try now.
@@ -22,38 +25,36 @@ type Throttle interface {
 	Succeeded(ctx context.Context, account string, client netip.Addr)
 }
 
-// ThrottleConfig adjusts a throttle. The zero value of a field means its
-// default.
+// ThrottleConfig configures a throttle. A field with its zero value has its default.
 type ThrottleConfig struct {
-	// AccountBurst failures at one account are free; after them one more every
-	// AccountEvery. Defaults 10 and 30 s.
+	// AccountBurst is how many logins to one account may fail without a wait.
+	// After that, one more may fail every AccountEvery. Defaults: 10 and 30 s.
 	AccountBurst int
 	AccountEvery time.Duration
-	// ClientBurst and ClientEvery are the same for one client: an IPv4 address
-	// or an IPv6 /64. Defaults 50 and 2 s: many people may share an address.
+	// ClientBurst and ClientEvery are the same for one client, which is an IPv4
+	// address or an IPv6 /64. Defaults: 50 and 2 s, because many people may share an
+	// address.
 	ClientBurst int
 	ClientEvery time.Duration
-	// Size bounds the entries of each table; the ones longest without a
-	// failure go first. Default 100,000, about 15 MB when full.
+	// Size limits the entries of each table. A full table drops the entry whose last
+	// failure is the oldest. Default: 100,000, about 15 MB.
 	Size int
-	// Shared is what the auths of a cluster know together. Default: each counts
-	// for itself.
+	// Shared counts failures for all auths of the cluster together. Default: each
+	// auth counts on its own.
 	Shared Failures
-	// SharedTimeout bounds what a login waits for it. Default 300 ms.
+	// SharedTimeout limits how long a login waits for Shared. Default: 300 ms.
 	SharedTimeout time.Duration
 	Logger        *slog.Logger // default: no logs
-	// Now is the clock. Default time.Now.
+	// Now returns the time. Default: time.Now.
 	Now func() time.Time
 }
 
-// NewThrottle returns a throttle whose memory is that of this process, and of
-// Shared. Only
-// failures count: any number of good logins passes. Attempts under way when a
-// limit is reached go on, but what they exceed it by is waited for as well.
+// NewThrottle returns a throttle that counts in the memory of this process, and in
+// Shared. Only failed logins count. Logins that are being verified when a limit is
+// reached continue, but the failures by which they exceed it lengthen the wait.
 //
-// Whoever has logged in to an account from an address of late is let through
-// to it when others have used up the account's failures, so that nobody can
-// lock a player out by guessing.
+// A client that has logged in to an account before is not affected by the failures of
+// other clients at that account, so that guessing cannot lock a player out.
 func NewThrottle(c ThrottleConfig) Throttle {
 	orDefault(&c.AccountBurst, 10)
 	orDefault(&c.AccountEvery, 30*time.Second)
@@ -68,8 +69,8 @@ func NewThrottle(c ThrottleConfig) Throttle {
 		seed:     maphash.MakeSeed(),
 		accounts: newFailures(c.AccountBurst, c.AccountEvery, c.Size),
 		clients:  newFailures(c.ClientBurst, c.ClientEvery, c.Size),
-		// One failure from there, and the account's count applies to it again.
-		friends: newFailures(1, friendFor, c.Size),
+		// After one failed login, the failures at the account apply to the client again.
+		known: newFailures(1, knownFor, c.Size),
 	}
 	if c.Shared == nil {
 		return local
@@ -87,8 +88,8 @@ func orDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// friendFor is how long a good login is remembered.
-const friendFor = 30 * 24 * time.Hour
+// knownFor is how long a successful login of a client to an account is remembered.
+const knownFor = 30 * 24 * time.Hour
 
 type localThrottle struct {
 	now  func() time.Time
@@ -97,7 +98,7 @@ type localThrottle struct {
 	mu       sync.Mutex
 	accounts *failures
 	clients  *failures
-	friends  *failures // account and client that belong together
+	known    *failures // clients that have logged in to an account, by both
 }
 
 func (t *localThrottle) Wait(_ context.Context, account string, client netip.Addr) time.Duration {
@@ -105,7 +106,7 @@ func (t *localThrottle) Wait(_ context.Context, account string, client netip.Add
 	defer t.mu.Unlock()
 	now := t.now()
 	wait := t.clients.wait(t.client(client), now)
-	if friends := t.friends.wait(t.pair(account, client), now) > 0; !friends {
+	if known := t.known.wait(t.pair(account, client), now) > 0; !known {
 		wait = max(wait, t.accounts.wait(t.account(account), now))
 	}
 	return wait
@@ -115,7 +116,7 @@ func (t *localThrottle) Failed(_ context.Context, account string, client netip.A
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	t.friends.forget(t.pair(account, client))
+	t.known.forget(t.pair(account, client))
 	t.accounts.add(t.account(account), now)
 	t.clients.add(t.client(client), now)
 }
@@ -124,12 +125,13 @@ func (t *localThrottle) Succeeded(_ context.Context, account string, client neti
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	pair := t.pair(account, client)
-	t.friends.forget(pair)
-	t.friends.add(pair, t.now())
+	t.known.forget(pair)
+	t.known.add(pair, t.now())
 }
 
-// The keys are hashes with a seed of this process: what the tables hold tells
-// nothing and has one size. 0 is for what is not counted.
+// The keys are hashes with a random seed of this process, so that the tables do not
+// contain names or addresses and all keys have the same size. The key 0 means that nothing
+// is counted.
 
 func (t *localThrottle) account(name string) uint64 {
 	if name == "" {
@@ -142,7 +144,7 @@ func (t *localThrottle) client(addr netip.Addr) uint64 {
 	if !addr.IsValid() {
 		return 0
 	}
-	return maphash.Comparable(t.seed, Network(addr))
+	return maphash.Comparable(t.seed, httpapi.ClientNetwork(addr))
 }
 
 func (t *localThrottle) pair(account string, addr netip.Addr) uint64 {
@@ -152,29 +154,18 @@ func (t *localThrottle) pair(account string, addr netip.Addr) uint64 {
 	return maphash.Comparable(t.seed, struct {
 		account string
 		network netip.Prefix
-	}{account, Network(addr)})
+	}{account, httpapi.ClientNetwork(addr)})
 }
 
-// Network is what one customer of a provider is given, and counts as one client: an
-// IPv4 address, an IPv6 /64. Of an address that is none it is none.
-func Network(addr netip.Addr) netip.Prefix {
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits) // the length fits an address
-	return p
-}
-
-// failures counts them by key. Of each it keeps the time at which all are
-// forgiven: every failure puts that off by one interval. Not safe for
+// failures counts failed logins by key. For each key it stores the time at which all are
+// forgiven. Each failure delays that time by one interval. It is not safe for
 // concurrent use.
 type failures struct {
 	every  time.Duration
 	burst  time.Duration // in intervals
 	size   int
 	byKey  map[uint64]*list.Element
-	recent *list.List // of forgiveness, the latest counted in front
+	recent *list.List // of forgiveness values, the most recent failure first
 }
 
 type forgiveness struct {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// clock is a clock that the test moves.
+// clock is a clock that the test advances.
 type clock struct{ now time.Time }
 
 func newTestThrottle(c ThrottleConfig) (*localThrottle, *clock) {
@@ -55,7 +55,7 @@ func TestThrottleOfAnAccount(t *testing.T) {
 	}
 }
 
-// Those under way when the limit is reached are not stopped, but paid for.
+// Logins under way when the limit is reached are not stopped, but they lengthen the wait.
 func TestThrottleCountsBeyondTheBurst(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 3, AccountEvery: time.Minute})
 	for range 10 {
@@ -102,7 +102,7 @@ func TestThrottleCountsFailuresOnly(t *testing.T) {
 	}
 }
 
-// Somebody who guesses at an account must not lock out whom it belongs to.
+// Guessing at an account must not lock out its owner.
 func TestThrottleLetsTheOwnerIn(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 2})
 	th.Succeeded(t.Context(), "ada", addr("1.2.3.4"))
@@ -113,14 +113,14 @@ func TestThrottleLetsTheOwnerIn(t *testing.T) {
 		t.Errorf("the owner waits %s", w)
 	}
 	if w := th.Wait(t.Context(), "ada", addr("1.2.3.5")); w == 0 {
-		t.Error("so does nobody else")
+		t.Error("no other client waits")
 	}
 	if w := th.Wait(t.Context(), "bob", addr("1.2.3.4")); w != 0 {
 		t.Errorf("another account from there waits %s", w)
 	}
 	th.Failed(t.Context(), "ada", addr("1.2.3.4"))
 	if w := th.Wait(t.Context(), "ada", addr("1.2.3.4")); w == 0 {
-		t.Error("the owner's address may guess without end")
+		t.Error("the owner's address may guess without a limit")
 	}
 }
 
@@ -136,14 +136,14 @@ func TestThrottleForgetsTheOldestWhenFull(t *testing.T) {
 			t.Errorf("%s is remembered: %v, want %v", user, got, want)
 		}
 	}
-	for _, f := range []*failures{th.accounts, th.clients, th.friends} {
+	for _, f := range []*failures{th.accounts, th.clients, th.known} {
 		if len(f.byKey) > 3 || f.recent.Len() != len(f.byKey) {
 			t.Errorf("a table of 3 holds %d keys in a list of %d", len(f.byKey), f.recent.Len())
 		}
 	}
 }
 
-func TestThrottleDoesNotCountTheUnnamed(t *testing.T) {
+func TestThrottleIgnoresEmptyKeys(t *testing.T) {
 	th, _ := newTestThrottle(ThrottleConfig{AccountBurst: 1, ClientBurst: 1})
 	for range 10 {
 		th.Failed(t.Context(), "", netip.Addr{})

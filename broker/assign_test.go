@@ -14,7 +14,7 @@ import (
 )
 
 func TestAssign(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(proto.AssignmentRequest{
 		User: "ada", Placement: proto.Placement{Region: "eu"}, Ext: json.RawMessage(`{ "rank": 3, "tag": "<&>" }`),
 	})
@@ -46,22 +46,22 @@ func TestAssign(t *testing.T) {
 	}
 }
 
-// Nobody may attach for longer than the session waits for it.
+// A client cannot attach after the session has waited for AssignTTL.
 func TestAssignedSessionWaitsAMinute(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(proto.AssignmentRequest{User: "ada"})
-	h.clock.pass(59 * time.Second)
+	h.clock.advance(59 * time.Second)
 	if _, err := h.Session(t.Context(), a.Session); err != nil {
 		t.Error(err)
 	}
-	h.clock.pass(2 * time.Second)
+	h.clock.advance(2 * time.Second)
 	if _, err := h.Session(t.Context(), a.Session); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("after a minute: %v", err)
 	}
 }
 
 func TestEveryAssignmentIsAnotherSession(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a, b := h.assign(proto.AssignmentRequest{User: "ada"}), h.assign(proto.AssignmentRequest{User: "ada"})
 	if a.Session == b.Session || a.Token == b.Token || h.claims(a).ID == h.claims(b).ID {
 		t.Errorf("got %+v and %+v", a, b)
@@ -73,7 +73,7 @@ func TestEveryAssignmentIsAnotherSession(t *testing.T) {
 }
 
 func TestAssignKeepsToThePool(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	h.join("vip-1", func(p *proto.Peer) { p.Pool = "vip" })
 	for range 20 {
 		if a := h.assign(proto.AssignmentRequest{User: "ada", Placement: proto.Placement{Pool: "vip"}}); a.Node.ID != "vip-1" {
@@ -86,13 +86,13 @@ func TestAssignKeepsToThePool(t *testing.T) {
 	}
 }
 
-func TestAssignWithoutRoom(t *testing.T) {
-	h := newHouse(t)
+func TestAssignWithoutCapacity(t *testing.T) {
+	h := newFixture(t)
 	if _, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada"}); !errors.Is(err, placement.ErrNoNodes) {
 		t.Errorf("without nodes: %v", err)
 	}
 	h.join("node-1")
-	h.says("node-1", proto.StateFull, 1000)
+	h.report("node-1", proto.StateFull, 1000)
 	if _, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada"}); !errors.Is(err, placement.ErrNoCapacity) {
 		t.Errorf("all full: %v", err)
 	}
@@ -100,13 +100,13 @@ func TestAssignWithoutRoom(t *testing.T) {
 		t.Errorf("counted %v", h.counts.n)
 	}
 	if list, _ := h.Sessions(t.Context(), "ada", 10); len(list) != 0 {
-		t.Errorf("there are sessions: %+v", list)
+		t.Errorf("sessions exist: %+v", list)
 	}
 }
 
-// A pick that comes to nothing is not held against the node.
+// A failed assignment leaves no pending session at the node.
 func TestAssignWithoutAStore(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	h.store.down = errDown
 	for _, group := range []string{"", "match"} {
 		_, err := h.Assign(t.Context(), proto.AssignmentRequest{User: "ada", Placement: proto.Placement{Group: group}})
@@ -122,8 +122,8 @@ func TestAssignWithoutAStore(t *testing.T) {
 	}
 }
 
-func TestAssignRefusesWhatCannotBe(t *testing.T) {
-	h := newHouse(t, "node-1")
+func TestAssignRejectsInvalidRequests(t *testing.T) {
+	h := newFixture(t, "node-1")
 	long := strings.Repeat("x", proto.MaxNameBytes+1)
 	for name, req := range map[string]proto.AssignmentRequest{
 		"no user":            {},
@@ -148,9 +148,9 @@ func TestAssignRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
-// The largest of everything still makes a token that verifies.
+// A request at all limits makes a token that verifies.
 func TestAssignAtTheLimits(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	name := strings.Repeat(`"`, proto.MaxNameBytes)
 	h.join(name)
 	ext := `"` + strings.Repeat("<", proto.MaxExtBytes-2) + `"`
@@ -163,15 +163,15 @@ func TestAssignAtTheLimits(t *testing.T) {
 }
 
 func TestNullIsNoExt(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	if c := h.claims(h.assign(proto.AssignmentRequest{User: "ada", Ext: json.RawMessage(" null ")})); c.Ext != nil {
 		t.Errorf("ext %s", c.Ext)
 	}
 }
 
-func TestNewRefusesABadConfig(t *testing.T) {
+func TestNewRejectsBadConfig(t *testing.T) {
 	good := func() broker.Config {
-		h := newHouse(t)
+		h := newFixture(t)
 		return broker.Config{Issuer: issuer, Store: h.store, Signer: signer{}, Cluster: h.cluster, Placement: placement.NewTable(placement.Config{}, nil, time.Now())}
 	}
 	for name, change := range map[string]func(*broker.Config){
@@ -198,10 +198,10 @@ func TestNewRefusesABadConfig(t *testing.T) {
 	b.Close()
 }
 
-// Without a key a broker does all but open and move sessions, and leaves no
-// trace when it is asked to.
+// A broker without a key cannot open or move sessions, and leaves nothing behind
+// when it is asked to. Everything else works.
 func TestNoSigner(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(ada)
 	keyless, err := broker.New(broker.Config{
 		Issuer: issuer, Store: h.store, Cluster: h.cluster,

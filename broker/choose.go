@@ -11,15 +11,15 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// target is a node that a session may go to.
+// target is a node that a session may be assigned to.
 type target struct {
 	id, url string
-	picked  bool // the placement counts a session on its way there
+	picked  bool // the placement counts a session as pending at the node
 }
 
-// choose returns the node for a session: that of its group, or else the
-// placement's. Unless the session then goes there, the target is to be given to
-// unpick.
+// choose returns the node for a session: the node of the session's group,
+// otherwise the one that the placement picks. If the session is not assigned to
+// the returned target, the caller must pass it to unpick.
 func (b *Broker) choose(ctx context.Context, r session.Record, exclude string) (target, error) {
 	to, err := b.pick(hints(r, exclude))
 	if err != nil || r.Group == "" {
@@ -59,7 +59,8 @@ func (b *Broker) pickLocked(h placement.Hints) (target, error) {
 	return target{id: id, url: b.nodes[id].peer.URL, picked: true}, nil
 }
 
-// unpick takes back the pick of a target that was not used.
+// unpick cancels the pick of a target that is not used. It does nothing if the
+// placement did not pick the target.
 func (b *Broker) unpick(t target) {
 	if !t.picked {
 		return
@@ -69,13 +70,15 @@ func (b *Broker) unpick(t target) {
 	b.table.Cancel(b.cfg.Now(), t.id)
 }
 
-// bindTries bounds how often bind follows a group that others keep moving.
+// bindTries bounds how often bind retries when other requests keep moving the
+// group.
 const bindTries = 3
 
-// bind returns the node of the session's group, which is the one picked when
-// the group has none, or one that takes no sessions any more, or no session that
-// is alive. A node that merely the session's own client cannot reach stays the
-// group's.
+// bind returns the node of the session's group. It binds the group to the picked
+// node if the group has no node, if its node takes no more sessions, or if the
+// group has no other live session. If the group's node is only unreachable for
+// this client (exclude), the group stays bound to it and bind returns the picked
+// node.
 func (b *Broker) bind(ctx context.Context, r session.Record, picked target, exclude string) (target, error) {
 	replace := ""
 	for range bindTries {
@@ -86,11 +89,11 @@ func (b *Broker) bind(ctx context.Context, r session.Record, picked target, excl
 		if group.Node == picked.id {
 			return picked, nil
 		}
-		bound, ok := b.takes(group.Node)
+		bound, ok := b.accepting(group.Node)
 		switch {
 		case ok && group.Node == exclude:
 			return picked, nil
-		case ok && b.inhabited(ctx, r, group):
+		case ok && b.groupAlive(ctx, r, group):
 			return bound, nil
 		}
 		replace = group.Node
@@ -98,30 +101,30 @@ func (b *Broker) bind(ctx context.Context, r session.Record, picked target, excl
 	return picked, nil
 }
 
-// inhabited reports whether the group has a session that is alive, beside the
-// one that asks. Sessions end without a word when their node dies: those that
-// are found to be gone count no longer.
-func (b *Broker) inhabited(ctx context.Context, r session.Record, group session.Bound) bool {
+// groupAlive reports whether the group has a live session besides r. Sessions of a
+// dead node expire without being ended; groupAlive removes those that it finds
+// gone from the group.
+func (b *Broker) groupAlive(ctx context.Context, r session.Record, group session.Bound) bool {
 	if group.Young {
-		return true // it may be about to be opened
+		return true // a session that joined just now may not be created yet
 	}
 	for _, sid := range group.Others {
 		_, err := b.store.Get(ctx, sid)
 		if !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrEnded) {
-			return true // or it cannot be told
+			return true // alive, or the store does not say
 		}
-		_ = b.store.Ungroup(ctx, r.GroupKey(), sid) // whoever asks next finds it gone as well
+		_ = b.store.Ungroup(ctx, r.GroupKey(), sid) // after an error the next request removes it
 	}
-	return len(group.Others) == session.GroupOthers // there are more, for others to look at
+	return len(group.Others) == session.GroupOthers // the group may have more sessions than the store returned
 }
 
-// leave has a session that was not opened count no longer as one of its group.
-func (b *Broker) leave(r session.Record) {
+// leaveGroup removes a session that was not opened from its group.
+func (b *Broker) leaveGroup(r session.Record) {
 	if key := r.GroupKey(); key != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), leaveGroupTimeout)
 		defer cancel()
-		_ = b.store.Ungroup(ctx, key, r.ID) // whoever asks next finds it gone as well
+		_ = b.store.Ungroup(ctx, key, r.ID) // after an error the next request removes it
 	}
 }
 
-const leaveTimeout = 200 * time.Millisecond
+const leaveGroupTimeout = 200 * time.Millisecond

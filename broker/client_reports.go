@@ -3,64 +3,69 @@ package broker
 import "time"
 
 const (
-	// doubtFor is how long a client's word that it cannot reach a node counts.
-	doubtFor = 30 * time.Second
-	// doubtPart is the part of a node's sessions whose users must say so, within
-	// that time, for the word to have its full weight; doubtFew are the fewest.
-	doubtPart = 0.02
-	doubtFew  = 20
-	// maxDoubt is the percentage by which a node then gets fewer sessions. No
-	// number of clients can shut a node: they may be in the wrong, or lie.
-	maxDoubt = 50
-	// maxDoubts bounds the users that are remembered of a node.
-	maxDoubts = 1000
+	// clientReportTTL is how long a client's report that it cannot reach a node
+	// counts.
+	clientReportTTL = 30 * time.Second
+	// fullEffectPart is the fraction of a node's sessions whose users must report
+	// it within clientReportTTL for the reports to have their full effect.
+	// fullEffectMin is the least number of users for that.
+	fullEffectPart = 0.02
+	fullEffectMin  = 20
+	// maxClientPenalty is the load penalty, in percent, at full effect. No number
+	// of clients can stop sessions from being assigned to a node: clients may be
+	// wrong, or lie.
+	maxClientPenalty = 50
+	// maxClientReports bounds the users that are remembered for one node.
+	maxClientReports = 1000
 )
 
-// doubts are the users who could not reach a node of late. Each counts once.
-type doubts struct {
-	until map[string]time.Time // by user
+// clientReports holds the users that recently reported a node as unreachable.
+// Each user counts once.
+type clientReports struct {
+	until map[string]time.Time // when the report expires, by user
 }
 
-func (d *doubts) add(user string, now time.Time) {
+func (d *clientReports) add(user string, now time.Time) {
 	if d.until == nil {
 		d.until = map[string]time.Time{}
 	}
-	if len(d.until) < maxDoubts {
-		d.until[user] = now.Add(doubtFor)
+	if len(d.until) < maxClientReports {
+		d.until[user] = now.Add(clientReportTTL)
 	}
 }
 
-// percent returns by how much the node is to get fewer sessions, of which it
-// holds so many.
-func (d *doubts) percent(now time.Time, live uint32) int {
+// penalty returns the load penalty of a node that holds live sessions, in
+// percent.
+func (d *clientReports) penalty(now time.Time, live uint32) int {
 	for user, until := range d.until {
 		if !now.Before(until) {
 			delete(d.until, user)
 		}
 	}
-	enough := max(doubtFew, doubtPart*float64(live))
-	return int(maxDoubt * min(float64(len(d.until))/enough, 1))
+	enough := max(fullEffectMin, fullEffectPart*float64(live))
+	return int(maxClientPenalty * min(float64(len(d.until))/enough, 1))
 }
 
-// doubt takes in that a user could not reach a node.
-func (b *Broker) doubt(id, user string) {
+// addClientReport records that a user could not reach a node.
+func (b *Broker) addClientReport(id, user string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := b.nodes[id]; n != nil {
-		n.doubts.add(user, b.cfg.Now())
+		n.clientReports.add(user, b.cfg.Now())
 	}
 }
 
-// weighDoubts tells the table what clients make of the nodes.
-func (b *Broker) weighDoubts() {
+// applyClientReports updates the penalties from client reports in the placement
+// table.
+func (b *Broker) applyClientReports() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.cfg.Now()
 	for id, n := range b.nodes {
-		if n.doubts.until != nil {
-			b.table.Doubt(id, n.doubts.percent(now, n.live))
-			if len(n.doubts.until) == 0 {
-				n.doubts.until = nil
+		if n.clientReports.until != nil {
+			b.table.SetClientPenalty(id, n.clientReports.penalty(now, n.live))
+			if len(n.clientReports.until) == 0 {
+				n.clientReports.until = nil
 			}
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A session whose first token is bound to a key has no other that is not.
+// All tokens of a session whose first token is bound to a key are bound to it.
 func TestTokensStayBound(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	key := proto.Confirmation{Thumbprint: strings.Repeat("A", 43)}
 	req := ada
 	req.Confirm = key
@@ -20,12 +20,12 @@ func TestTokensStayBound(t *testing.T) {
 	if got := h.claims(a).Confirm; got != key {
 		t.Errorf("bound to %+v", got)
 	}
-	h.says(a.Node.ID, proto.StateDraining, 1)
-	b := h.back(a, a.Node.ID)
+	h.report(a.Node.ID, proto.StateDraining, 1)
+	b := h.reconnect(a, a.Node.ID)
 	if got := h.claims(b); got.Confirm != key || got.Epoch != 2 {
 		t.Errorf("after a move: %+v", got)
 	}
-	if got := h.claims(h.back(b, "")).Confirm; got != key {
+	if got := h.claims(h.reconnect(b, "")).Confirm; got != key {
 		t.Errorf("where it stays: %+v", got)
 	}
 	if got := h.claims(h.assign(ada)).Confirm; got != (proto.Confirmation{}) {
@@ -33,6 +33,6 @@ func TestTokensStayBound(t *testing.T) {
 	}
 	req.Confirm.Thumbprint = "short"
 	if _, err := h.Assign(t.Context(), req); !errors.Is(err, broker.ErrInvalid) {
-		t.Errorf("a thumbprint that is none: %v", err)
+		t.Errorf("an invalid thumbprint: %v", err)
 	}
 }

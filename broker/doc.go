@@ -1,8 +1,9 @@
-// Package broker decides where sessions go. It joins the parts that know: the
-// placement of nodes, the session store that is the only shared truth, the
-// signer of tokens, and the cluster that carries commands to nodes.
+// Package broker decides which node each session is assigned to. It joins the
+// placement of nodes, the session store, the signer of tokens, and the cluster
+// that carries commands to nodes.
 //
-// A broker holds nothing that another broker needs. Any number of them decide
-// side by side; where two decide about one session, the store lets one win and
-// the other follows.
+// A broker holds no state that another broker needs; the session store is the
+// only shared state. Any number of brokers decide concurrently. If two decide
+// about one session, the store accepts one decision and the other broker follows
+// it.
 package broker

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,27 +9,28 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Duplicates says what becomes of a login of a user who has sessions in the
-// pool. The zero value is the policy «replace».
+// Duplicates is the policy for a login of a user who already has sessions in the
+// pool. The zero value is the policy "replace".
 type Duplicates struct {
-	// Sessions is how many sessions of one user there may be in a pool; 0 is one,
-	// and AnyNumber as many as logins make.
+	// Sessions is how many sessions one user may have in a pool. 0 means one,
+	// AnyNumber has no limit.
 	Sessions int
-	// Reject refuses a login that is one too many (session.ErrConnected). Without
-	// it the oldest sessions end, with 4002 and the reason duplicate_login. A
-	// session that has lost its connection gives way in either case.
+	// Reject refuses a login that exceeds Sessions (session.ErrConnected).
+	// Otherwise the oldest sessions end, with close code 4002 and the reason
+	// duplicate_login. In both cases a session that has lost its connection ends
+	// first.
 	Reject bool
 }
 
-// AnyNumber of sessions.
+// AnyNumber, as Duplicates.Sessions, means no limit.
 const AnyNumber = -1
 
 const (
-	maxDuplicates    = 1000
-	duplicatedReason = "duplicate_login"
+	maxDuplicates   = 1000
+	duplicateReason = "duplicate_login"
 )
 
-// ParseDuplicates reads a policy: replace, reject, allow, or allow:N.
+// ParseDuplicates parses a policy: replace, reject, allow, or allow:N.
 func ParseDuplicates(s string) (Duplicates, error) {
 	switch name, number, counted := strings.Cut(s, ":"); {
 	case s == "replace":
@@ -49,8 +49,8 @@ func ParseDuplicates(s string) (Duplicates, error) {
 	return Duplicates{}, fmt.Errorf("%q: must be replace, reject, allow or allow:N", s)
 }
 
-// ParseDuplicatesByPool reads a list of policies, each for all pools or, as
-// POOL=POLICY, for one. The key of the one for all is "".
+// ParseDuplicatesByPool parses a list of policies. Each is POLICY, for all pools,
+// or POOL=POLICY, for one. The key of the policy for all pools is "".
 func ParseDuplicatesByPool(list []string) (map[string]Duplicates, error) {
 	policies := map[string]Duplicates{}
 	for _, s := range list {
@@ -58,10 +58,10 @@ func ParseDuplicatesByPool(list []string) (map[string]Duplicates, error) {
 		if !named {
 			pool, policy = "", s
 		} else if pool == "" {
-			return nil, fmt.Errorf("%q: names no pool", s)
+			return nil, fmt.Errorf("%q: the name of the pool before = is missing", s)
 		}
 		if _, twice := policies[pool]; twice {
-			return nil, errors.New("two policies for the same pool, or for all")
+			return nil, fmt.Errorf("%q: a policy for that pool, or for all pools, is already given", s)
 		}
 		d, err := ParseDuplicates(policy)
 		if err != nil {
@@ -72,7 +72,8 @@ func ParseDuplicatesByPool(list []string) (map[string]Duplicates, error) {
 	return policies, nil
 }
 
-// rule is what the store is to see to when a session is opened in the pool.
+// rule returns the rule that the store applies when it creates a session in the
+// pool.
 func (c *Config) rule(pool string) session.Rule {
 	d, ok := c.Duplicates[pool]
 	if !ok {
@@ -80,7 +81,7 @@ func (c *Config) rule(pool string) session.Rule {
 	}
 	r := session.Rule{
 		Sessions: max(d.Sessions, 1), Refuse: d.Reject,
-		Reason: proto.CloseKicked, CloseReason: duplicatedReason, TTL: c.tombstoneTTL(),
+		Reason: proto.CloseKicked, CloseReason: duplicateReason, TTL: c.tombstoneTTL(),
 	}
 	if d.Sessions == AnyNumber {
 		r.Sessions = 0

@@ -35,9 +35,10 @@ func TestParseDuplicates(t *testing.T) {
 	}
 }
 
-// The default: a login ends the session before, and its node is told why.
+// By default a login ends the older session, and its node is notified with the
+// reason.
 func TestDuplicateReplaces(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	clear(h.policies)
 	old := h.assign(ada)
 	h.attach(old)
@@ -56,7 +57,7 @@ func TestDuplicateReplaces(t *testing.T) {
 }
 
 func TestDuplicatePolicies(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	clear(h.policies)
 	h.policies[""] = broker.Duplicates{Reject: true}
 	h.policies["lobby"] = broker.Duplicates{Sessions: 2}
@@ -79,20 +80,20 @@ func TestDuplicatePolicies(t *testing.T) {
 }
 
 func TestEndUser(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a, b := h.assign(ada), h.assign(ada)
 	ids, err := h.EndUser(t.Context(), "ada", proto.CloseKicked, "cheating")
 	if err != nil || len(ids) != 2 || ids[0] != a.Session || ids[1] != b.Session {
 		t.Errorf("%v, %v", ids, err)
 	}
-	if ids, err := h.EndUser(t.Context(), "nobody", proto.CloseKicked, ""); err != nil || len(ids) != 0 {
-		t.Errorf("nobody: %v, %v", ids, err)
+	if ids, err := h.EndUser(t.Context(), "unknown", proto.CloseKicked, ""); err != nil || len(ids) != 0 {
+		t.Errorf("unknown user: %v, %v", ids, err)
 	}
-	if _, err := h.EndUser(t.Context(), "ada", proto.CloseKicked, "Not a word"); !errors.Is(err, broker.ErrInvalid) {
-		t.Errorf("no word: %v", err)
+	if _, err := h.EndUser(t.Context(), "ada", proto.CloseKicked, "Not valid"); !errors.Is(err, broker.ErrInvalid) {
+		t.Errorf("invalid reason: %v", err)
 	}
 	if err := h.End(t.Context(), a.Session, proto.CloseKicked, "ä"); !errors.Is(err, broker.ErrInvalid) {
-		t.Errorf("no word: %v", err)
+		t.Errorf("invalid reason: %v", err)
 	}
 	for _, o := range h.commands() {
 		if o.cmd.Op != proto.OpEnd || o.cmd.Reason != "cheating" || o.cmd.Code != proto.CloseKicked {

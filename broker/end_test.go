@@ -13,7 +13,7 @@ import (
 )
 
 func TestEnd(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(ada)
 	for range 2 { // the second changes nothing, but a command may have been lost
 		if err := h.End(t.Context(), a.Session, proto.CloseKicked, ""); err != nil {
@@ -24,8 +24,8 @@ func TestEnd(t *testing.T) {
 	if !errors.Is(err, session.ErrEnded) || r.State != session.Ended || r.Reason != proto.CloseKicked {
 		t.Errorf("record %+v, %v", r, err)
 	}
-	one := order{"node-1", proto.Command{Op: proto.OpEnd, Session: a.Session, Code: proto.CloseKicked}}
-	if sent := h.commands(); !slices.Equal(sent, []order{one, one}) {
+	one := sentCommand{"node-1", proto.Command{Op: proto.OpEnd, Session: a.Session, Code: proto.CloseKicked}}
+	if sent := h.commands(); !slices.Equal(sent, []sentCommand{one, one}) {
 		t.Errorf("sent %+v", sent)
 	}
 	if h.counts.of("ended ok") != 2 || h.counts.of("commanded end carried_out") != 2 {
@@ -33,25 +33,25 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// As long as a token of it is good, a session that is over is known to be.
+// An ended session is remembered as long as one of its tokens is valid.
 func TestEndOutlivesTheTokens(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(ada)
 	h.attach(a)
-	h.clock.pass(time.Minute)
-	last := h.back(a, "")
+	h.clock.advance(time.Minute)
+	last := h.reconnect(a, "")
 	if err := h.End(t.Context(), a.Session, proto.CloseSessionEnded, ""); err != nil {
 		t.Fatal(err)
 	}
-	h.clock.pass(last.TokenExpiresAt.Add(time.Minute).Sub(h.clock.now()))
+	h.clock.advance(last.TokenExpiresAt.Add(time.Minute).Sub(h.clock.now()))
 	if _, err := h.Session(t.Context(), a.Session); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a minute after the token's end: %v", err)
 	}
 }
 
-func TestEndOfWhatIsNotThere(t *testing.T) {
-	h := newHouse(t, "node-1")
-	for _, id := range []string{"", "no such form", "{a}*", session.NewID("ada")} {
+func TestEndUnknownSession(t *testing.T) {
+	h := newFixture(t, "node-1")
+	for _, id := range []string{"", "not an id", "{a}*", session.NewID("ada")} {
 		if err := h.End(t.Context(), id, proto.CloseKicked, ""); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("%q: %v", id, err)
 		}
@@ -65,8 +65,8 @@ func TestEndOfWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// The statuses of a command to a member.
-func TestCommandFates(t *testing.T) {
+// The status of a command depends on the member's answer.
+func TestCommandStatuses(t *testing.T) {
 	for status, answer := range map[string]func(context.Context, string, proto.Command) (proto.CommandResult, error){
 		"not_held": func(context.Context, string, proto.Command) (proto.CommandResult, error) {
 			return proto.CommandResult{}, nil
@@ -78,7 +78,7 @@ func TestCommandFates(t *testing.T) {
 			return proto.CommandResult{}, errors.New("unreachable")
 		},
 	} {
-		h := newHouse(t, "node-1")
+		h := newFixture(t, "node-1")
 		h.answers(answer)
 		if err := h.End(t.Context(), h.assign(ada).Session, proto.CloseKicked, ""); err != nil {
 			t.Fatal(err)
@@ -90,8 +90,9 @@ func TestCommandFates(t *testing.T) {
 	}
 }
 
-// silence is a node that does not answer; it tells why each command ended.
-func silence(ended chan<- error) func(context.Context, string, proto.Command) (proto.CommandResult, error) {
+// neverAnswers makes nodes not answer. It sends the error of each command's
+// context to ended.
+func neverAnswers(ended chan<- error) func(context.Context, string, proto.Command) (proto.CommandResult, error) {
 	return func(ctx context.Context, _ string, _ proto.Command) (proto.CommandResult, error) {
 		<-ctx.Done()
 		ended <- ctx.Err()
@@ -99,13 +100,13 @@ func silence(ended chan<- error) func(context.Context, string, proto.Command) (p
 	}
 }
 
-// Nobody waits for a node that does not answer. It is given a while, or until
-// the broker closes.
+// End does not wait for a node that does not answer. The command is tried until
+// its timeout, or until the broker closes.
 func TestCommandsAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, "node-1")
+		h := newFixture(t, "node-1")
 		ended := make(chan error, 2)
-		h.answers(silence(ended))
+		h.answers(neverAnswers(ended))
 		end := func() {
 			t.Helper()
 			start := time.Now()
@@ -125,23 +126,23 @@ func TestCommandsAreNotWaitedFor(t *testing.T) {
 		if err := <-ended; err != context.Canceled || time.Since(start) != 0 {
 			t.Errorf("with Close, after %v: %v", time.Since(start), err)
 		}
-		end() // nobody is told any more, but the session is over
-		if n := h.counts.of("commanded end crowded"); n != 1 {
+		end() // no node is notified any more, but the session has ended
+		if n := h.counts.of("commanded end too_many"); n != 1 {
 			t.Errorf("counted %v", h.counts.n)
 		}
 	})
 }
 
-// Commands that are too many at once are dropped and counted; those that end
-// make room, and one kind does not take the room of the other.
+// Commands over the limit are dropped and counted. Commands that end free their
+// slots, and each kind has its own slots.
 func TestManyCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newFixture(t)
 		for _, id := range []string{"node-1", "node-2"} {
 			h.join(id, func(p *proto.Peer) { p.Capacity = 10_000 })
 		}
 		const most = 2048
-		h.answers(silence(make(chan error, 3*most)))
+		h.answers(neverAnswers(make(chan error, 3*most)))
 		end := func(n int) {
 			t.Helper()
 			for range n {
@@ -151,15 +152,15 @@ func TestManyCommands(t *testing.T) {
 			}
 		}
 		end(most + 3)
-		if n := h.counts.of("commanded end crowded"); n != 3 {
+		if n := h.counts.of("commanded end too_many"); n != 3 {
 			t.Errorf("%d dropped", n)
 		}
 		a := h.assign(ada)
-		h.back(a, a.Node.ID)
+		h.reconnect(a, a.Node.ID)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		end(most)
-		if end, moved := h.counts.of("commanded end crowded"), h.counts.of("commanded moved crowded"); end != 3 || moved != 0 {
+		if end, moved := h.counts.of("commanded end too_many"), h.counts.of("commanded moved too_many"); end != 3 || moved != 0 {
 			t.Errorf("%d and %d dropped", end, moved)
 		}
 	})

@@ -8,8 +8,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Update takes in that a member joined or changed what it says of itself. It,
-// Leave and Report are events of the cluster.
+// Update handles the event that a member joined or changed its metadata. Update,
+// Leave and Report receive the events of the cluster.
 func (b *Broker) Update(p proto.Peer) {
 	now := b.cfg.Now()
 	b.mu.Lock()
@@ -24,13 +24,13 @@ func (b *Broker) Update(p proto.Peer) {
 	b.table.Update(now, p)
 	n := b.nodes[p.ID]
 	if n == nil {
-		n = &node{heard: now}
+		n = &node{reportedAt: now}
 		b.nodes[p.ID] = n
 	}
 	n.update(now, p)
 }
 
-// Leave takes in that a member left or died.
+// Leave handles the event that a member left or died.
 func (b *Broker) Leave(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -42,7 +42,7 @@ func (b *Broker) Leave(id string) {
 	delete(b.nodes, id)
 }
 
-// Report takes in a node's exact load.
+// Report handles a node's report of its load.
 func (b *Broker) Report(r proto.Report) {
 	now := b.cfg.Now()
 	b.mu.Lock()
@@ -53,11 +53,11 @@ func (b *Broker) Report(r proto.Report) {
 	}
 }
 
-// tick is how often the placement is told the time.
+// tick is how often the placement table is updated with the time.
 const tick = 100 * time.Millisecond
 
-// Run keeps the placement up to date with the time, and the nodes even if that
-// is wanted, until ctx ends, and returns why it did.
+// Run updates the placement table with the time, probes the nodes and, with
+// Config.Rebalance, balances them, until ctx ends. It returns the cause of that.
 func (b *Broker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -70,24 +70,24 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.mu.Lock()
 		b.table.Tick(b.cfg.Now())
 		b.mu.Unlock()
-		b.fence()
-		b.watch()
-		b.weighDoubts()
+		b.fenceMissed()
+		b.probeDue()
+		b.applyClientReports()
 		if b.cfg.Rebalance && n%shedTicks == 0 {
 			b.rebalance()
 		}
 	}
 }
 
-// shedTicks is how many ticks there are between two orders to shed.
+// shedTicks is the number of ticks between two rounds of OpShed commands.
 const shedTicks = int(time.Second / tick)
 
-// rebalance has the nodes that hold too many sessions ask some to leave.
+// rebalance makes the nodes that hold more than their fair share shed sessions.
 func (b *Broker) rebalance() {
 	b.mu.Lock()
 	list := b.table.Overloaded(b.cfg.Now(), placement.Overload{})
 	b.mu.Unlock()
 	for _, shed := range list {
-		b.tell(shed.Node, proto.Command{Op: proto.OpShed, Target: shed.Target})
+		b.notify(shed.Node, proto.Command{Op: proto.OpShed, Target: shed.Target})
 	}
 }

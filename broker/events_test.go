@@ -14,36 +14,36 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A node that is started again is another node: what the old one said last,
-// and what still arrives from it, is not held against it.
+// A restarted node is a new node: reports of the old start, also late ones, do
+// not count for it.
 func TestNodeStartedAgain(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
-	h.says(a.Node.ID, proto.StateDraining, 1)
+	h.report(a.Node.ID, proto.StateDraining, 1)
 	h.join(a.Node.ID, func(p *proto.Peer) { p.Generation = 2 })
-	h.says(a.Node.ID, proto.StateDraining, 1) // of generation 1
-	if b := h.back(a, ""); b.Node != a.Node || h.counts.of("picked ok") != 1 {
+	h.report(a.Node.ID, proto.StateDraining, 1) // of generation 1
+	if b := h.reconnect(a, ""); b.Node != a.Node || h.counts.of("picked ok") != 1 {
 		t.Errorf("sent to %s, counted %v", b.Node.ID, h.counts.n)
 	}
 }
 
 // Reports may arrive in any order: the last one sent counts.
 func TestReportsOutOfOrder(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
 	h.Report(proto.Report{ID: a.Node.ID, Generation: 1, Seq: 2, State: proto.StateReady, Capacity: 1000})
 	h.Report(proto.Report{ID: a.Node.ID, Generation: 1, Seq: 1, State: proto.StateDraining, Capacity: 1000})
-	if b := h.back(a, ""); b.Node != a.Node || h.counts.of("picked ok") != 1 {
+	if b := h.reconnect(a, ""); b.Node != a.Node || h.counts.of("picked ok") != 1 {
 		t.Errorf("sent to %s, counted %v", b.Node.ID, h.counts.n)
 	}
 }
 
 func TestEventsOfOthers(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	h.Update(proto.Peer{ID: "broker-2", Role: proto.RoleBroker})
 	h.Report(proto.Report{ID: "node-9", Generation: 1, Seq: 1, State: proto.StateReady, Capacity: 10})
 	h.Leave("node-9")
-	h.Leave(issuer) // it is here
+	h.Leave(issuer) // this broker itself
 	views := h.Nodes()
 	if len(views) != 1 || views[0].Peer.ID != "node-1" {
 		t.Errorf("nodes %+v", views)
@@ -52,20 +52,20 @@ func TestEventsOfOthers(t *testing.T) {
 		t.Error("node-9 is known")
 	}
 	a := h.assign(ada)
-	two := h.estimate("node-1") // this broker is one of two, so another session may be on its way
+	two := h.estimate("node-1") // with two brokers, one pending session counts as two
 	h.Leave("broker-2")
 	if one := h.estimate("node-1"); two != 2 || one != 1 {
-		t.Errorf("estimates %v and %v with %s on its way", two, one, a.Session)
+		t.Errorf("estimates %v and %v with %s pending", two, one, a.Session)
 	}
 }
 
-func (h *house) estimate(id string) float64 {
+func (h *fixture) estimate(id string) float64 {
 	v, _ := h.Node(id)
 	return v.Estimate
 }
 
-// Run tells the placement the time: only then does the share of this broker
-// follow the landings, and with it the estimate.
+// Run updates the placement table with the time. Only then does this broker's
+// share follow the arrivals, and with it the estimate.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New(time.Now)
@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 
 		b.Update(proto.Peer{ID: "node-1", Role: proto.RoleNode, State: proto.StateReady, Capacity: 1000, Generation: 1})
 		b.Report(proto.Report{ID: "node-1", Generation: 1, Seq: 1, State: proto.StateReady, Capacity: 1000})
-		if _, err := b.Assign(t.Context(), ada); err == nil { // the pick stands
+		if _, err := b.Assign(t.Context(), ada); err == nil { // the pick stays pending
 			t.Fatal("signed without keys")
 		}
 		b.Report(proto.Report{ID: "node-1", Generation: 1, Seq: 2, State: proto.StateReady, Capacity: 1000, ArrivedAll: 100})

@@ -9,21 +9,23 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Explanation says where a login would go now, and why.
+// Explanation says which node a login would be assigned to now, and why.
 type Explanation struct {
-	// Node is where the session would go; "" if nowhere, or if chance decides.
+	// Node is the node that the session would be assigned to. It is "" if no node
+	// can take it, or if the policy picks at random.
 	Node string
-	// Group is the node that the group is bound to, which goes before what the
-	// policy says as long as it takes sessions; "" without one.
+	// Group is the node that the group is bound to, or "". As long as it takes
+	// sessions, it has precedence over the policy.
 	Group string
-	// Sessions are those that the user has already. A client with a token stays
-	// with its session.
+	// Sessions are the sessions that the user already has. A client that has a
+	// token stays with its session.
 	Sessions []session.Record
 	Nodes    []placement.Verdict
 }
 
-// Explain says where a login with the request would go now. It changes nothing.
-// unreachable is as in Reassign. The errors are those of Assign.
+// Explain returns which node a login with the request would be assigned to now.
+// It changes nothing. unreachable is as in Reassign. The errors are those of
+// Assign.
 func (b *Broker) Explain(ctx context.Context, req proto.AssignmentRequest, unreachable string) (Explanation, error) {
 	r, err := newRecord(req)
 	if err != nil {
@@ -46,11 +48,11 @@ func (b *Broker) Explain(ctx context.Context, req proto.AssignmentRequest, unrea
 			e.Node = v.Peer.ID
 		}
 	}
-	if _, takes := b.takes(e.Group); takes && e.Group != unreachable {
+	if _, accepts := b.accepting(e.Group); accepts && e.Group != unreachable {
 		e.Node = e.Group
 	}
 	return e, nil
 }
 
-// explainSessions is how many of a user's sessions are told of.
+// explainSessions bounds Explanation.Sessions.
 const explainSessions = 10

@@ -9,9 +9,9 @@ import (
 )
 
 func TestExplain(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
-	h.says("node-1", proto.StateReady, 10)
-	h.says("node-2", proto.StateReady, 20)
+	h := newFixture(t, "node-1", "node-2")
+	h.report("node-1", proto.StateReady, 10)
+	h.report("node-2", proto.StateReady, 20)
 	explain := func(req proto.AssignmentRequest, unreachable string) broker.Explanation {
 		t.Helper()
 		e, err := h.Explain(t.Context(), req, unreachable)
@@ -33,7 +33,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%+v", e.Sessions)
 	}
 	first := h.assign(member("bob", ""))
-	h.says(first.Node.ID, proto.StateReady, 500)
+	h.report(first.Node.ID, proto.StateReady, 500)
 	if e := explain(member("eve", ""), ""); e.Group != first.Node.ID || e.Node != e.Group {
 		t.Errorf("%s by the group's %s, bound to %s", e.Node, e.Group, first.Node.ID)
 	}

@@ -5,12 +5,13 @@ import (
 	"sync"
 )
 
-// missed are the nodes that could not be told of sessions that are theirs no
-// more. They are told by way of the store, which they may reach.
+// missed holds the nodes that could not be notified of sessions that they no
+// longer own. They are notified through the store, which they may be able to
+// reach.
 type missed struct {
 	mu      sync.Mutex
 	nodes   map[string]bool
-	telling bool
+	running bool
 }
 
 func (m *missed) add(node string) {
@@ -22,11 +23,12 @@ func (m *missed) add(node string) {
 	m.nodes[node] = true
 }
 
-// take returns the nodes, unless others are just being told.
+// take removes and returns the nodes. It returns nil if there are none, or while
+// another round is running.
 func (m *missed) take() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.telling || len(m.nodes) == 0 {
+	if m.running || len(m.nodes) == 0 {
 		return nil
 	}
 	var list []string
@@ -34,44 +36,46 @@ func (m *missed) take() []string {
 		list = append(list, id)
 	}
 	clear(m.nodes)
-	m.telling = true
+	m.running = true
 	return list
 }
 
 func (m *missed) done() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.telling = false
+	m.running = false
 }
 
-// fence tells the nodes that were missed, and does not wait for that.
-func (b *Broker) fence() {
-	list := b.orders.missed.take()
+// fenceMissed starts to notify the missed nodes through the store. It does not
+// wait.
+func (b *Broker) fenceMissed() {
+	list := b.commands.missed.take()
 	if list == nil {
 		return
 	}
-	started := b.orders.spawn(func(ctx context.Context) {
-		defer b.orders.missed.done()
+	started := b.commands.spawn(func(ctx context.Context) {
+		defer b.commands.missed.done()
 		for _, id := range list {
-			ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+			ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 			if err := b.store.Fence(ctx, id); err != nil {
-				b.orders.missed.add(id)
+				b.commands.missed.add(id)
 			}
 			cancel()
 		}
 	})
 	if !started {
-		b.orders.missed.done()
+		b.commands.missed.done()
 	}
 }
 
-// spawn runs f, which ends with its context, unless the broker is closed.
-func (o *orders) spawn(f func(context.Context)) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
+// spawn runs f in a goroutine, unless the broker is closed. f must return when
+// its context ends.
+func (c *commands) spawn(f func(context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
 		return false
 	}
-	o.wg.Go(func() { f(o.ctx) })
+	c.wg.Go(func() { f(c.ctx) })
 	return true
 }

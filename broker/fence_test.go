@@ -8,10 +8,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A node that cannot be told of a session that is over, or somebody else's, is
-// told by way of the store: whether it is no member, or does not answer.
-func TestNodesThatWereMissedAreFenced(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+// A node that cannot be notified that a session has ended or moved, because it is
+// no member or does not answer, is notified through the store.
+func TestUnnotifiedNodesAreFenced(t *testing.T) {
+	h := newFixture(t, "node-1", "node-2")
 	h.answers(func(_ context.Context, to string, _ proto.Command) (proto.CommandResult, error) {
 		if to == "node-2" {
 			return proto.CommandResult{Found: true}, nil
@@ -57,11 +57,11 @@ func TestNodesThatWereMissedAreFenced(t *testing.T) {
 	for _, id := range []string{"node-1", "node-3"} {
 		for deadline := time.Now().Add(5 * time.Second); fenced(id) == before[id]; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s was not told", id)
+				t.Fatalf("%s was not notified", id)
 			}
 		}
 	}
 	if fenced("node-2") != before["node-2"] {
-		t.Error("a node that had answered was told again")
+		t.Error("a node that had answered was fenced as well")
 	}
 }

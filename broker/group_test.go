@@ -19,7 +19,7 @@ func member(user, pool string) proto.AssignmentRequest {
 }
 
 func TestGroupSharesANode(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3", "node-4")
+	h := newFixture(t, "node-1", "node-2", "node-3", "node-4")
 	first := h.assign(member("ada", ""))
 	for i := range 40 {
 		if a := h.assign(member(fmt.Sprint("user-", i), "")); a.Node != first.Node {
@@ -28,7 +28,7 @@ func TestGroupSharesANode(t *testing.T) {
 	}
 	for _, v := range h.Nodes() {
 		if v.Peer.ID != first.Node.ID && v.Pending != 0 {
-			t.Errorf("%d on their way to %s, which nobody was sent to", v.Pending, v.Peer.ID)
+			t.Errorf("%d pending at %s, which no session was assigned to", v.Pending, v.Peer.ID)
 		}
 	}
 	h.join("vip-1", func(p *proto.Peer) { p.Pool = "vip" })
@@ -41,7 +41,7 @@ func TestGroupSharesANode(t *testing.T) {
 }
 
 func TestGroupAtOnce(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3", "node-4")
+	h := newFixture(t, "node-1", "node-2", "node-3", "node-4")
 	if n := len(h.groupAtOnce()); n != 1 {
 		t.Errorf("a new group on %d nodes", n)
 	}
@@ -53,8 +53,8 @@ func TestGroupAtOnce(t *testing.T) {
 	}
 }
 
-// groupAtOnce assigns many members at once and counts them by node.
-func (h *house) groupAtOnce() map[string]int {
+// groupAtOnce assigns 50 members of a group concurrently and counts them by node.
+func (h *fixture) groupAtOnce() map[string]int {
 	h.t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -74,25 +74,25 @@ func (h *house) groupAtOnce() map[string]int {
 	return on
 }
 
-// A node that takes no sessions any more is replaced, and the whole group meets
-// at the new one: those who log in and those who come back.
+// When the group's node takes no more sessions, a new one replaces it, and new
+// logins and reconnecting clients all get the new one.
 func TestGroupLeavesANode(t *testing.T) {
-	for name, change := range map[string]func(h *house, id string){
-		"dead":     func(h *house, id string) { h.Leave(id) },
-		"draining": func(h *house, id string) { h.says(id, proto.StateDraining, 2) },
-		"full":     func(h *house, id string) { h.says(id, proto.StateFull, 1000) },
-		"silent": func(h *house, id string) {
-			h.clock.pass(3 * time.Second)
+	for name, change := range map[string]func(h *fixture, id string){
+		"dead":     func(h *fixture, id string) { h.Leave(id) },
+		"draining": func(h *fixture, id string) { h.report(id, proto.StateDraining, 2) },
+		"full":     func(h *fixture, id string) { h.report(id, proto.StateFull, 1000) },
+		"silent": func(h *fixture, id string) {
+			h.clock.advance(3 * time.Second)
 			for _, v := range h.Nodes() {
 				if v.Peer.ID != id {
-					h.says(v.Peer.ID, proto.StateReady, 0)
+					h.report(v.Peer.ID, proto.StateReady, 0)
 				}
 			}
-			h.clock.pass(time.Second)
+			h.clock.advance(time.Second)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, "node-1", "node-2", "node-3", "node-4")
+			h := newFixture(t, "node-1", "node-2", "node-3", "node-4")
 			ada, bob := h.assign(member("ada", "")), h.assign(member("bob", ""))
 			change(h, ada.Node.ID)
 			eve := h.assign(member("eve", ""))
@@ -100,7 +100,7 @@ func TestGroupLeavesANode(t *testing.T) {
 				t.Fatalf("still sent to %s", eve.Node.ID)
 			}
 			for _, a := range []proto.Assignment{ada, bob} {
-				if b := h.back(a, ada.Node.ID); b.Node != eve.Node || h.claims(b).Epoch != 2 {
+				if b := h.reconnect(a, ada.Node.ID); b.Node != eve.Node || h.claims(b).Epoch != 2 {
 					t.Errorf("%s came back to %s, the group is at %s", a.User, b.Node.ID, eve.Node.ID)
 				}
 			}
@@ -108,14 +108,15 @@ func TestGroupLeavesANode(t *testing.T) {
 	}
 }
 
-// One client that cannot reach a node, or says so, does not move its group.
+// One client that cannot reach a node, or says so, does not move the other
+// members of its group.
 func TestGroupIsNotMovedByOne(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3", "node-4")
+	h := newFixture(t, "node-1", "node-2", "node-3", "node-4")
 	ada, bob := h.assign(member("ada", "")), h.assign(member("bob", ""))
-	if a := h.back(ada, ada.Node.ID); a.Node == ada.Node {
+	if a := h.reconnect(ada, ada.Node.ID); a.Node == ada.Node {
 		t.Errorf("sent again to %s, which it cannot reach", a.Node.ID)
 	}
-	if b := h.back(bob, ""); b.Node != bob.Node {
+	if b := h.reconnect(bob, ""); b.Node != bob.Node {
 		t.Errorf("the other was sent to %s", b.Node.ID)
 	}
 	if e := h.assign(member("eve", "")); e.Node != bob.Node {
@@ -123,20 +124,20 @@ func TestGroupIsNotMovedByOne(t *testing.T) {
 	}
 }
 
-// A group whose sessions have all ended, or are gone, is a new one.
+// A group whose sessions have all ended or expired can be bound to another node.
 func TestGroupIsReleased(t *testing.T) {
-	for name, over := range map[string]func(h *house, a proto.Assignment){
-		"ended": func(h *house, a proto.Assignment) {
+	for name, finish := range map[string]func(h *fixture, a proto.Assignment){
+		"ended": func(h *fixture, a proto.Assignment) {
 			if err := h.End(t.Context(), a.Session, proto.CloseSessionEnded, ""); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"gone without a word": func(h *house, _ proto.Assignment) {
-			h.clock.pass(2 * time.Minute)
+		"expired": func(h *fixture, _ proto.Assignment) {
+			h.clock.advance(2 * time.Minute)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			h.rebuild(func(c *broker.Config) {
 				c.Placement = placement.NewTable(placement.Config{
 					Issuer: issuer, Policy: func(string) placement.Policy { return &placement.RoundRobin{} },
@@ -146,21 +147,21 @@ func TestGroupIsReleased(t *testing.T) {
 				h.join(id)
 			}
 			a := h.assign(member("ada", ""))
-			h.clock.pass(session.GroupYoung)
-			over(h, a)
+			h.clock.advance(session.GroupYoung)
+			finish(h, a)
 			for _, v := range h.Nodes() {
-				h.says(v.Peer.ID, proto.StateReady, 0)
+				h.report(v.Peer.ID, proto.StateReady, 0)
 			}
 			if b := h.assign(member("bob", "")); b.Node == a.Node {
-				t.Errorf("still sent to %s, though it was another's turn", b.Node.ID)
+				t.Errorf("still sent to %s, though round-robin picks another node", b.Node.ID)
 			}
 		})
 	}
 }
 
-// A session that could not be opened does not hold the group where it is.
+// A session that could not be opened does not keep the group bound.
 func TestGroupWithoutTheRefused(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	h.policies[""] = broker.Duplicates{Reject: true}
 	h.rebuild(nil)
 	h.join("node-1")
@@ -176,7 +177,7 @@ func TestGroupWithoutTheRefused(t *testing.T) {
 }
 
 func TestFallbackRegions(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for _, region := range []string{"eu", "us", "ap"} {
 		h.join(region+"-1", func(p *proto.Peer) { p.Region, p.Capacity = region, 2 })
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// hands has the nodes hand sessions over, as node.Node does.
-func (h *house) hands() {
+// handsOver makes the nodes hand sessions over, as node.Node does.
+func (h *fixture) handsOver() {
 	h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 		if cmd.Op != proto.OpMove {
 			return proto.CommandResult{Found: true}, nil
@@ -28,19 +28,18 @@ func (h *house) hands() {
 	})
 }
 
-// A session that leaves a node that lives takes everything along, whatever the
-// reason.
+// A session that leaves a live node keeps its stream, whatever the reason.
 func TestHandOver(t *testing.T) {
 	for _, reason := range []string{"draining", "unreachable", "rebalance"} {
 		t.Run(reason, func(t *testing.T) {
-			h := newHouse(t, "node-1", "node-2")
-			h.hands()
+			h := newFixture(t, "node-1", "node-2")
+			h.handsOver()
 			a := h.assign(ada)
 			l := h.attach(a)
 			unreachable := ""
 			switch reason {
 			case "draining":
-				h.says(a.Node.ID, proto.StateDraining, 1)
+				h.report(a.Node.ID, proto.StateDraining, 1)
 			case "unreachable":
 				unreachable = a.Node.ID
 			case "rebalance":
@@ -53,7 +52,7 @@ func TestHandOver(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b := h.back(a, unreachable)
+			b := h.reconnect(a, unreachable)
 			if b.Node.ID != other(a.Node.ID) || h.claims(b).Epoch != 2 {
 				t.Fatalf("got %+v", b)
 			}
@@ -74,8 +73,9 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// A node that does not hand a session over keeps it, and the client is told to
-// stay; but one that the client cannot reach and that does not answer loses it.
+// A node that does not hand a session over keeps it, and the client stays. The
+// exception is a node that the client cannot reach and that does not answer: it
+// loses the session.
 func TestHandOverRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
@@ -94,7 +94,7 @@ func TestHandOverRefused(t *testing.T) {
 		{"unreachable and no answer", true, proto.CommandResult{}, errors.New("no answer"), "unreachable", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHouse(t, "node-1", "node-2")
+			h := newFixture(t, "node-1", "node-2")
 			h.answers(func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
 				if cmd.Op == proto.OpMove {
 					return tc.result, tc.err
@@ -107,9 +107,9 @@ func TestHandOverRefused(t *testing.T) {
 			if tc.unreachable {
 				unreachable = a.Node.ID
 			} else {
-				h.says(a.Node.ID, proto.StateDraining, 1)
+				h.report(a.Node.ID, proto.StateDraining, 1)
 			}
-			b := h.back(a, unreachable)
+			b := h.reconnect(a, unreachable)
 			if moved := b.Node.ID != a.Node.ID; moved != tc.moves {
 				t.Errorf("sent to %s", b.Node.ID)
 			}
@@ -117,17 +117,18 @@ func TestHandOverRefused(t *testing.T) {
 				t.Errorf("counted %v", h.counts.n)
 			}
 			if !tc.moves && h.pending(other(a.Node.ID)) != 0 {
-				t.Error("the pick was not taken back")
+				t.Error("the pick was not cancelled")
 			}
 		})
 	}
 }
 
-// A silent node is not waited for, and one that is found to be gone no longer.
-func TestHandOverOfTheDead(t *testing.T) {
+// Reassign does not wait for a node whose probe fails, neither in the first
+// request nor in later ones.
+func TestHandOverByADeadNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
-		h.answers(silence(make(chan error, 10)))
+		h := newFixture(t, "node-1", "node-2")
+		h.answers(neverAnswers(make(chan error, 10)))
 		h.probe = func(ctx context.Context, _ string) error {
 			select {
 			case <-time.After(20 * time.Millisecond):
@@ -136,7 +137,7 @@ func TestHandOverOfTheDead(t *testing.T) {
 				return ctx.Err()
 			}
 		}
-		var there []proto.Assignment // sessions of the node that dies
+		var there []proto.Assignment // sessions of the dead node
 		for len(there) < 2 {
 			if a := h.assign(ada); a.Node.ID == "node-1" {
 				h.attach(a)
@@ -145,7 +146,7 @@ func TestHandOverOfTheDead(t *testing.T) {
 		}
 		for i, want := range []time.Duration{20 * time.Millisecond, 0} {
 			start := time.Now()
-			if b := h.back(there[i], "node-1"); b.Node.ID != "node-2" {
+			if b := h.reconnect(there[i], "node-1"); b.Node.ID != "node-2" {
 				t.Errorf("sent to %s", b.Node.ID)
 			}
 			if took := time.Since(start); took != want {
@@ -155,25 +156,25 @@ func TestHandOverOfTheDead(t *testing.T) {
 	})
 }
 
-// A node that stands still is waited for until the probe of it fails, and then
-// the session goes; if the probe does not fail, for as long as a move may take.
-func TestHandOverOfTheFrozen(t *testing.T) {
+// For a stopped node, Reassign waits until its probe fails and then takes the
+// session. If the probe succeeds, it waits as long as a move may take.
+func TestHandOverByAStoppedNode(t *testing.T) {
 	for name, tc := range map[string]struct {
 		probe func(context.Context, string) error
 		want  time.Duration
 	}{
 		"silent":           {func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }, time.Second},
-		"deaf to commands": {func(context.Context, string) error { return nil }, 2500 * time.Millisecond},
+		"ignores commands": {func(context.Context, string) error { return nil }, 2500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHouse(t, "node-1", "node-2")
-				h.answers(silence(make(chan error, 10)))
+				h := newFixture(t, "node-1", "node-2")
+				h.answers(neverAnswers(make(chan error, 10)))
 				h.probe = tc.probe
 				a := h.assign(ada)
 				h.attach(a)
 				start := time.Now()
-				if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID {
+				if b := h.reconnect(a, a.Node.ID); b.Node.ID == a.Node.ID {
 					t.Errorf("sent back to %s", b.Node.ID)
 				}
 				if took := time.Since(start); took != tc.want {
@@ -184,12 +185,12 @@ func TestHandOverOfTheFrozen(t *testing.T) {
 	}
 }
 
-// A node that lives and is slow to answer, or whose answer is lost and asked for
-// again, is waited for: taken from it, the session would lose its stream.
-func TestHandOverByTheSlow(t *testing.T) {
+// Reassign waits for a live node that is slow to answer or whose answer is lost
+// and repeated: if it took the session, the stream would be lost.
+func TestHandOverByASlowNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
-		h.hands()
+		h := newFixture(t, "node-1", "node-2")
+		h.handsOver()
 		answer := h.cluster.answer
 		h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 			select {
@@ -201,7 +202,7 @@ func TestHandOverByTheSlow(t *testing.T) {
 		})
 		a := h.assign(ada)
 		l := h.attach(a)
-		b := h.back(a, a.Node.ID)
+		b := h.reconnect(a, a.Node.ID)
 		_, found, err := h.store.Restore(t.Context(), session.Lease{ID: l.ID, Node: b.Node.ID, Epoch: 2})
 		if err != nil || string(found.State) != "all of it" {
 			t.Errorf("the next node finds %+v, %v", found, err)
@@ -209,9 +210,9 @@ func TestHandOverByTheSlow(t *testing.T) {
 	})
 }
 
-// The session is where the store says, whatever the node says.
+// The store decides where the session is, whatever the node answers.
 func TestHandOverOvertaken(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3")
+	h := newFixture(t, "node-1", "node-2", "node-3")
 	h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 		if cmd.Op == proto.OpMove {
 			_, err := h.store.Reassign(ctx, "other", session.Record{ID: cmd.Session, Epoch: cmd.Epoch}, "node-3", time.Minute)
@@ -219,22 +220,22 @@ func TestHandOverOvertaken(t *testing.T) {
 		}
 		return proto.CommandResult{Found: true}, nil
 	})
-	h.says("node-3", proto.StateFull, 1000)
+	h.report("node-3", proto.StateFull, 1000)
 	a := h.assign(ada)
 	h.attach(a)
-	h.says(a.Node.ID, proto.StateDraining, 1)
-	if b := h.back(a, ""); b.Node.ID != "node-3" {
+	h.report(a.Node.ID, proto.StateDraining, 1)
+	if b := h.reconnect(a, ""); b.Node.ID != "node-3" {
 		t.Errorf("sent to %s", b.Node.ID)
 	}
 	if h.pending(other(a.Node.ID)) != 0 {
-		t.Error("the pick was not taken back")
+		t.Error("the pick was not cancelled")
 	}
 }
 
-// A node that has nothing to hand over, and takes up what is laid down for it the
-// moment after, keeps the session: taken then, it would lose its stream.
-func TestHandOverByANodeThatIsReachedAfterAll(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+// A node keeps the session if it does not hold it when asked but restores it a
+// moment later. If the session were taken then, its stream would be lost.
+func TestHandOverByANodeThatAttachesLate(t *testing.T) {
+	h := newFixture(t, "node-1", "node-2")
 	h.answers(func(context.Context, string, proto.Command) (proto.CommandResult, error) {
 		return proto.CommandResult{}, nil
 	})
@@ -243,40 +244,40 @@ func TestHandOverByANodeThatIsReachedAfterAll(t *testing.T) {
 		h.attach(a)
 		return nil
 	}
-	b := h.back(a, a.Node.ID)
+	b := h.reconnect(a, a.Node.ID)
 	if b.Node.ID != a.Node.ID || h.claims(b).Epoch != 1 || h.counts.of("reassigned ok followed") != 1 {
 		t.Errorf("got %+v, counted %v", b, h.counts.n)
 	}
 	h.store.overtake = nil
-	if b := h.back(a, a.Node.ID); b.Node.ID == a.Node.ID || h.claims(b).Epoch != 2 {
+	if b := h.reconnect(a, a.Node.ID); b.Node.ID == a.Node.ID || h.claims(b).Epoch != 2 {
 		t.Errorf("asked again: %+v", b)
 	}
 }
 
-// A node that drains and is the only one serves on what it has.
+// A draining node that is the only one keeps serving its sessions.
 func TestDrainingAlone(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a, never := h.assign(ada), h.assign(ada)
 	h.attach(a)
-	h.says("node-1", proto.StateDraining, 2)
-	if b := h.back(a, ""); b.Node.ID != "node-1" || h.counts.of("reassigned ok only_one") != 1 {
+	h.report("node-1", proto.StateDraining, 2)
+	if b := h.reconnect(a, ""); b.Node.ID != "node-1" || h.counts.of("reassigned ok only_one") != 1 {
 		t.Errorf("got %+v, counted %v", b, h.counts.n)
 	}
 	if _, err := h.Reassign(t.Context(), h.claims(never), ""); err == nil {
-		t.Errorf("one that it does not have: %v", err)
+		t.Errorf("a session that never attached there: %v", err)
 	}
 }
 
-// A node that was found to be gone and is back is asked for its sessions, though
-// that was a moment ago: what was found out about it before does not count.
+// A node that was found gone and is back is asked to hand over its sessions, even
+// within probeSpacing: the old probe result no longer counts.
 func TestHandOverByANodeThatIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
-		h.hands()
+		h := newFixture(t, "node-1", "node-2")
+		h.handsOver()
 		answer := h.cluster.answer
 		h.answers(func(ctx context.Context, from string, cmd proto.Command) (proto.CommandResult, error) {
 			select {
-			case <-time.After(10 * time.Millisecond): // as the network takes
+			case <-time.After(10 * time.Millisecond): // network latency
 			case <-ctx.Done():
 				return proto.CommandResult{}, ctx.Err()
 			}
@@ -285,18 +286,18 @@ func TestHandOverByANodeThatIsBack(t *testing.T) {
 		a := h.assign(ada)
 		home := a.Node.ID
 		h.probe = func(context.Context, string) error { return errRefused }
-		h.back(a, home) // to the other one: its own is gone
+		h.reconnect(a, home) // to the other node: its own is gone
 		synctest.Wait()
-		h.says(home, proto.StateReady, 0)
-		h.says(other(home), proto.StateDraining, 0) // so that the next goes home
+		h.report(home, proto.StateReady, 0)
+		h.report(other(home), proto.StateDraining, 0) // so that the next session is assigned to home
 		b := h.assign(proto.AssignmentRequest{User: "bob"})
 		if b.Node.ID != home {
 			t.Fatalf("assigned to %s", b.Node.ID)
 		}
 		l := h.attach(b)
-		h.says(home, proto.StateReady, 1)
-		h.says(other(home), proto.StateReady, 0)
-		c := h.back(b, home)
+		h.report(home, proto.StateReady, 1)
+		h.report(other(home), proto.StateReady, 0)
+		c := h.reconnect(b, home)
 		_, found, err := h.store.Restore(t.Context(), session.Lease{ID: l.ID, Node: c.Node.ID, Epoch: 2})
 		if err != nil || c.Node.ID != other(home) || string(found.State) != "all of it" {
 			t.Errorf("at %s with %q, %v", c.Node.ID, found.State, err)

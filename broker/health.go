@@ -10,18 +10,19 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Health says how the broker watches the nodes' addresses: being a member of the
-// cluster is one thing, letting clients in another. The zero value of a field
-// means its default, but without an Interval nobody watches.
+// Health configures how the broker probes the nodes' addresses: a node can be a
+// member of the cluster while clients cannot connect to it. The zero value of a
+// field means its default; without an Interval there are no probes.
 type Health struct {
-	// Interval is the time between two probes of a node. 0: nodes are not probed,
-	// and taken to be reachable.
+	// Interval is the time between two probes of a node. 0: nodes are not probed
+	// and count as reachable.
 	Interval time.Duration
 	// Timeout bounds a probe. Default 1 s, or Interval if that is less.
 	Timeout time.Duration
-	// Out is how many probes in a row must fail for a node to get no sessions, In
-	// how many must succeed for it to get some again. Defaults 3 and 2. A node
-	// gets none before the first has succeeded.
+	// Out is the number of consecutive failed probes after which a node gets no
+	// sessions. In is the number of consecutive successful probes after which it
+	// gets sessions again. Defaults 3 and 2. A node gets no sessions before its
+	// first successful probe.
 	Out, In int
 }
 
@@ -31,27 +32,27 @@ func (h Health) withDefaults() Health {
 	return h
 }
 
-// doorState is what probes of a node's address have shown.
-type doorState struct {
+// reachability is the result of the periodic probes of a node's address.
+type reachability struct {
 	url     string
-	next    time.Time // when to probe again
-	busy    bool
+	next    time.Time // time of the next probe
+	busy    bool      // a probe is under way
 	reach   placement.Reach
-	why     string // the last failure
-	inRow   int    // probes that ended as the last one
-	failing bool   // the last one failed
+	why     string // error of the last failed probe
+	inRow   int    // number of consecutive probes with the last result
+	failing bool   // the last probe failed
 }
 
-// probesAtOnce bounds the probes under way: a thousand nodes that do not answer
-// are a thousand seconds of waiting in each interval.
+// probesAtOnce bounds the concurrent probes. A thousand nodes that do not answer
+// add up to a thousand seconds of waiting in each interval.
 const probesAtOnce = 256
 
-// eager is how soon a node is tried again that nobody has ever reached: it may
-// just be starting.
-const eager = 250 * time.Millisecond
+// eagerRetry is how soon a node that was never reached is probed again: it may
+// still be starting.
+const eagerRetry = 250 * time.Millisecond
 
-// watch begins the probes that are due. It is called every tick.
-func (b *Broker) watch() {
+// probeDue starts the probes that are due. It is called every tick.
+func (b *Broker) probeDue() {
 	h := b.cfg.Health
 	if h.Interval <= 0 {
 		return
@@ -60,59 +61,58 @@ func (b *Broker) watch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, n := range b.nodes {
-		d := &n.door
+		d := &n.reach
 		if d.url == "" || n.peer.State == proto.StateStarting || d.busy || now.Before(d.next) {
 			continue
 		}
 		url := d.url
-		if !b.suspects.begin(func() { b.look(id, url) }) {
-			return // the rest the next time
+		if !b.probes.tryGo(func() { b.probeAddress(id, url) }) {
+			return // the next tick starts the others
 		}
 		d.busy = true
 	}
 }
 
-// look probes a node once.
-func (b *Broker) look(id, url string) {
-	ctx, cancel := context.WithTimeout(b.suspects.ctx, b.cfg.Health.Timeout)
+// probeAddress probes a node once and records the result.
+func (b *Broker) probeAddress(id, url string) {
+	ctx, cancel := context.WithTimeout(b.probes.ctx, b.cfg.Health.Timeout)
 	defer cancel()
 	err := b.cfg.Probe(ctx, id, url)
-	if b.suspects.ctx.Err() != nil {
+	if b.probes.ctx.Err() != nil {
 		return
 	}
 	b.hooks.Probed(id, err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.nodes[id]
-	if n == nil || n.door.url != url {
+	if n == nil || n.reach.url != url {
 		return
 	}
-	d, before := &n.door, n.door.reach
-	d.seen(err, b.cfg.Health)
-	// A little earlier or later each time, so that the probes of many brokers do
-	// not fall together.
+	d, before := &n.reach, n.reach.reach
+	d.record(err, b.cfg.Health)
+	// Jitter keeps the probes of many brokers from coinciding.
 	wait := b.cfg.Health.Interval
-	if d.reach == placement.Shut && d.inRow < 8 {
-		wait = min(wait, eager*time.Duration(d.inRow))
+	if d.reach == placement.NeverReached && d.inRow < 8 {
+		wait = min(wait, eagerRetry*time.Duration(d.inRow))
 	}
 	d.next = b.cfg.Now().Add(wait*9/10 + rand.N(wait/5+1))
 	b.table.SetReach(id, d.reach, d.why)
 	if before != d.reach {
-		b.tellReach(id, d, before)
+		b.logReach(id, d, before)
 	}
 }
 
-func (b *Broker) tellReach(id string, d *doorState, before placement.Reach) {
+func (b *Broker) logReach(id string, d *reachability, before placement.Reach) {
 	switch {
 	case d.reach != placement.Reached:
-		b.log.Warn("node gets no sessions: no client can get in", "node", id, "url", d.url, "error", d.why)
-	case before != placement.Unproven:
-		b.log.Info("node can be reached again", "node", id, "url", d.url)
+		b.log.Warn("node gets no sessions: clients cannot connect to it", "node", id, "url", d.url, "error", d.why)
+	case before != placement.Untried:
+		b.log.Info("node is reachable again and gets sessions", "node", id, "url", d.url)
 	}
 }
 
-// seen takes in how a probe ended.
-func (d *doorState) seen(err error, h Health) {
+// record updates the reachability with the result of a probe.
+func (d *reachability) record(err error, h Health) {
 	d.busy = false
 	if failed := err != nil; failed != d.failing || d.inRow == 0 {
 		d.failing, d.inRow = failed, 0
@@ -122,16 +122,16 @@ func (d *doorState) seen(err error, h Health) {
 		d.why = err.Error()
 	}
 	switch d.reach {
-	case placement.Unproven:
+	case placement.Untried:
 		d.reach = placement.Reached
 		if err != nil {
-			d.reach = placement.Shut
+			d.reach = placement.NeverReached
 		}
 	case placement.Reached:
 		if err != nil && d.inRow >= h.Out {
 			d.reach = placement.Unreachable
 		}
-	case placement.Unreachable, placement.Shut:
+	case placement.Unreachable, placement.NeverReached:
 		if err == nil && d.inRow >= h.In {
 			d.reach = placement.Reached
 		}
@@ -141,7 +141,8 @@ func (d *doorState) seen(err error, h Health) {
 	}
 }
 
-// shut reports whether clients cannot get in at the node, as far as is known.
-func (b *Broker) shut(n *node) bool {
-	return b.cfg.Health.Interval > 0 && n.door.reach != placement.Reached
+// unreachable reports whether clients cannot connect to the node, as far as this
+// broker knows.
+func (b *Broker) unreachable(n *node) bool {
+	return b.cfg.Health.Interval > 0 && n.reach.reach != placement.Reached
 }

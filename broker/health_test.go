@@ -17,34 +17,34 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// outside is where clients are: it says which addresses they can reach.
-type outside struct {
+// fakeNetwork answers the probes: it holds the nodes that cannot be reached.
+type fakeNetwork struct {
 	mu     sync.Mutex
-	closed map[string]error // by node
+	errors map[string]error // error of a probe, by node
 	probes map[string]int
 }
 
-func (o *outside) probe(_ context.Context, node, _ string) error {
+func (o *fakeNetwork) probe(_ context.Context, node, _ string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.probes[node]++
-	return o.closed[node]
+	return o.errors[node]
 }
 
-func (o *outside) shut(node string, err error) {
+func (o *fakeNetwork) setError(node string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.closed[node] = err
+	o.errors[node] = err
 }
 
-// watched runs f in a bubble of time with a broker that watches its nodes.
-func watched(t *testing.T, f func(b *broker.Broker, o *outside, says func(proto.Peer))) {
+// withProbes runs f in a synctest bubble, with a broker that probes its nodes.
+func withProbes(t *testing.T, f func(b *broker.Broker, o *fakeNetwork, join func(proto.Peer))) {
 	synctest.Test(t, func(t *testing.T) {
 		keys, err := token.NewKeySet()
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := &outside{closed: map[string]error{}, probes: map[string]int{}}
+		o := &fakeNetwork{errors: map[string]error{}, probes: map[string]int{}}
 		table := placement.NewTable(placement.Config{Issuer: issuer, Probed: true}, rand.New(rand.NewPCG(1, 2)), time.Now())
 		b, err := broker.New(broker.Config{
 			Issuer: issuer, Store: memory.New(time.Now), Signer: keys, Cluster: &cluster{}, Placement: table,
@@ -94,15 +94,14 @@ func nodes(t *testing.T, b *broker.Broker, n int) map[string]int {
 	return got
 }
 
-// A node with a wrong address never gets a session; it does when it is put
-// right.
+// A node with a wrong address gets no sessions until the address is correct.
 func TestWrongAddress(t *testing.T) {
-	watched(t, func(b *broker.Broker, o *outside, joins func(proto.Peer)) {
-		o.shut("wrong", errors.New("connection refused"))
-		joins(proto.Peer{ID: "right", URL: "ws://right"})
-		joins(proto.Peer{ID: "wrong", URL: "ws://wrong"})
+	withProbes(t, func(b *broker.Broker, o *fakeNetwork, join func(proto.Peer)) {
+		o.setError("wrong", errors.New("connection refused"))
+		join(proto.Peer{ID: "right", URL: "ws://right"})
+		join(proto.Peer{ID: "wrong", URL: "ws://wrong"})
 		if _, err := b.Assign(t.Context(), ada); !errors.Is(err, placement.ErrNoNodes) {
-			t.Errorf("before anybody was probed: %v", err)
+			t.Errorf("before any probe: %v", err)
 		}
 		time.Sleep(150 * time.Millisecond)
 		for range 20 {
@@ -112,10 +111,10 @@ func TestWrongAddress(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		v, _ := b.Node("wrong")
-		if v.Eligible || v.Why != "no client can get in: connection refused" || v.Reach != placement.Shut {
+		if v.Eligible || v.Why != "clients cannot connect: connection refused" || v.Reach != placement.NeverReached {
 			t.Errorf("%+v", v)
 		}
-		o.shut("wrong", nil)
+		o.setError("wrong", nil)
 		time.Sleep(5 * time.Second)
 		if got := nodes(t, b, 100); got["wrong"] == 0 {
 			t.Error(got)
@@ -123,12 +122,12 @@ func TestWrongAddress(t *testing.T) {
 	})
 }
 
-// Three failures in a row and a node is out, two successes and it is in again;
-// fewer change nothing.
-func TestOutAndIn(t *testing.T) {
-	watched(t, func(b *broker.Broker, o *outside, joins func(proto.Peer)) {
-		joins(proto.Peer{ID: "a", URL: "ws://a"})
-		joins(proto.Peer{ID: "b", URL: "ws://b"})
+// Three consecutive failures take a node out and two consecutive successes bring
+// it back; fewer change nothing.
+func TestConsecutiveProbes(t *testing.T) {
+	withProbes(t, func(b *broker.Broker, o *fakeNetwork, join func(proto.Peer)) {
+		join(proto.Peer{ID: "a", URL: "ws://a"})
+		join(proto.Peer{ID: "b", URL: "ws://b"})
 		time.Sleep(3 * time.Second)
 		reach := func() placement.Reach {
 			v, _ := b.Node("a")
@@ -150,15 +149,15 @@ func TestOutAndIn(t *testing.T) {
 			}
 		}
 		for range 3 { // never three in a row
-			o.shut("a", errors.New("timeout"))
+			o.setError("a", errors.New("timeout"))
 			await(2)
 			if reach() != placement.Reached {
-				t.Fatal("out after two failures")
+				t.Fatal("taken out after two failures")
 			}
-			o.shut("a", nil)
+			o.setError("a", nil)
 			await(1)
 		}
-		o.shut("a", errors.New("timeout"))
+		o.setError("a", errors.New("timeout"))
 		await(3)
 		if reach() != placement.Unreachable {
 			t.Fatal(reach())
@@ -166,18 +165,18 @@ func TestOutAndIn(t *testing.T) {
 		if got := nodes(t, b, 50); got["a"] > 0 {
 			t.Error(got)
 		}
-		o.shut("a", nil)
+		o.setError("a", nil)
 		await(1)
 		if reach() != placement.Unreachable {
-			t.Error("in after one success")
+			t.Error("brought back after one success")
 		}
 		await(1)
 		if reach() != placement.Reached {
-			t.Error("still out")
+			t.Error("not brought back after two successes")
 		}
-		// When nobody can be reached it may be this broker's own trouble.
-		o.shut("a", errors.New("no route"))
-		o.shut("b", errors.New("no route"))
+		// If no node can be reached, the fault may be this broker's own.
+		o.setError("a", errors.New("no route"))
+		o.setError("b", errors.New("no route"))
 		await(4)
 		if got := nodes(t, b, 10); got["a"]+got["b"] != 10 {
 			t.Error(got)
@@ -185,15 +184,16 @@ func TestOutAndIn(t *testing.T) {
 	})
 }
 
-// A node that moves to another address has to show that it is there.
+// A node with a new address gets no sessions until a probe of the new address
+// succeeds.
 func TestNewAddress(t *testing.T) {
-	watched(t, func(b *broker.Broker, o *outside, joins func(proto.Peer)) {
-		joins(proto.Peer{ID: "a", URL: "ws://a"})
+	withProbes(t, func(b *broker.Broker, o *fakeNetwork, join func(proto.Peer)) {
+		join(proto.Peer{ID: "a", URL: "ws://a"})
 		time.Sleep(time.Second)
-		o.shut("a", errors.New("refused"))
-		joins(proto.Peer{ID: "a", URL: "ws://elsewhere"})
+		o.setError("a", errors.New("refused"))
+		join(proto.Peer{ID: "a", URL: "ws://elsewhere"})
 		time.Sleep(time.Second)
-		if v, _ := b.Node("a"); v.Reach != placement.Shut || v.Eligible {
+		if v, _ := b.Node("a"); v.Reach != placement.NeverReached || v.Eligible {
 			t.Errorf("%+v", v)
 		}
 		b.Leave("a")
@@ -201,21 +201,21 @@ func TestNewAddress(t *testing.T) {
 	})
 }
 
-// Whatever clients say, a node keeps half of its share.
-func TestDoubts(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3")
+// Client reports reduce a node's share by at most half.
+func TestClientReports(t *testing.T) {
+	h := newFixture(t, "node-1", "node-2", "node-3")
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = h.Run(ctx) })
 	defer func() { stop(); wg.Wait() }()
-	var there []proto.Assignment
+	var onNode1 []proto.Assignment
 	for i := range 900 {
 		a := h.assign(proto.AssignmentRequest{User: fmt.Sprint("user-", i)})
 		if a.Node.ID == "node-1" {
-			there = append(there, a)
+			onNode1 = append(onNode1, a)
 		}
 	}
-	strain := func(want int) {
+	penalty := func(want int) {
 		t.Helper()
 		got := -1
 		for range 100 {
@@ -226,18 +226,18 @@ func TestDoubts(t *testing.T) {
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		t.Errorf("strain %d, want %d", got, want)
+		t.Errorf("load penalty %d, want %d", got, want)
 	}
 	for range 50 {
-		h.back(there[0], "node-1") // one user, again and again; it moves the first time
+		h.reconnect(onNode1[0], "node-1") // one user, repeatedly; only the first call moves the session
 	}
-	strain(2)
-	for _, a := range there[1:] {
-		h.back(a, "node-1")
+	penalty(2)
+	for _, a := range onNode1[1:] {
+		h.reconnect(a, "node-1")
 	}
-	strain(50)
-	h.clock.pass(31 * time.Second)
-	strain(0)
+	penalty(50)
+	h.clock.advance(31 * time.Second)
+	penalty(0)
 }
 
 func TestHealthConfig(t *testing.T) {
@@ -246,11 +246,11 @@ func TestHealthConfig(t *testing.T) {
 		Placement: placement.NewTable(placement.Config{}, nil, time.Now()), Health: broker.Health{Interval: time.Second},
 	}
 	if _, err := broker.New(cfg); err == nil {
-		t.Error("Health without a Probe")
+		t.Error("no error for Health without a Probe")
 	}
-	cfg.Probe = (&outside{}).probe
+	cfg.Probe = (&fakeNetwork{}).probe
 	cfg.Health.Out = -1
 	if _, err := broker.New(cfg); err == nil {
-		t.Error("a negative number")
+		t.Error("no error for a negative number")
 	}
 }

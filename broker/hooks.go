@@ -8,80 +8,81 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Hooks are called as things happen, for metrics. Any may be nil. They may be
+// Hooks are called on events, for metrics. Any field may be nil. They may be
 // called concurrently and must not block.
 type Hooks struct {
-	// Assigned is called after every Assign, Ended after every End, with how
-	// it went.
+	// Assigned is called after every Assign and Ended after every End or EndUser,
+	// with the result.
 	Assigned func(result Result)
 	Ended    func(result Result)
-	// Reassigned is called after every Reassign. For those that succeeded,
-	// reason says why the session is where it is; it is "" for the others.
+	// Reassigned is called after every Reassign. If it succeeded, reason says why
+	// the session is where it is; otherwise reason is "".
 	Reassigned func(result Result, reason Reason)
-	// Picked is called after every question to the placement, with the time it
-	// took, that for the lock included.
+	// Picked is called after every pick of the placement. took is the duration,
+	// including the wait for the lock.
 	Picked func(result Result, took time.Duration)
 	// Commanded is called when the status of a command to a node is known.
 	Commanded func(op string, status CommandStatus)
-	// Probed is called after every probe of a node, with why it failed, or nil.
+	// Probed is called after every probe of a node, with its error or nil.
 	Probed func(node string, err error)
-	// Waited is called when a login is told to wait, is let in, or gives up its
-	// place, with how many wait in its line now.
+	// Waited is called when a login starts to wait, keeps waiting, is admitted,
+	// or leaves the queue. waiting is the length of its queue then.
 	Waited func(pool string, what Waited, waiting int)
 }
 
-// Result is how a decision ended.
+// Result is the outcome of a decision.
 type Result string
 
 // The results.
 const (
 	OK               Result = "ok"
-	Invalid          Result = "invalid"           // the request cannot be
-	NoSigner         Result = "no_signer"         // this broker signs no tokens
+	Invalid          Result = "invalid"           // the request is invalid
+	NoSigner         Result = "no_signer"         // this broker has no signing key
 	NoCapacity       Result = "no_capacity"       // every node is full
 	NoNodes          Result = "no_nodes"          // no node is ready
-	Connected        Result = "connected"         // the user has a session already, and the policy refuses another
+	Connected        Result = "connected"         // the user has a session, and the policy rejects another
 	NotFound         Result = "not_found"         // no such session
-	SessionEnded     Result = "session_ended"     // the session is over
-	StoreUnavailable Result = "store_unavailable" // the store does not answer
-	Failed           Result = "failed"            // anything else; a bug or a broken store
+	SessionEnded     Result = "session_ended"     // the session has ended
+	StoreUnavailable Result = "store_unavailable" // the store did not answer
+	Failed           Result = "failed"            // anything else: a bug or a faulty store
 )
 
 // Results lists the results above.
 var Results = []Result{OK, Invalid, NoSigner, NoCapacity, NoNodes, Connected, NotFound, SessionEnded, StoreUnavailable, Failed}
 
-// Reason is why a session that asked where to go is where it is.
+// Reason says why Reassign returned the node it did.
 type Reason string
 
-// The reasons. All but the first five moved the session.
+// The reasons. With the first five the session did not move in this request; with
+// the others it did.
 const (
-	Stayed      Reason = "stayed"      // its node is there and may keep it
-	OnlyOne     Reason = "only_one"    // it should have moved, but no other node has room
-	Followed    Reason = "followed"    // another request moved it a moment before
-	Held        Reason = "held"        // it should have moved, but its application holds it back
+	Stayed      Reason = "stayed"      // its node is alive and keeps it
+	OnlyOne     Reason = "only_one"    // it should have moved, but no other node has capacity
+	Followed    Reason = "followed"    // another request moved it first
+	Held        Reason = "held"        // it should have moved, but the application holds it
 	Busy        Reason = "busy"        // it should have moved, but its node did not hand it over in time
 	Gone        Reason = "gone"        // its node has left the cluster
-	Draining    Reason = "draining"    // its node gives its sessions away
+	Draining    Reason = "draining"    // its node drains
 	Unreachable Reason = "unreachable" // its client cannot reach its node
-	Full        Reason = "full"        // its node was full before the client came
-	Rebalance   Reason = "rebalance"   // its node has too many
+	Full        Reason = "full"        // its node became full before the client attached
+	Rebalance   Reason = "rebalance"   // its node holds more than its fair share
 )
 
 // Reasons lists the reasons above.
 var Reasons = []Reason{Stayed, OnlyOne, Followed, Held, Busy, Gone, Draining, Unreachable, Full, Rebalance}
 
-// CommandStatus is what became of a command.
+// CommandStatus is the outcome of a command to a node.
 type CommandStatus string
 
-// The statuses. A node that a command did not reach learns the same from the
-// store, the next time it renews its sessions.
+// The statuses. A node that did not get a command learns the same from the store
+// when it next renews its leases.
 const (
 	CarriedOut CommandStatus = "carried_out" // the node held the session
 	NotHeld    CommandStatus = "not_held"    // the node did not hold the session
-	Refused    CommandStatus = "refused"     // the node said why it did not
+	Refused    CommandStatus = "refused"     // the node refused and said why
 	Unanswered CommandStatus = "unanswered"  // no answer in time
 	Absent     CommandStatus = "absent"      // not sent: the node is not a member
-	TooMany    CommandStatus = "too_many"    // not sent: too many are under way
+	TooMany    CommandStatus = "too_many"    // not sent: too many commands are under way
 )
 
 // CommandStatuses lists the statuses above.
@@ -112,19 +113,19 @@ func (h Hooks) withDefaults() Hooks {
 	return h
 }
 
-// Waited is what became of a place in a line.
+// Waited is an event of a login in a queue.
 type Waited string
 
-// What can become of a place in a line.
+// The events.
 const (
-	Queued    Waited = "queued"     // a login was given a place
-	Kept      Waited = "kept"       // it was asked for again, and has to wait on
+	Queued    Waited = "queued"     // the login joined the queue
+	Kept      Waited = "kept"       // the login asked again and keeps waiting
 	Admitted  Waited = "admitted"   // its session was opened
-	Abandoned Waited = "abandoned"  // it was not asked for any more
-	TurnedOff Waited = "turned_off" // the line was too long, or the login was refused after all
+	Abandoned Waited = "abandoned"  // the login stopped asking
+	TurnedOff Waited = "turned_off" // the queue was too long, or the login was refused
 )
 
-// AllWaited lists them.
+// AllWaited lists the events above.
 var AllWaited = []Waited{Queued, Kept, Admitted, Abandoned, TurnedOff}
 
 func resultOf(err error) Result {

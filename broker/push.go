@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// maxPushBytes bounds what is pushed: it travels in a body of HTTP and in a
-	// command.
+	// maxPushBytes bounds a pushed message, which is sent in an HTTP body and in
+	// a command.
 	maxPushBytes = 12 << 10
-	// pushRetry is the time between two looks for a session on its way.
+	// pushRetry is the time between two lookups of a session that is moving.
 	pushRetry = 50 * time.Millisecond
-	// maxPushSessions bounds the sessions of one user that a message goes to.
+	// maxPushSessions bounds the sessions of one user that a message is pushed
+	// to.
 	maxPushSessions = 100
 	pushesAtOnce    = 16
 )
 
-// Push sends a message to the client of a session, wherever it is: over its
-// connection, or into the buffer that is kept while it is away. A message with a
-// key that the session has had lately is not sent again; what has become of it
-// is said all the same. The result says what happened; the errors are ErrInvalid,
+// Push sends a message to the client of a session at whatever node it is: over
+// its connection, or into the buffer of a detached session. A message with a key
+// that the session has received recently is not sent again, and the result is as
+// if it had been. The result says what happened. The errors are ErrInvalid,
 // session.ErrNotFound and session.ErrUnavailable, wrapped.
 func (b *Broker) Push(ctx context.Context, sid, key string, m proto.Push) (proto.PushResult, error) {
 	if err := checkPush(key, m); err != nil {
@@ -39,8 +40,8 @@ func (b *Broker) Push(ctx context.Context, sid, key string, m proto.Push) (proto
 	return b.push(ctx, sid, key, m)
 }
 
-// PushUser is Push to every session of the user that is not over, at most 100;
-// a user without any is session.ErrNotFound.
+// PushUser pushes to every session of the user that has not ended, at most 100. A
+// user without any is session.ErrNotFound.
 func (b *Broker) PushUser(ctx context.Context, user, key string, m proto.Push) ([]proto.PushResult, error) {
 	if err := checkPush(key, m); err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (b *Broker) PushUser(ctx context.Context, user, key string, m proto.Push) (
 	for i, r := range records {
 		all.Go(func() error {
 			result, err := b.push(ctx, r.ID, key, m)
-			if err != nil { // the others have their own
+			if err != nil { // the other sessions have their own results
 				result = proto.PushResult{Session: r.ID, Result: proto.PushUnavailable}
 				if errors.Is(err, session.ErrNotFound) {
 					result.Result = proto.PushEnded
@@ -76,19 +77,18 @@ func checkPush(key string, p proto.Push) error {
 	m, ok := p.Message()
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: a message has either text or data", ErrInvalid)
+		return fmt.Errorf("%w: a message must have either text or data", ErrInvalid)
 	case len(m.Data) > maxPushBytes:
-		return fmt.Errorf("%w: a message of %d bytes, more than %d", ErrInvalid, len(m.Data), maxPushBytes)
+		return fmt.Errorf("%w: the message has %d bytes, at most %d are allowed", ErrInvalid, len(m.Data), maxPushBytes)
 	case m.Text && !utf8.Valid(m.Data):
-		return fmt.Errorf("%w: text is not valid UTF-8", ErrInvalid)
+		return fmt.Errorf("%w: the text is not valid UTF-8", ErrInvalid)
 	case len(key) > proto.MaxKeyBytes:
-		return fmt.Errorf("%w: a key of %d bytes, more than %d", ErrInvalid, len(key), proto.MaxKeyBytes)
+		return fmt.Errorf("%w: the key has %d bytes, at most %d are allowed", ErrInvalid, len(key), proto.MaxKeyBytes)
 	}
 	return nil
 }
 
-// push follows a session that is on its way from one node to another until ctx
-// ends.
+// push retries while the session moves from one node to another, until ctx ends.
 func (b *Broker) push(ctx context.Context, sid, key string, m proto.Push) (proto.PushResult, error) {
 	for {
 		r, err := b.store.Get(ctx, sid)
@@ -105,7 +105,7 @@ func (b *Broker) push(ctx context.Context, sid, key string, m proto.Push) (proto
 		}
 		if err == nil {
 			answer, err := b.cfg.Cluster.Call(ctx, r.Node, proto.Command{Op: proto.OpPush, Session: sid, Key: key, Push: &m})
-			b.orders.note(r.Node, proto.Command{Op: proto.OpPush, Session: sid}, statusOf(answer, err), err)
+			b.commands.note(r.Node, proto.Command{Op: proto.OpPush, Session: sid}, statusOf(answer, err), err)
 			switch {
 			case err == nil && answer.Error != "":
 				return proto.PushResult{}, fmt.Errorf("%w: %s", ErrInvalid, answer.Error)

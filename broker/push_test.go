@@ -15,8 +15,9 @@ import (
 
 func textPush(s string) proto.Push { return proto.Push{Text: &s} }
 
-// pushes has nodes answer pushes with the results, by session, and count them.
-func (h *house) pushes(results map[string]string) *atomic.Int64 {
+// answerPushes makes the nodes answer pushes with the result for each session. It
+// returns the number of pushes.
+func (h *fixture) answerPushes(results map[string]string) *atomic.Int64 {
 	var n atomic.Int64
 	h.answers(func(_ context.Context, _ string, cmd proto.Command) (proto.CommandResult, error) {
 		n.Add(1)
@@ -27,13 +28,13 @@ func (h *house) pushes(results map[string]string) *atomic.Int64 {
 }
 
 func TestPush(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a, waiting, over := h.assign(ada), h.assign(ada), h.assign(ada)
 	h.attach(a)
 	if err := h.End(t.Context(), over.Session, proto.CloseKicked, ""); err != nil {
 		t.Fatal(err)
 	}
-	h.pushes(map[string]string{a.Session: proto.PushBuffered})
+	h.answerPushes(map[string]string{a.Session: proto.PushBuffered})
 	for sid, want := range map[string]string{
 		a.Session: proto.PushBuffered, waiting.Session: proto.PushNotAttached, over.Session: proto.PushEnded,
 	} {
@@ -49,7 +50,7 @@ func TestPush(t *testing.T) {
 	}
 	bad := "\xff"
 	for name, p := range map[string]proto.Push{
-		"nothing": {}, "too large": textPush(strings.Repeat("x", 13_000)), "no text": {Text: &bad}, "both": {Text: &name0, Data: []byte("x")},
+		"nothing": {}, "too large": textPush(strings.Repeat("x", 13_000)), "no text": {Text: &bad}, "both": {Text: &text, Data: []byte("x")},
 	} {
 		if _, err := h.Push(t.Context(), a.Session, "", p); !errors.Is(err, broker.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -60,11 +61,11 @@ func TestPush(t *testing.T) {
 	}
 }
 
-var name0 = "x"
+var text = "x"
 
-// A push follows a session that moves, and gives up with the caller.
+// A push follows a session that moves, and ends with the caller's context.
 func TestPushFollows(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
 	l := h.attach(a)
 	h.answers(func(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
@@ -78,7 +79,7 @@ func TestPushFollows(t *testing.T) {
 	if err != nil || got.Result != proto.PushSent || got.Node != other(a.Node.ID) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	h.pushes(nil)
+	h.answerPushes(nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Millisecond)
 	defer cancel()
 	if got, err := h.Push(ctx, a.Session, "", textPush("x")); err != nil || got.Result != proto.PushUnavailable {
@@ -87,10 +88,10 @@ func TestPushFollows(t *testing.T) {
 }
 
 func TestPushUser(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a, b := h.assign(ada), h.assign(ada)
 	h.attach(a)
-	n := h.pushes(map[string]string{a.Session: proto.PushSent})
+	n := h.answerPushes(map[string]string{a.Session: proto.PushSent})
 	got, err := h.PushUser(t.Context(), "ada", "", textPush("x"))
 	if err != nil || len(got) != 2 || got[0].Result != proto.PushSent || got[1] != (proto.PushResult{Session: b.Session, Node: "node-1", Result: proto.PushNotAttached}) {
 		t.Errorf("%+v, %v", got, err)
@@ -98,13 +99,13 @@ func TestPushUser(t *testing.T) {
 	if n.Load() != 1 {
 		t.Errorf("%d commands", n.Load())
 	}
-	if _, err := h.PushUser(t.Context(), "nobody", "", textPush("x")); !errors.Is(err, session.ErrNotFound) {
-		t.Errorf("nobody: %v", err)
+	if _, err := h.PushUser(t.Context(), "unknown", "", textPush("x")); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("unknown user: %v", err)
 	}
 }
 
 func TestDrain(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	if err := h.Drain(t.Context(), "node-1", proto.DrainRequest{WindowMS: 5, Keep: true}); err != nil {
 		t.Error(err)
 	}
@@ -113,7 +114,7 @@ func TestDrain(t *testing.T) {
 	}
 	for _, err := range []error{h.Drain(t.Context(), "node-9", proto.DrainRequest{}), h.Undrain(t.Context(), "node-9")} {
 		if !errors.Is(err, broker.ErrNoNode) {
-			t.Errorf("no such node: %v", err)
+			t.Errorf("unknown node: %v", err)
 		}
 	}
 	for _, req := range []proto.DrainRequest{{WindowMS: -1}, {TimeoutMS: -1}, {WindowMS: 3_600_001}, {TimeoutMS: 86_400_001}} {

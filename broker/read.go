@@ -8,8 +8,8 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Session returns a session's record; for one that is over together with
-// session.ErrEnded. The other errors are session.ErrNotFound and
+// Session returns a session's record. For an ended session it returns the record
+// and session.ErrEnded. The other errors are session.ErrNotFound and
 // session.ErrUnavailable, wrapped.
 func (b *Broker) Session(ctx context.Context, sid string) (session.Record, error) {
 	if _, ok := session.TagOf(sid); !ok {
@@ -18,9 +18,8 @@ func (b *Broker) Session(ctx context.Context, sid string) (session.Record, error
 	return b.store.Get(ctx, sid)
 }
 
-// Sessions returns the user's sessions that are not over, oldest first, at most
-// limit. A user that nobody has heard of has none; a name that cannot be a
-// user's is ErrInvalid.
+// Sessions returns the user's sessions that have not ended, oldest first, at most
+// limit. An unknown user has none. An invalid user name is ErrInvalid.
 func (b *Broker) Sessions(ctx context.Context, user string, limit int) ([]session.Record, error) {
 	if err := checkName("user", user); err != nil {
 		return nil, err
@@ -28,9 +27,9 @@ func (b *Broker) Sessions(ctx context.Context, user string, limit int) ([]sessio
 	return b.store.Sessions(ctx, user, limit)
 }
 
-// Nodes returns what is known of every node, by id. It costs time proportional
-// to their number and keeps the broker from deciding meanwhile: it is for
-// people, not for every login.
+// Nodes returns what is known of every node, by id. It takes time proportional to
+// the number of nodes and blocks the broker's decisions meanwhile: call it for a
+// person or a scrape, not for every login.
 func (b *Broker) Nodes() []placement.NodeView {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -22,13 +22,13 @@ func other(id string) string {
 }
 
 func TestReassignStays(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
 	h.attach(a)
-	h.clock.pass(2 * time.Second)
-	// The node that another client could not reach is not this one's.
+	h.clock.advance(2 * time.Second)
+	// Only a report about the session's own node counts.
 	for _, unreachable := range []string{"", other(a.Node.ID), "node-9"} {
-		b := h.back(a, unreachable)
+		b := h.reconnect(a, unreachable)
 		if b.Node != a.Node || b.Session != a.Session || b.Token == a.Token {
 			t.Errorf("unreachable %q: got %+v", unreachable, b)
 		}
@@ -44,112 +44,112 @@ func TestReassignStays(t *testing.T) {
 	}
 }
 
-// Everything that makes a session move, and what is said about it.
+// Each reason moves a session, and the old node is notified.
 func TestReassignMoves(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		reason      string
 		unreachable bool
-		change      func(h *house, owner string)
-		told        string // the status of the command to the old node
+		change      func(h *fixture, owner string)
+		status      string // of the command to the old node
 	}{
-		{"unreachable", "unreachable", true, func(*house, string) {}, "carried_out"},
-		{"gone", "gone", false, func(h *house, owner string) { h.Leave(owner) }, "absent"},
-		{"draining by report", "draining", false, func(h *house, owner string) { h.says(owner, proto.StateDraining, 1) }, "carried_out"},
-		{"draining by gossip", "draining", false, func(h *house, owner string) {
-			h.says(owner, proto.StateReady, 1)
+		{"unreachable", "unreachable", true, func(*fixture, string) {}, "carried_out"},
+		{"gone", "gone", false, func(h *fixture, owner string) { h.Leave(owner) }, "absent"},
+		{"draining by report", "draining", false, func(h *fixture, owner string) { h.report(owner, proto.StateDraining, 1) }, "carried_out"},
+		{"draining by gossip", "draining", false, func(h *fixture, owner string) {
+			h.report(owner, proto.StateReady, 1)
 			h.join(owner, func(p *proto.Peer) { p.State = proto.StateDraining })
 		}, "carried_out"},
-		{"full before it came", "full", false, func(h *house, owner string) { h.says(owner, proto.StateFull, 1000) }, "carried_out"},
+		{"full before it attached", "full", false, func(h *fixture, owner string) { h.report(owner, proto.StateFull, 1000) }, "carried_out"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHouse(t, "node-1", "node-2")
+			h := newFixture(t, "node-1", "node-2")
 			a := h.assign(proto.AssignmentRequest{User: "ada", Ext: []byte(`{"rank":3}`)})
 			tc.change(h, a.Node.ID)
 			unreachable := ""
 			if tc.unreachable {
 				unreachable = a.Node.ID
 			}
-			b := h.back(a, unreachable)
+			b := h.reconnect(a, unreachable)
 			if want := other(a.Node.ID); b.Node.ID != want || b.Node.URL != "wss://"+want+".example/v1/connect" || b.Session != a.Session {
 				t.Errorf("got %+v", b)
 			}
 			if c := h.claims(b); c.Epoch != 2 || c.Node != b.Node.ID || string(c.Ext) != `{"rank":3}` {
 				t.Errorf("claims %+v", c)
 			}
-			if again := h.back(a, unreachable); again.Node != b.Node || h.claims(again).Epoch != 2 {
+			if again := h.reconnect(a, unreachable); again.Node != b.Node || h.claims(again).Epoch != 2 {
 				t.Errorf("asked again with the old token: %+v", again)
 			}
-			want := []order{{a.Node.ID, proto.Command{Op: proto.OpMoved, Session: a.Session, Epoch: 2}}}
-			if tc.told == "absent" {
+			want := []sentCommand{{a.Node.ID, proto.Command{Op: proto.OpMoved, Session: a.Session, Epoch: 2}}}
+			if tc.status == "absent" {
 				want = nil
 			}
 			if sent := h.commands(); !slices.Equal(sent, want) {
 				t.Errorf("sent %+v, want %+v", sent, want)
 			}
-			if h.counts.of("reassigned ok "+tc.reason) != 1 || h.counts.of("commanded moved "+tc.told) != 1 {
+			if h.counts.of("reassigned ok "+tc.reason) != 1 || h.counts.of("commanded moved "+tc.status) != 1 {
 				t.Errorf("counted %v", h.counts.n)
 			}
 		})
 	}
 }
 
-// A full node lets a session in again that it has, with its stream.
+// A full node keeps the sessions that have attached there, with their streams.
 func TestReassignStaysAtAFullNode(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
 	lease := h.attach(a)
-	h.says(a.Node.ID, proto.StateFull, 1000)
-	if b := h.back(a, ""); b.Node != a.Node {
+	h.report(a.Node.ID, proto.StateFull, 1000)
+	if b := h.reconnect(a, ""); b.Node != a.Node {
 		t.Errorf("attached: sent to %s", b.Node.ID)
 	}
 	h.detach(lease, time.Minute)
-	if b := h.back(a, ""); b.Node != a.Node {
+	if b := h.reconnect(a, ""); b.Node != a.Node {
 		t.Errorf("detached: sent to %s", b.Node.ID)
 	}
 }
 
 func TestReassignNeedsNoFreshToken(t *testing.T) {
-	h := newHouse(t, "node-1")
+	h := newFixture(t, "node-1")
 	a := h.assign(ada)
 	c := h.claims(a)
 	h.attach(a)
-	h.clock.pass(59 * time.Minute)
+	h.clock.advance(59 * time.Minute)
 	lease := session.Lease{ID: c.Session, Node: c.Node, Epoch: 1}
 	h.detach(lease, 10*time.Minute)
-	h.clock.pass(5 * time.Minute)
+	h.clock.advance(5 * time.Minute)
 	b, err := h.Reassign(t.Context(), c, "")
 	if err != nil || h.claims(b).Expires != h.clock.now().Add(time.Hour).Unix() {
 		t.Errorf("got %+v, %v", b, err)
 	}
 }
 
-// When there is no other node with room, the one that could not be reached may
-// be reached by now.
+// If no other node has capacity, the client goes to the node it could not reach:
+// it may be reachable by now.
 func TestReassignToTheOnlyOne(t *testing.T) {
 	t.Run("its own", func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
+		h := newFixture(t, "node-1", "node-2")
 		a := h.assign(ada)
-		h.says(other(a.Node.ID), proto.StateFull, 1000)
-		b := h.back(a, a.Node.ID)
+		h.report(other(a.Node.ID), proto.StateFull, 1000)
+		b := h.reconnect(a, a.Node.ID)
 		if b.Node != a.Node || h.claims(b).Epoch != 1 || h.counts.of("reassigned ok only_one") != 1 {
 			t.Errorf("got %+v, counted %v", b, h.counts.n)
 		}
 	})
 	t.Run("another", func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
+		h := newFixture(t, "node-1", "node-2")
 		a := h.assign(ada)
 		h.Leave(a.Node.ID)
-		b := h.back(a, other(a.Node.ID))
+		b := h.reconnect(a, other(a.Node.ID))
 		if b.Node.ID != other(a.Node.ID) || h.claims(b).Epoch != 2 || h.counts.of("reassigned ok gone") != 1 {
 			t.Errorf("got %+v, counted %v", b, h.counts.n)
 		}
 	})
 	t.Run("none", func(t *testing.T) {
-		h := newHouse(t, "node-1", "node-2")
+		h := newFixture(t, "node-1", "node-2")
 		a := h.assign(ada)
 		h.Leave(a.Node.ID)
-		h.says(other(a.Node.ID), proto.StateFull, 1000)
+		h.report(other(a.Node.ID), proto.StateFull, 1000)
 		if _, err := h.Reassign(t.Context(), h.claims(a), ""); !errors.Is(err, placement.ErrNoCapacity) {
 			t.Errorf("got %v", err)
 		}
@@ -160,17 +160,18 @@ func TestReassignToTheOnlyOne(t *testing.T) {
 	})
 }
 
-// Of 200 that ask at once, one moves the session and all are told the same.
+// If 200 requests run at once, one moves the session and all return the same
+// node.
 func TestReassignAtOnce(t *testing.T) {
-	const askers = 200
-	h := newHouse(t, "node-1", "node-2", "node-3", "node-4", "node-5")
+	const callers = 200
+	h := newFixture(t, "node-1", "node-2", "node-3", "node-4", "node-5")
 	a := h.assign(ada)
 	c := h.claims(a)
-	got := make([]proto.Assignment, askers)
-	errs := make([]error, askers)
+	got := make([]proto.Assignment, callers)
+	errs := make([]error, callers)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
-	for i := range askers {
+	for i := range callers {
 		wg.Go(func() {
 			<-start
 			got[i], errs[i] = h.Reassign(t.Context(), c, a.Node.ID)
@@ -178,19 +179,19 @@ func TestReassignAtOnce(t *testing.T) {
 	}
 	close(start)
 	wg.Wait()
-	for i := range askers {
+	for i := range callers {
 		if errs[i] != nil {
 			t.Fatal(errs[i])
 		}
 		if got[i].Node != got[0].Node || got[i].Node == a.Node || h.claims(got[i]).Epoch != 2 {
-			t.Fatalf("asker %d was told %+v, the first %+v", i, got[i].Node, got[0].Node)
+			t.Fatalf("request %d returned %+v, the first %+v", i, got[i].Node, got[0].Node)
 		}
 	}
 	if r, err := h.Session(t.Context(), a.Session); err != nil || r.Epoch != 2 || r.Node != got[0].Node.ID {
 		t.Errorf("record %+v, %v", r, err)
 	}
 	moved, same := h.counts.of("reassigned ok unreachable"), h.counts.of("reassigned ok stayed")+h.counts.of("reassigned ok followed")
-	if moved != 1 || same != askers-1 {
+	if moved != 1 || same != callers-1 {
 		t.Errorf("counted %v", h.counts.n)
 	}
 	if sent := h.commands(); len(sent) != 1 {
@@ -200,14 +201,14 @@ func TestReassignAtOnce(t *testing.T) {
 	for _, v := range h.Nodes() {
 		total += v.Pending
 	}
-	if total != 2 { // the first pick and the winner's
+	if total != 2 { // that of the assignment and that of the winner
 		t.Errorf("%d pending", total)
 	}
 }
 
-// A request that loses follows the winner, even one of another broker.
+// A request that loses follows the winner, which may be another broker.
 func TestReassignFollows(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2", "node-3")
+	h := newFixture(t, "node-1", "node-2", "node-3")
 	h.store.overtake = func(id string) error {
 		_, err := h.store.Store.Reassign(t.Context(), session.NewRequest(), session.Record{ID: id, Epoch: 1}, "node-9", time.Minute)
 		return err
@@ -216,8 +217,8 @@ func TestReassignFollows(t *testing.T) {
 	if _, err := h.Reassign(t.Context(), h.claims(a), a.Node.ID); !errors.Is(err, placement.ErrNoNodes) {
 		t.Fatalf("to a node without a known address: %v", err)
 	}
-	h.join("node-9", func(p *proto.Peer) { p.Pool = "its own" }) // so that only the other broker sends there
-	if again := h.back(b, b.Node.ID); again.Node.ID != "node-9" || h.claims(again).Epoch != 2 {
+	h.join("node-9", func(p *proto.Peer) { p.Pool = "its own" }) // so that this broker does not pick it
+	if again := h.reconnect(b, b.Node.ID); again.Node.ID != "node-9" || h.claims(again).Epoch != 2 {
 		t.Errorf("got %+v", again)
 	}
 	if h.counts.of("reassigned ok followed") != 1 || h.counts.of("reassigned no_nodes ") != 1 {
@@ -227,7 +228,7 @@ func TestReassignFollows(t *testing.T) {
 	for _, v := range h.Nodes() {
 		total += v.Pending
 	}
-	if total != 2 { // those of the two assignments
+	if total != 2 { // of the two assignments
 		t.Errorf("%d pending", total)
 	}
 	if sent := h.commands(); len(sent) != 0 {
@@ -235,8 +236,8 @@ func TestReassignFollows(t *testing.T) {
 	}
 }
 
-func TestReassignOfWhatIsOver(t *testing.T) {
-	h := newHouse(t, "node-1")
+func TestReassignEndedOrUnknown(t *testing.T) {
+	h := newFixture(t, "node-1")
 	a := h.assign(ada)
 	c := h.claims(a)
 	stranger := c
@@ -260,7 +261,7 @@ func TestReassignOfWhatIsOver(t *testing.T) {
 }
 
 func TestReassignWithoutAStore(t *testing.T) {
-	h := newHouse(t, "node-1", "node-2")
+	h := newFixture(t, "node-1", "node-2")
 	a := h.assign(ada)
 	c := h.claims(a)
 	h.store.down = errDown

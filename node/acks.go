@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// ackDelay is how long an acknowledgement waits for more to acknowledge, or for a
-// message to travel with; the protocol wants it after 0.2 s at the latest.
+// ackDelay is how long an acknowledgement waits for more messages to acknowledge, or
+// for an outgoing message to travel with. The protocol requires it after at most 0.2
+// s.
 const ackDelay = 150 * time.Millisecond
 
-// acks is the connections that owe an acknowledgement. All wait equally long, so
-// they come due in the order in which they came: one queue does for a node what a
-// timer would have to do for each.
-type acks struct {
+// ackQueue holds the connections with a pending acknowledgement. All of them wait for
+// the same time, so they come due in the order in which they were added: one queue
+// for the node replaces a timer for each connection.
+type ackQueue struct {
 	mu   sync.Mutex
 	due  []ackDue
 	wake chan struct{}
@@ -24,9 +25,9 @@ type ackDue struct {
 	at   instant
 }
 
-func newAcks() *acks { return &acks{wake: make(chan struct{}, 1)} }
+func newAckQueue() *ackQueue { return &ackQueue{wake: make(chan struct{}, 1)} }
 
-func (a *acks) add(c *conn, at instant) {
+func (a *ackQueue) add(c *conn, at instant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.due = append(a.due, ackDue{c, at})
@@ -38,14 +39,14 @@ func (a *acks) add(c *conn, at instant) {
 	}
 }
 
-// run sends what is due, until ctx ends.
-func (a *acks) run(ctx context.Context) {
+// run sends the acknowledgements that are due, until ctx ends.
+func (a *ackQueue) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		late, next := a.take(at(time.Now()))
-		for _, d := range late {
-			d.conn.ackLate(d.at)
+		due, next := a.takeDue(at(time.Now()))
+		for _, d := range due {
+			d.conn.sendDelayedAck(d.at)
 		}
 		timer.Reset(next)
 		select {
@@ -57,47 +58,49 @@ func (a *acks) run(ctx context.Context) {
 	}
 }
 
-// ackTick is how long the queue waits at least: what comes due within it goes at
-// once.
+// ackTick is the shortest wait of the queue. Acknowledgements that come due within it
+// are sent together.
 const ackTick = 10 * time.Millisecond
 
-// take returns what is due, and how long to wait for the next.
-func (a *acks) take(now instant) (late []ackDue, next time.Duration) {
+// takeDue removes and returns the entries that are due, and returns how long to wait
+// for the next one.
+func (a *ackQueue) takeDue(now instant) (due []ackDue, next time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
 	for n < len(a.due) && a.due[n].at <= now {
 		n++
 	}
-	late, a.due = a.due[:n:n], a.due[n:]
+	due, a.due = a.due[:n:n], a.due[n:]
 	if len(a.due) == 0 {
-		a.due = nil // nothing that was in it is kept
-		return late, time.Hour
+		a.due = nil // releases the memory of the old entries
+		return due, time.Hour
 	}
-	return late, max(time.Duration(a.due[0].at-now), ackTick)
+	return due, max(time.Duration(a.due[0].at-now), ackTick)
 }
 
-// acknowledge sees to it that the client hears what was handled: at once when it
-// is much, which is what it reports, else a little later, so that one
-// acknowledgement does for many messages. s.mu is held.
+// acknowledge schedules the acknowledgement of handled messages. It is due at once,
+// and now is true, if there is much to acknowledge. Otherwise it is delayed, so that
+// one acknowledgement covers many messages. The caller holds s.mu.
 func (s *Session) acknowledge() (now bool) {
 	c := s.conn
 	if c == nil {
-		return false // the next welcome says it
+		return false // the next welcome acknowledges
 	}
-	owed, now := s.stream.AckDue()
+	pending, now := s.stream.AckDue()
 	switch {
 	case now:
-		c.ackOwed = true
-	case owed && c.ackAt == 0:
+		c.ackPending = true
+	case pending && c.ackAt == 0:
 		c.ackAt = at(time.Now().Add(ackDelay))
 		s.node.acks.add(c, c.ackAt)
 	}
 	return now
 }
 
-// ackLate has an acknowledgement written that was due at the time, unless it was.
-func (c *conn) ackLate(due instant) {
+// sendDelayedAck writes the acknowledgement that was due at the given time, unless it
+// has been written already.
+func (c *conn) sendDelayedAck(due instant) {
 	s := c.session
 	s.mu.Lock()
 	if s.conn != c || c.ackAt != due {
@@ -105,20 +108,20 @@ func (c *conn) ackLate(due instant) {
 		return
 	}
 	c.ackAt = 0
-	here := false
-	if owed, _ := s.stream.AckDue(); owed {
-		c.ackOwed = true
-		here = c.begin()
+	writeHere := false
+	if pending, _ := s.stream.AckDue(); pending {
+		c.ackPending = true
+		writeHere = c.becomeWriter()
 	}
 	s.mu.Unlock()
-	if here {
+	if writeHere {
 		c.writeNow()
 	}
 }
 
-// ackRides reports whether an acknowledgement that waits is to travel with the
-// message that is about to be written: if it is soon due anyway. session.mu is
-// held.
-func (c *conn) ackRides() bool {
+// piggybackAck reports whether a delayed acknowledgement is to go out together with
+// the message that is about to be written, because it is due soon anyway. The caller
+// holds session.mu.
+func (c *conn) piggybackAck() bool {
 	return c.ackAt != 0 && c.ackAt-at(time.Now()) < instant(ackDelay/2) && c.messageWaits()
 }

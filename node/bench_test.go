@@ -17,9 +17,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// BenchmarkEcho is a reliable message there and back over loopback, beside the
-// same bytes through the bare WebSocket library in the same run: the metric
-// «x-plain» is how many times as long it takes.
+// BenchmarkEcho measures a reliable message to the node and back over loopback. It
+// also sends the same bytes through the bare WebSocket library in the same run: the
+// metric "x-plain" is how many times as long the node takes.
 func BenchmarkEcho(b *testing.B) {
 	r := newRig(b, Echo{}, nil)
 	c := r.attach(r.login("ada"), "")
@@ -33,7 +33,8 @@ func BenchmarkEcho(b *testing.B) {
 	}
 	bare := bareEcho(b)
 	plain := func() { roundTrip(b, bare, frame) }
-	// Interleaved: the machine is the same for both.
+	// Both are measured in turn, so that the load of the machine is the same for
+	// both.
 	var spent time.Duration
 	b.ReportAllocs()
 	for b.Loop() {
@@ -47,10 +48,11 @@ func BenchmarkEcho(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed())/float64(spent), "x-plain")
 }
 
-// BenchmarkCheckpoint is a message there and back with every session saved in
-// Redis before the answer goes out, beside one without in the same run: one
-// client that waits for each answer, and 64 that do so at the same time, whose
-// saves travel together. «x-without» is how many times as long it takes.
+// BenchmarkCheckpoint measures a message to the node and back with Config.Checkpoint
+// and Redis, where every session is stored before the answer goes out. It compares
+// with a node without checkpoints in the same run: for one client that waits for each
+// answer, and for 64 clients at the same time, whose checkpoints are stored together.
+// The metric "x-without" is how many times as long it takes.
 func BenchmarkCheckpoint(b *testing.B) {
 	server := redistest.Start(b)
 	for _, clients := range []int{1, 64} {
@@ -138,7 +140,8 @@ func bareEcho(b *testing.B) *websocket.Conn {
 	return ws
 }
 
-// BenchmarkResume is a cut, a handshake that resumes, and its welcome.
+// BenchmarkResume measures a broken connection, the handshake that resumes, and its
+// welcome.
 func BenchmarkResume(b *testing.B) {
 	r := newRig(b, Echo{}, nil)
 	claims := r.login("ada")
@@ -153,7 +156,7 @@ func BenchmarkResume(b *testing.B) {
 	}
 }
 
-// BenchmarkAttach is a handshake of a session that is new, and its welcome.
+// BenchmarkAttach measures the handshake of a new session, and its welcome.
 func BenchmarkAttach(b *testing.B) {
 	r := newRig(b, Echo{}, func(c *Config) { c.MaxSessions = 1 << 30 })
 	b.ReportAllocs()
@@ -165,8 +168,8 @@ func BenchmarkAttach(b *testing.B) {
 	}
 }
 
-// BenchmarkFan is one message to all sessions of a node, and each of them has heard
-// it.
+// BenchmarkFan measures one message to all sessions of a node, until each of them has
+// received it.
 func BenchmarkFan(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprint("sessions=", n), func(b *testing.B) {
@@ -175,7 +178,7 @@ func BenchmarkFan(b *testing.B) {
 			for i := range n {
 				all = append(all, r.attach(r.login(fmt.Sprint("user-", i)), ""))
 			}
-			r.present(n)
+			r.awaitFanSize(n)
 			m, sent := proto.Message{Data: make([]byte, 128)}, uint64(0)
 			for b.Loop() {
 				all[0].send(m)

@@ -7,52 +7,53 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// The calls of the App. s.app is held during each.
+// This file holds the calls of the App. s.callbackLock is held during each.
 
-// tellFirst tells the App of the session, if it has not been told.
-func (s *Session) tellFirst() {
+// ensureOpened notifies the App of the session, with Opened and Restore, if it was
+// not notified yet.
+func (s *Session) ensureOpened() {
 	if s.opened {
 		return
 	}
 	s.opened = true
-	s.tellOpened()
-	s.tellRestore()
+	s.notifyOpened()
+	s.notifyRestore()
 }
 
-func (s *Session) tellOpened() {
+func (s *Session) notifyOpened() {
 	defer s.recovered()
 	s.node.cfg.App.Opened(s)
 }
 
-func (s *Session) tellMessage(m Message) {
+func (s *Session) notifyMessage(m Message) {
 	defer s.recovered()
 	s.node.cfg.App.Message(s, m)
 }
 
-func (s *Session) tellDetached() {
+func (s *Session) notifyDetached() {
 	defer s.recovered()
-	s.told = false
+	s.appAttached = false
 	s.node.cfg.App.Detached(s)
 }
 
-func (s *Session) tellResumed() {
+func (s *Session) notifyResumed() {
 	defer s.recovered()
 	s.node.cfg.App.Resumed(s)
 }
 
-func (s *Session) tellReset(r Reset) {
+func (s *Session) notifyReset(r Reset) {
 	defer s.recovered()
 	s.node.cfg.App.Reset(s, r)
 }
 
-func (s *Session) tellClosed(code proto.CloseCode) {
+func (s *Session) notifyClosed(code proto.CloseCode) {
 	defer s.recovered()
-	s.told = false // or Detached could follow
+	s.appAttached = false // or Detached could follow
 	s.node.cfg.App.Closed(s, code)
 }
 
-// recovered keeps a panic of the application from ending the node: the
-// sessions of others go on.
+// recovered recovers from a panic of the application, so that it does not end the
+// node: the sessions of other clients continue.
 func (s *Session) recovered() {
 	v := recover()
 	if v == nil {

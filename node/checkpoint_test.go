@@ -14,31 +14,31 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// gateStore holds saves back until it is opened, and counts them.
+// gateStore blocks each save until it receives from open, and signals entered.
 type gateStore struct {
 	session.Store
-	open chan struct{}
-	came chan struct{}
+	open    chan struct{}
+	entered chan struct{}
 }
 
 func (s *gateStore) Save(ctx context.Context, list []session.Saved) []error {
 	select {
-	case s.came <- struct{}{}:
+	case s.entered <- struct{}{}:
 	default:
 	}
 	<-s.open
 	return s.Store.Save(ctx, list)
 }
 
-// checkpointed sets a node up with checkpoints.
-func checkpointed(c *Config) { c.Checkpoint = true }
+// withCheckpoints configures a node with checkpoints.
+func withCheckpoints(c *Config) { c.Checkpoint = true }
 
-// Neither output nor acknowledgement leaves before the session is saved.
+// Neither output nor an acknowledgement goes out before the session is stored.
 func TestCheckpointComesFirst(t *testing.T) {
-	gate := &gateStore{open: make(chan struct{}), came: make(chan struct{}, 1)}
-	app := newTally()
+	gate := &gateStore{open: make(chan struct{}), entered: make(chan struct{}, 1)}
+	app := newCountingApp()
 	r := newRig(t, app, func(c *Config) {
-		checkpointed(c)
+		withCheckpoints(c)
 		gate.Store, c.Store = c.Store, gate
 	})
 	claims := r.login("ada")
@@ -53,11 +53,11 @@ func TestCheckpointComesFirst(t *testing.T) {
 			frames <- string(b)
 		}
 	}()
-	<-gate.came // the first save, and the client must not see its welcome before
+	<-gate.entered // the first checkpoint; the client must not get its welcome before it is stored
 	c.send(text("a"))
 	app.await(t, "ada", "opened")
 	eventually(t, func() error {
-		if s := r.node.session(claims.Session); !s.handledAll(1) {
+		if s := r.node.session(claims.Session); !s.hasHandled(1) {
 			return errors.New("not handled")
 		}
 		return nil
@@ -67,7 +67,7 @@ func TestCheckpointComesFirst(t *testing.T) {
 		t.Fatalf("%q came before the session was saved", f)
 	case <-time.After(2 * ackDelay):
 	}
-	gate.open <- struct{}{} // the save that was begun before the message
+	gate.open <- struct{}{} // the checkpoint that was begun before the message
 	if f := <-frames; f[0] != '{' {
 		t.Fatalf("%q, want the welcome", f)
 	}
@@ -83,38 +83,38 @@ func TestCheckpointComesFirst(t *testing.T) {
 	}
 }
 
-// handledAll reports whether the application has handled n messages.
-func (s *Session) handledAll(n int) bool {
-	s.app.Lock()
-	defer s.app.Unlock()
+// hasHandled reports whether the application has handled n messages.
+func (s *Session) hasHandled(n int) bool {
+	s.callbackLock.Lock()
+	defer s.callbackLock.Unlock()
 	return *s.Data.(*int) == n
 }
 
-// A snapshot that cannot be had keeps everything back and closes the
-// connection; when it can, the client comes back and nothing is lost.
+// A failing snapshot holds everything back and closes the connection. When snapshots
+// work again, the client comes back and nothing is lost.
 func TestCheckpointFails(t *testing.T) {
-	app := newTally()
+	app := newCountingApp()
 	works := app.snapshot
-	r := newRig(t, app, checkpointed)
+	r := newRig(t, app, withCheckpoints)
 	c := r.attach(r.login("ada"), "")
 	s := app.session(t, "ada")
-	s.app.Lock()
+	s.callbackLock.Lock()
 	app.snapshot = func(int) ([]byte, error) { return nil, errors.New("no") }
-	s.app.Unlock()
+	s.callbackLock.Unlock()
 	c.send(text("a"))
 	if code := c.closed(); code != int(proto.CloseInternal) {
 		t.Fatalf("closed with %d", code)
 	}
-	s.app.Lock()
+	s.callbackLock.Lock()
 	app.snapshot = works
-	s.app.Unlock()
+	s.callbackLock.Unlock()
 	c2 := r.attach(r.claimsOf(s), resumeQuery(c.welcome.Stream, 0))
 	if m := c2.message(); string(m.Data) != "a 1" {
 		t.Errorf("got %q", m.Data)
 	}
 }
 
-// claimsOf returns a token of a session that is held.
+// claimsOf returns the claims of a token for a session that the node holds.
 func (r *rig) claimsOf(s *Session) proto.Claims {
 	now := time.Now().Unix()
 	return proto.Claims{
@@ -123,19 +123,19 @@ func (r *rig) claimsOf(s *Session) proto.Claims {
 	}
 }
 
-// A session is cut, moved and its node killed, at any moment: with checkpoints
-// nothing is lost or doubled, neither messages nor what the application knows.
+// A session is disconnected, is moved, and its node is killed, in random order. With
+// checkpoints no message and no state of the application is lost or duplicated.
 func TestCheckpointProperty(t *testing.T) {
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		store := new(crashStore)
 		start := func(c *Config) {
-			checkpointed(c)
+			withCheckpoints(c)
 			store = &crashStore{Store: c.Store}
 			c.Store = store
 		}
-		r := newRig(t, newTally(), start)
+		r := newRig(t, newCountingApp(), start)
 		claims := r.login(fmt.Sprint("checkpoints-", n))
 		c := r.attach(claims, "")
 		stream, sent, got := c.welcome.Stream, 0, 0
@@ -169,12 +169,12 @@ func TestCheckpointProperty(t *testing.T) {
 					rt.Fatal(err)
 				}
 				claims.Node, claims.Epoch = id, rec.Epoch
-				r = newRig(t, newTally(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
+				r = newRig(t, newCountingApp(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
 			case 4:
 				id := "node-" + strconv.Itoa(2+i)
 				inner := store.Store
-				claims = r.passed(claims, id)
-				r = newRig(t, newTally(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
+				claims = r.mustMove(claims, id)
+				r = newRig(t, newCountingApp(), func(c *Config) { c.ID, c.Store = id, inner; start(c) })
 			}
 			c = r.attach(claims, resumeQuery(stream, uint64(got)))
 			if !c.welcome.Resumed {
@@ -190,11 +190,11 @@ func TestCheckpointProperty(t *testing.T) {
 	})
 }
 
-// Without checkpoints a node that dies takes the stream along, and the last
-// snapshot survives it.
+// Without checkpoints the stream is lost when a node dies, but the last snapshot is
+// restored.
 func TestLastSnapshot(t *testing.T) {
 	store := new(crashStore)
-	r := newRig(t, newTally(), func(c *Config) {
+	r := newRig(t, newCountingApp(), func(c *Config) {
 		c.SnapshotInterval = time.Nanosecond
 		store = &crashStore{Store: c.Store}
 		c.Store = store
@@ -214,7 +214,7 @@ func TestLastSnapshot(t *testing.T) {
 	c.ws.CloseNow()
 	_ = r.node.Shutdown(t.Context())
 	for i, stream := range []string{c.welcome.Stream, ""} { // the client kept its stream, or only its token
-		next := newTally()
+		next := newCountingApp()
 		id := fmt.Sprint("node-", 2+i)
 		rec, err := store.Store.Reassign(t.Context(), session.NewRequest(), session.Record{ID: claims.Session, Epoch: claims.Epoch}, id, time.Minute)
 		if err != nil {
@@ -236,7 +236,7 @@ func TestLastSnapshot(t *testing.T) {
 			t.Errorf("%+v", w)
 		}
 		next.await(t, "ada", "opened", "restore 1", "reset node_lost 0")
-		eventually(t, func() error { // it is saved here too, before a message has come
+		eventually(t, func() error { // it is stored here too, before a message has come
 			_, found, err := store.Restore(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch})
 			if err != nil || found.Seq == 0 {
 				return fmt.Errorf("%+v, %v", found, err)

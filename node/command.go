@@ -3,11 +3,12 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/usher-broker/usher/proto"
 )
 
-// Command carries out an order from a member that places. It can be given to
+// Command executes a command of a member of the cluster. It can be used as
 // cluster.Config.Handle.
 func (n *Node) Command(ctx context.Context, _ string, cmd proto.Command) proto.CommandResult {
 	switch cmd.Op {
@@ -16,17 +17,21 @@ func (n *Node) Command(ctx context.Context, _ string, cmd proto.Command) proto.C
 		if cmd.Drain != nil {
 			req = *cmd.Drain
 		}
-		n.Drain(n.cfg.Drain.with(req))
+		if err := n.Drain(n.cfg.Drain.with(req)); err != nil {
+			return proto.CommandResult{Found: true, Error: err.Error()}
+		}
 		return proto.CommandResult{Found: true}
 	case proto.OpUndrain:
-		n.Undrain()
+		if err := n.Undrain(); err != nil {
+			return proto.CommandResult{Found: true, Error: err.Error()}
+		}
 		return proto.CommandResult{Found: true}
 	case proto.OpShed:
 		n.shedTo(cmd.Target)
 		return proto.CommandResult{Found: true}
 	case proto.OpEnd, proto.OpMoved, proto.OpMove, proto.OpPush:
 	default:
-		return proto.CommandResult{Error: "unknown command " + cmd.Op}
+		return proto.CommandResult{Error: fmt.Sprintf("unknown command %q", cmd.Op)}
 	}
 	s := n.session(cmd.Session)
 	if s == nil {
@@ -43,7 +48,7 @@ func (n *Node) Command(ctx context.Context, _ string, cmd proto.Command) proto.C
 		if !n.enter() {
 			return proto.CommandResult{Found: true, Result: proto.MoveBusy}
 		}
-		defer n.goes.Done()
+		defer n.wg.Done()
 		return n.move(ctx, s, cmd.Epoch, cmd.To)
 	case proto.OpPush:
 		return n.push(ctx, s, cmd)

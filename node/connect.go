@@ -17,25 +17,25 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// connect is the door: it lets in whoever holds an authentic token, says with
-// an HTTP status what is wrong with everybody else's request, and tells those
-// who cannot be served now with a close code what to do.
+// connect handles the handshake of a client. It answers an invalid request, or one
+// without an authentic token, with an HTTP status. A client with an authentic token
+// that cannot be served now is upgraded and closed with a code that says what to do.
 func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 	if !n.enter() {
 		n.refuseHTTP(w, &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemNoCapacity, RetryAfter: 1,
-			Detail: "This node is shutting down; another one takes the session.",
+			Detail: "This node is shutting down. Ask auth for another node.",
 		})
 		return
 	}
-	defer n.goes.Done()
+	defer n.wg.Done()
 	query := r.URL.Query()
 	raw, problem := n.checkHandshake(r, query)
 	if problem != nil {
 		n.refuseHTTP(w, problem)
 		return
 	}
-	claims, print, err := n.verify(r.Context(), raw)
+	claims, fingerprint, err := n.verify(r.Context(), raw)
 	expired := errors.Is(err, token.ErrExpired)
 	if err != nil && !expired {
 		n.refuseToken(w, err)
@@ -46,15 +46,15 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		n.log.Info("proof refused", "session", claims.Session, "user", claims.User, "error", err)
 		n.refuseHTTP(w, &proto.Problem{
 			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidProof,
-			Detail: "The token is bound to a key: send a proof that you have it, made for this token and for attaching.",
+			Detail: "The token is bound to a key. Send a proof of possession of that key, made for this token and for attaching.",
 		})
 		return
 	}
 
-	// From here on the caller is one of ours, and a browser can only read a
-	// close code: whatever is wrong is said after the upgrade.
-	want, err := parseWant(query)
-	want.claims, want.print, want.proof = claims, print, proof
+	// The token is authentic from here on. A browser can read a close code only, so
+	// every further error is reported after the upgrade.
+	req, err := parseAttachRequest(query)
+	req.claims, req.fingerprint, req.proof = claims, fingerprint, proof
 	var s *Session
 	var code proto.CloseCode
 	switch {
@@ -63,41 +63,42 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 	case expired:
 		code = proto.CloseTokenExpired
 	default:
-		s, code = n.claim(r.Context(), &want)
+		s, code = n.acquire(r.Context(), &req)
 	}
 	c, err := n.upgrade(w, r)
 	if err != nil {
-		n.refused(want, "upgrade", err)
+		n.refused(req, "upgrade", err)
 		return
 	}
 	if code != 0 {
-		n.goes.Go(func() { n.refuse(c, want, code) })
+		n.wg.Go(func() { n.refuse(c, req, code) })
 		return
 	}
-	if code := c.attach(s, want); code != 0 {
-		want.word = s.word()
-		n.goes.Go(func() { n.refuse(c, want, code) })
+	if code := c.attach(s, req); code != 0 {
+		req.closeReason = s.closeReason()
+		n.wg.Go(func() { n.refuse(c, req, code) })
 		return
 	}
-	// The reader is a goroutine that has done nothing else: attaching takes a
-	// deep stack, and a stack that has grown is kept as long as the connection.
-	n.goes.Add(1)
+	// The reader runs in a new goroutine: attaching needs a deep stack, and a
+	// goroutine whose stack has grown would keep it for as long as the connection
+	// lives.
+	n.wg.Add(1)
 	go c.serve()
 }
 
-// verify verifies a token. One that the session it names has attached with before,
-// and has not changed since, is not verified anew: after a cut a client comes back
-// with the same.
-func (n *Node) verify(ctx context.Context, raw string) (claims proto.Claims, print token.Fingerprint, err error) {
+// verify verifies a token. It does not check the signature of the token with which
+// the session last attached: after a break a client comes back with the same token.
+// The fingerprint is zero if the Verifier has no VerifyUnless.
+func (n *Node) verify(ctx context.Context, raw string) (claims proto.Claims, fingerprint token.Fingerprint, err error) {
 	v, ok := n.cfg.Verifier.(interface {
 		VerifyUnless(context.Context, string, func(proto.Claims, token.Fingerprint) bool) (proto.Claims, error)
 	})
 	if !ok {
 		claims, err = n.cfg.Verifier.Verify(ctx, raw)
-		return claims, print, err
+		return claims, fingerprint, err
 	}
 	claims, err = v.VerifyUnless(ctx, raw, func(c proto.Claims, p token.Fingerprint) bool {
-		print = p
+		fingerprint = p
 		s := n.session(c.Session)
 		if s == nil {
 			return false
@@ -106,39 +107,40 @@ func (n *Node) verify(ctx context.Context, raw string) (claims proto.Claims, pri
 		defer s.mu.Unlock()
 		return s.token == p && s.endCode == 0
 	})
-	return claims, print, err
+	return claims, fingerprint, err
 }
 
-// refuseToken answers a request whose token does not let it in.
+// refuseToken answers a request whose token is not accepted.
 func (n *Node) refuseToken(w http.ResponseWriter, err error) {
 	if errors.Is(err, token.ErrUnavailable) {
 		n.log.Warn("token keys are not available", "error", err)
 		n.refuseHTTP(w, &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemInternal, RetryAfter: 1 + rand.IntN(5),
-			Detail: "This node does not know yet the keys that tokens are signed with.",
+			Detail: "This node does not have the keys yet that verify tokens. Try again later.",
 		})
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	n.refuseHTTP(w, &proto.Problem{
 		Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken,
-		Detail: "The token is not valid here; log in again.",
+		Detail: "The token is not valid. Log in again.",
 	})
 }
 
 // refuse closes a connection that carries no session.
-func (n *Node) refuse(c *conn, want want, code proto.CloseCode) {
-	n.refused(want, code.String(), nil)
-	_, _ = c.net.flush(true) // the 101
-	c.close(code, cmp.Or(want.word, code.String()))
+func (n *Node) refuse(c *conn, req attachRequest, code proto.CloseCode) {
+	n.refused(req, code.String(), nil)
+	_, _ = c.net.flush(true) // the 101 response
+	c.close(code, cmp.Or(req.closeReason, code.String()))
 }
 
-func (n *Node) refused(want want, why string, err error) {
+func (n *Node) refused(req attachRequest, why string, err error) {
 	n.metrics.refused.WithLabelValues(why).Inc()
-	n.log.Info("refused", "session", want.claims.Session, "user", want.claims.User, "reason", why, "error", err)
+	n.log.Info("refused", "session", req.claims.Session, "user", req.claims.User, "reason", why, "error", err)
 }
 
-// checkHandshake returns the token of a request that is a handshake of ours.
+// checkHandshake returns the token of a valid handshake, or the problem to answer
+// with.
 func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, problem *proto.Problem) {
 	bad := func(status int, code, detail string) (string, *proto.Problem) {
 		return "", &proto.Problem{Status: status, Code: code, Detail: detail}
@@ -146,27 +148,27 @@ func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, 
 	switch {
 	case !r.ProtoAtLeast(1, 1):
 		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
-			"This is a WebSocket endpoint and the request came as "+r.Proto+
-				": something between the client and this node speaks HTTP/1.0. Let it use HTTP/1.1 and pass the Upgrade and Connection headers.")
+			"This is a WebSocket endpoint, and the request arrived as "+r.Proto+
+				". A proxy between the client and this node speaks HTTP/1.0. Make it use HTTP/1.1 and pass the Upgrade and Connection headers.")
 	case r.Method != http.MethodGet:
-		return bad(http.StatusMethodNotAllowed, proto.ProblemMethodNotAllowed, "Attach with GET.")
+		return bad(http.StatusMethodNotAllowed, proto.ProblemMethodNotAllowed, "Use the method GET to attach.")
 	case !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket"):
 		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
-			"This is a WebSocket endpoint: the request needs the headers «Connection: Upgrade» and «Upgrade: websocket». "+
-				"If the client sent them, a proxy between it and this node removed them.")
+			"This is a WebSocket endpoint. The request needs the headers Connection: Upgrade and Upgrade: websocket. "+
+				"If the client sent them, a proxy between the client and this node removed them.")
 	case r.Header.Get("Sec-WebSocket-Version") != "13" || r.Header.Get("Sec-WebSocket-Key") == "":
-		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "The handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key.")
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "The handshake needs the header Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.")
 	case query.Has("token") || query.Has("access_token"):
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
-			"A token in the URL is refused, because URLs are logged. Send it as «Authorization: Bearer …» or as the subprotocol «usher.token.…».")
+			"A token in the URL is refused, because URLs are logged. "+sendToken)
 	case !n.originAllowed(r.Header.Get("Origin")):
-		return bad(http.StatusForbidden, proto.ProblemForbidden, "Pages of this origin may not attach here.")
+		return bad(http.StatusForbidden, proto.ProblemForbidden, "Web pages of this origin may not attach to this node.")
 	case !n.hostAllowed(r.Host):
-		return bad(http.StatusForbidden, proto.ProblemForbidden, "This node has another name than that of the Host header.")
+		return bad(http.StatusForbidden, proto.ProblemForbidden, "The Host header does not name this node.")
 	}
 	protocols := tokens(r.Header, "Sec-WebSocket-Protocol")
 	if !slices.Contains(protocols, proto.Subprotocol) {
-		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "Offer the subprotocol "+proto.Subprotocol+".")
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "Offer the subprotocol "+proto.Subprotocol+" in Sec-WebSocket-Protocol.")
 	}
 	token, detail := handshakeToken(r.Header, protocols)
 	if detail != "" {
@@ -190,13 +192,17 @@ func (n *Node) hostAllowed(host string) bool {
 	return slices.ContainsFunc(n.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) || strings.EqualFold(h, name) })
 }
 
-// handshakeToken finds the one token of a handshake, or says what is wrong.
+// sendToken says how to send a token.
+const sendToken = "Send the token from login as the header Authorization: Bearer TOKEN or as the subprotocol usher.token.TOKEN."
+
+// handshakeToken returns the only token of a handshake, or says in detail what is
+// wrong.
 func handshakeToken(h http.Header, protocols []string) (token, detail string) {
 	var found []string
 	for _, v := range h.Values("Authorization") {
 		scheme, token, _ := strings.Cut(v, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return "", "The Authorization header must be «Bearer» and the token from login."
+			return "", "The Authorization header must be Bearer and the token from login."
 		}
 		found = append(found, strings.TrimSpace(token))
 	}
@@ -207,17 +213,17 @@ func handshakeToken(h http.Header, protocols []string) (token, detail string) {
 	}
 	switch {
 	case len(found) == 0:
-		return "", "Send the token from login as «Authorization: Bearer …» or as the subprotocol «usher.token.…»."
+		return "", sendToken
 	case len(found) > 1:
-		return "", "Send the token once."
+		return "", fmt.Sprintf("The handshake has %d tokens. Send one.", len(found))
 	case len(found[0]) > proto.MaxTokenBytes:
 		return "", fmt.Sprintf("The token is longer than %d bytes.", proto.MaxTokenBytes)
 	}
 	return found[0], ""
 }
 
-// handshakeProof returns the number of the handshake's proof of possession, 0 when
-// the token is bound to no key.
+// handshakeProof returns the number of the proof of possession in the handshake. It
+// returns 0 if the token is not bound to a key.
 func handshakeProof(h http.Header, raw string, c proto.Claims) (uint64, error) {
 	if c.Confirm.Thumbprint == "" {
 		return 0, nil
@@ -229,27 +235,27 @@ func handshakeProof(h http.Header, raw string, c proto.Claims) (uint64, error) {
 		}
 	}
 	if len(found) != 1 {
-		return 0, fmt.Errorf("%w: %d of them, not one", token.ErrProof, len(found))
+		return 0, fmt.Errorf("%w: the handshake has %d proofs, not one", token.ErrProof, len(found))
 	}
 	return token.VerifyProof(found[0], proto.ProofAttach, raw, c.Confirm.Thumbprint)
 }
 
-// want is what a client asks for when it attaches.
-type want struct {
-	claims   proto.Claims
-	print    token.Fingerprint // of the token
-	proof    uint64            // number of its proof; 0 when its token is bound to no key
-	stream   string            // "" for a new one
-	received uint64
-	client   string  // "" when it does not say
-	attempt  *uint64 // nil when it does not say
-	fresh    string  // name of the stream that begins if that one does not continue
-	reset    string  // why a stream that this node does not have cannot continue
-	word     string  // why the client cannot be served, if it is not the code's word
+// attachRequest is what a client asks for when it attaches.
+type attachRequest struct {
+	claims      proto.Claims
+	fingerprint token.Fingerprint // of the token
+	proof       uint64            // number of its proof; 0 if its token is not bound to a key
+	stream      string            // the stream to resume; "" for a new one
+	received    uint64
+	client      string  // "" if the client does not name itself
+	attempt     *uint64 // nil if the client does not count attempts
+	newStream   string  // name of the stream that begins if the named one does not continue
+	resetReason string  // why a stream that this node does not have cannot continue
+	closeReason string  // why the client cannot be served, if it is not the default reason of the code
 }
 
-func parseWant(q url.Values) (want, error) {
-	w := want{stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
+func parseAttachRequest(q url.Values) (attachRequest, error) {
+	w := attachRequest{stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
 	var err error
 	if v := q.Get(proto.QueryReceived); v != "" || w.stream != "" {
 		if w.received, err = parseCount(v); err != nil {
@@ -264,7 +270,7 @@ func parseWant(q url.Values) (want, error) {
 		w.attempt = &n
 	}
 	if len(w.stream) > proto.MaxNameBytes || len(w.client) > proto.MaxNameBytes {
-		return w, errors.New("stream or client: too long")
+		return w, fmt.Errorf("stream or client is longer than %d bytes", proto.MaxNameBytes)
 	}
 	return w, nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// handshake sends a raw handshake and returns the answer.
+// handshake sends a raw handshake and returns the response.
 func (r *rig) handshake(t *testing.T, method, query string, header http.Header) *http.Response {
 	t.Helper()
 	req, err := http.NewRequest(method, r.http.URL+proto.ConnectPath+query, nil)
@@ -123,7 +123,7 @@ func TestHTTP10(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	b, _ := io.ReadAll(c)
 	if !strings.Contains(string(b), " 426 ") || !strings.Contains(string(b), "HTTP/1.0") {
-		t.Errorf("got %q, want 426 in plain words", b)
+		t.Errorf("got %q, want a readable 426", b)
 	}
 }
 
@@ -184,9 +184,9 @@ func TestClosedAfterTheUpgrade(t *testing.T) {
 		{"negative count", r, r.login("a"), "stream=x&received=-1", proto.CloseProtocolError},
 		{"huge count", r, r.login("b"), "stream=x&received=18446744073709551616", proto.CloseProtocolError},
 		{"count past 2^53", r, r.login("c"), "stream=x&received=9007199254740992", proto.CloseProtocolError},
-		{"count that is none", r, r.login("d"), "stream=x&received=1e3", proto.CloseProtocolError},
+		{"count that is not a number", r, r.login("d"), "stream=x&received=1e3", proto.CloseProtocolError},
 		{"stream without count", r, r.login("e"), "stream=x", proto.CloseProtocolError},
-		{"attempt that is none", r, r.login("f"), "attempt=x", proto.CloseProtocolError},
+		{"attempt that is not a number", r, r.login("f"), "attempt=x", proto.CloseProtocolError},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := tt.rig.dial(tt.claims, tt.query)
@@ -210,6 +210,6 @@ func TestWelcome(t *testing.T) {
 		t.Errorf("welcome %+v", w)
 	}
 	if mine, all := r.node.Arrived("auth-1"); mine != 1 || all != 1 {
-		t.Errorf("landed %d of %d, want 1 of 1", mine, all)
+		t.Errorf("arrivals: %d of %d, want 1 of 1", mine, all)
 	}
 }

@@ -2,7 +2,7 @@ package node
 
 import "github.com/usher-broker/usher/proto"
 
-// Quiet is an App that does nothing; embed it to write only the methods a game
+// Quiet is an App that does nothing. Embed it to write only the methods that a game
 // needs.
 type Quiet struct{}
 
@@ -13,8 +13,9 @@ func (Quiet) Resumed(*Session)                 {}
 func (Quiet) Reset(*Session, Reset)            {}
 func (Quiet) Closed(*Session, proto.CloseCode) {}
 
-// Echo sends every message back as it came. A client that sends faster than
-// it confirms is closed as too slow: an echo has nowhere to put its answer.
+// Echo is an App that sends every message back unchanged. It closes a client that
+// sends faster than it confirms as too slow, because the node cannot keep more
+// answers.
 type Echo struct{ Quiet }
 
 // Message sends m back.

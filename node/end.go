@@ -7,15 +7,15 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// detach ends the connection and leaves the session waiting for another one.
-// With a code, the client is told it; with 0 the connection is gone already.
-// It does nothing but close when the connection carries no session any more.
+// detach ends the connection and leaves the session detached. It closes the
+// connection with the code; code 0 means that the connection is already broken. If
+// the connection carries no session any more, detach only closes it.
 func (c *conn) detach(code proto.CloseCode) {
 	s := c.session
 	s.mu.Lock()
 	carried := s.conn == c
 	if carried {
-		s.node.goes.Add(1) // of the call below; the reader's own keeps Shutdown from having ended
+		s.node.wg.Add(1) // for the call below; the reader still counts in wg, so Shutdown has not ended
 		s.conn = nil
 		s.recount()
 		s.detached = time.Now()
@@ -25,9 +25,9 @@ func (c *conn) detach(code proto.CloseCode) {
 			c.shut(code)
 		}
 	}
-	if c.mute {
-		c.lingers.Stop()
-		s.node.lingering.Delete(c)
+	if c.draining {
+		c.drainTimer.Stop()
+		s.node.drainingConns.Delete(c)
 	}
 	ending := c.closing != nil
 	s.mu.Unlock()
@@ -37,60 +37,60 @@ func (c *conn) detach(code proto.CloseCode) {
 	if !carried {
 		return
 	}
-	if s.node.logs() {
+	if s.node.logsInfo() {
 		s.node.log.Info("detached", "session", s.ID, "user", s.User, "code", int(code), "reason", code.String())
 	}
-	go func() { // the caller may hold s.app
-		defer s.node.goes.Done()
-		s.app.Lock()
-		defer s.app.Unlock()
-		if s.told && s.owns(nil) {
-			s.tellDetached()
+	go func() { // the caller may hold s.callbackLock
+		defer s.node.wg.Done()
+		s.callbackLock.Lock()
+		defer s.callbackLock.Unlock()
+		if s.appAttached && s.owns(nil) {
+			s.notifyDetached()
 		}
 	}()
 }
 
-// end ends the session on this node: the connection is closed with the code,
-// the App is told, the session is forgotten. word is the reason, if it is not
-// the code's own. It reports whether the session was still there. The store is
-// the caller's business.
-func (n *Node) end(s *Session, code proto.CloseCode, word string, flush bool) bool {
-	how := &closing{code: code, reason: word, flush: flush}
-	if word == "" {
+// end ends the session on this node: it closes the connection with the code, notifies
+// the App and removes the session. reason is the close reason, or "" for the default
+// one of the code. With flush, everything that was sent goes out first. end reports
+// whether the session was still there. It does not change the store; the caller does.
+func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) bool {
+	how := &closing{code: code, reason: reason, flush: flush}
+	if reason == "" {
 		how.reason = code.String()
 	}
-	return n.forget(s, code, word, func(c *conn) {
-		if flush { // what was sent, saved or not: nothing comes after it
-			s.frozen, c.awaits = false, 0
-			if s.saves != nil {
-				s.saves.released = math.MaxUint64
+	return n.endWith(s, code, reason, func(c *conn) {
+		if flush { // everything that was sent goes out, persisted or not: no message follows it
+			s.frozen, c.awaitsCheckpoint = false, 0
+			if s.checkpoint != nil {
+				s.checkpoint.released = math.MaxUint64
 			}
 		}
 		c.end(how)
 	})
 }
 
-// forget is end, but for the connection, which it hands to part, with s.mu
-// held.
-func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*conn)) bool {
+// endWith ends the session like end, but calls closeConn for its connection, with
+// s.mu held.
+func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeConn func(*conn)) bool {
 	n.mu.Lock()
 	if n.sessions[s.ID] == s {
 		delete(n.sessions, s.ID)
 	}
 	counted := !n.ended
 	if counted {
-		n.goes.Add(1)
+		n.wg.Add(1)
 	}
 	n.mu.Unlock()
-	tell := func() {
+	notify := func() {
 		if counted {
-			defer n.goes.Done()
+			defer n.wg.Done()
 		}
-		s.app.Lock()
-		defer s.app.Unlock()
-		s.tellOwed()
+		s.callbackLock.Lock()
+		defer s.callbackLock.Unlock()
+		s.notifyPendingReset()
 		if s.opened {
-			s.tellClosed(code)
+			s.notifyClosed(code)
 		}
 	}
 
@@ -98,16 +98,16 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 	if s.endCode != 0 {
 		s.mu.Unlock()
 		if counted {
-			n.goes.Done()
+			n.wg.Done()
 		}
 		return false
 	}
-	s.endCode, s.endWord = code, word
+	s.endCode, s.endReason = code, reason
 	c := s.conn
 	if c != nil {
 		s.conn = nil
 		n.attached.Add(-1)
-		part(c)
+		closeConn(c)
 	}
 	if c == nil || c.closing == nil || !c.closing.flush {
 		s.stream = nil
@@ -116,7 +116,7 @@ func (n *Node) forget(s *Session, code proto.CloseCode, word string, part func(*
 	s.mu.Unlock()
 
 	n.metrics.ended.WithLabelValues(closeLabel(code)).Inc()
-	n.log.Info("ended", "session", s.ID, "user", s.User, "code", int(code), "reason", word)
-	go tell() // the caller may hold s.app
+	n.log.Info("ended", "session", s.ID, "user", s.User, "code", int(code), "reason", reason)
+	go notify() // the caller may hold s.callbackLock
 	return true
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Chat is an application: what one player says, all on this node read.
+// Chat is an application that sends what one player says to all players on this node.
 type Chat struct {
 	mu   sync.Mutex
 	here map[*node.Session]bool
@@ -32,7 +32,7 @@ func (c *Chat) Message(s *node.Session, m node.Message) {
 	for other := range c.here {
 		line := fmt.Appendf(nil, "%s: %s", s.User, m.Data)
 		if err := other.Send(node.Message{Data: line, Text: true}); err != nil {
-			log.Printf("%s misses a line: %v", other.User, err) // too slow, or gone too long
+			log.Printf("%s misses a line: %v", other.User, err) // too slow, or away for too long
 		}
 	}
 }
@@ -43,12 +43,12 @@ func (c *Chat) Closed(s *node.Session, _ proto.CloseCode) {
 	delete(c.here, s)
 }
 
-func (c *Chat) Detached(*node.Session)          {} // what is said meanwhile is kept
-func (c *Chat) Resumed(*node.Session)           {} // and was delivered
-func (c *Chat) Reset(*node.Session, node.Reset) {} // or was not: a line or two is missing
+func (c *Chat) Detached(*node.Session)          {} // messages sent from now on are kept
+func (c *Chat) Resumed(*node.Session)           {} // and were delivered
+func (c *Chat) Reset(*node.Session, node.Reset) {} // or were not: a line or two is missing
 
-// A node that runs an application of its own, on one machine. A node of a
-// cluster has its sessions in Redis and joins the others: see examples/counter.
+// A node with its own application, on one machine. A node of a cluster keeps its
+// sessions in Redis and joins the other members: see examples/counter.
 func Example() {
 	ctx := context.Background()
 	keys, err := token.OpenJWKS(ctx, "http://127.0.0.1:8080/.well-known/jwks.json", nil)
@@ -67,20 +67,21 @@ func Example() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:7001", n.Handler()))
 }
 
-// An application ends a session with a code of its own; the client is told and
+// An application ends a session with its own close code. The client gets the code and
 // does not come back.
 func ExampleSession_Close() {
 	const matchOver proto.CloseCode = 4500
 	end := func(s *node.Session, score int) {
-		_ = s.Send(node.Message{Data: fmt.Appendf(nil, "%d", score), Text: true}) // arrives first
+		_ = s.Send(node.Message{Data: fmt.Appendf(nil, "%d", score), Text: true}) // arrives before the close
 		if err := s.Close(matchOver, "match over"); err != nil {
-			log.Print(err) // it was over already
+			log.Print(err) // it had already ended
 		}
 	}
 	_ = end
 }
 
-// Positions go out volatile: who is away or slow gets the next ones.
+// Positions are sent as volatile messages: a client that is detached or slow gets the
+// next ones.
 func ExampleSession_Send_volatile() {
 	move := func(s *node.Session, x, y byte) error {
 		return s.Send(node.Message{Data: []byte{x, y}, Volatile: true})

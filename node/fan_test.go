@@ -5,42 +5,42 @@ import (
 	"testing"
 )
 
-// Everybody who is attached hears what one says, and nobody who is not.
+// Each message is delivered to all attached sessions, and to no detached one.
 func TestFan(t *testing.T) {
 	r := newRig(t, &Fan{}, nil)
 	claims := r.login("bob")
 	ada, bob, eve := r.attach(r.login("ada"), ""), r.attach(claims, ""), r.attach(r.login("eve"), "")
-	hear := func(want string, all ...*client) {
+	expect := func(want string, recipients ...*client) {
 		t.Helper()
-		for _, c := range all {
+		for _, c := range recipients {
 			if m := c.message(); string(m.Data) != want {
-				t.Errorf("heard %q, not %q", m.Data, want)
+				t.Errorf("got %q, want %q", m.Data, want)
 			}
 		}
 	}
-	r.present(3)
+	r.awaitFanSize(3)
 	ada.send(text("one"))
-	hear("one", ada, bob, eve)
+	expect("one", ada, bob, eve)
 	stream := bob.welcome.Stream
 	bob.ws.CloseNow()
-	r.present(2)
+	r.awaitFanSize(2)
 	ada.send(text("two"))
-	hear("two", ada, eve)
+	expect("two", ada, eve)
 	bob = r.attach(claims, resumeQuery(stream, 1))
-	r.present(3)
+	r.awaitFanSize(3)
 	ada.send(text("three"))
-	hear("three", ada, bob, eve)
+	expect("three", ada, bob, eve)
 }
 
-// present waits until the node's Fan knows of so many sessions.
-func (r *rig) present(n int) {
+// awaitFanSize waits until the node's Fan has n sessions.
+func (r *rig) awaitFanSize(n int) {
 	r.t.Helper()
 	eventually(r.t, func() error {
 		f := r.node.cfg.App.(*Fan)
 		f.mu.RLock()
 		defer f.mu.RUnlock()
-		if len(f.here) != n {
-			return fmt.Errorf("%d sessions are there, not %d", len(f.here), n)
+		if len(f.attached) != n {
+			return fmt.Errorf("%d sessions are there, not %d", len(f.attached), n)
 		}
 		return nil
 	})

@@ -2,17 +2,17 @@ package node
 
 import "encoding/binary"
 
-// frames follows the frames that pass, header by header, so that whoever reads
-// never gets bytes of a frame together with bytes of the next: between two
-// frames nothing is left in anybody's buffer.
+// frames tracks the WebSocket frames of a connection, header by header. It lets the
+// reader stop exactly at the end of a frame: between two frames no buffer holds
+// unread bytes.
 type frames struct {
-	head   [14]byte // of the frame that is read: 2 bytes, a length of up to 8, a mask
-	have   int      // of them
-	want   int      // of them, as far as known
-	left   uint64   // of the payload
-	more   bool     // the message goes on in another frame
-	pinged bool     // the frame that ended was a ping or a pong, and no message is open
-	parts  int      // frames of the message so far
+	head      [14]byte // header of the current frame: 2 bytes, up to 8 of length, 4 of mask
+	have      int      // header bytes read so far
+	headerLen int      // length of the header, as far as known
+	left      uint64   // payload bytes still to read
+	more      bool     // the message continues in another frame
+	pinged    bool     // the last frame was a ping or a pong, and no message is open
+	parts     int      // frames of the current message so far
 }
 
 const (
@@ -23,19 +23,19 @@ const (
 	opcodePong   = 0xa
 )
 
-// between reports whether no frame has begun.
+// between reports whether the reader is between two frames.
 func (f *frames) between() bool { return f.have == 0 && f.left == 0 }
 
-// most returns how many bytes may be read next, of at most n.
-func (f *frames) most(n int) int {
+// maxRead returns how many bytes may be read next, at most n.
+func (f *frames) maxRead(n int) int {
 	if f.left > 0 {
 		return int(min(uint64(n), f.left))
 	}
-	return min(n, max(f.want, 2)-f.have)
+	return min(n, max(f.headerLen, 2)-f.have)
 }
 
-// took takes in what was read, and returns what that was.
-func (f *frames) took(b []byte) (seen amounts) {
+// consume tracks the bytes b and returns what they contained.
+func (f *frames) consume(b []byte) (seen amounts) {
 	seen[rateBytes] = int64(len(b))
 	for len(b) > 0 {
 		if f.left > 0 {
@@ -44,7 +44,7 @@ func (f *frames) took(b []byte) (seen amounts) {
 			b = b[n:]
 			continue
 		}
-		n := copy(f.head[f.have:max(f.want, 2)], b)
+		n := copy(f.head[f.have:max(f.headerLen, 2)], b)
 		f.have += n
 		b = b[n:]
 		f.header(&seen)
@@ -52,7 +52,7 @@ func (f *frames) took(b []byte) (seen amounts) {
 	return seen
 }
 
-// header looks at what there is of the header.
+// header parses the header as far as it has arrived.
 func (f *frames) header(seen *amounts) {
 	if f.have < 2 {
 		return
@@ -65,11 +65,11 @@ func (f *frames) header(seen *amounts) {
 	case 127:
 		extra = 8
 	}
-	f.want = 2 + extra
+	f.headerLen = 2 + extra
 	if f.head[1]&0x80 != 0 {
-		f.want += 4
+		f.headerLen += 4
 	}
-	if f.have < f.want {
+	if f.have < f.headerLen {
 		return
 	}
 	switch extra {
@@ -90,11 +90,11 @@ func (f *frames) header(seen *amounts) {
 		if !f.more {
 			seen[rateMessages]++
 		}
-		if opcode != 0 { // the first of its message
+		if opcode != 0 { // the first frame of its message
 			f.parts = 1
 		}
 	}
-	// Controls may stand between the frames of one message.
+	// Control frames may come between the frames of one message.
 	f.pinged = !f.more && (opcode == opcodePing || opcode == opcodePong)
-	f.have, f.want = 0, 0
+	f.have, f.headerLen = 0, 0
 }

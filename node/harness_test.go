@@ -26,8 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// plainVerifier takes the claims themselves, in base64, for a token: how
-// tokens are verified is tested where it is done.
+// plainVerifier accepts a token that is just its claims in base64. The package token
+// tests how tokens are verified.
 type plainVerifier struct{}
 
 var errForged = errors.New("forged")
@@ -44,7 +44,7 @@ func (plainVerifier) Verify(_ context.Context, raw string) (proto.Claims, error)
 	return c, nil
 }
 
-// rig is a node under test, with the store that knows its sessions.
+// rig is a node under test and the store of its sessions.
 type rig struct {
 	t     testing.TB
 	node  *Node
@@ -52,7 +52,8 @@ type rig struct {
 	http  *httptest.Server
 	log   *lockedBuffer
 
-	client *http.Client // that opens connections; nil for the default
+	client *http.Client // opens connections; nil for the default
+	endRun func()       // ends Run and waits for it
 }
 
 func newRig(t testing.TB, app App, set func(*Config)) *rig {
@@ -79,6 +80,8 @@ func newRig(t testing.TB, app App, set func(*Config)) *rig {
 		defer close(done)
 		_ = n.Run(ctx)
 	}()
+	r.endRun = func() { cancel(); <-done }
+	<-n.Running()
 	t.Cleanup(func() {
 		r.http.Close()
 		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
@@ -114,7 +117,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// login makes a session as a broker does and returns its claims.
+// login creates a session as a broker does and returns its claims.
 func (r *rig) login(user string) proto.Claims {
 	r.t.Helper()
 	rec, _, err := r.store.Create(context.Background(), session.NewRequest(),
@@ -134,7 +137,7 @@ func tokenOf(c proto.Claims) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// client is one connection of a hand-driven client.
+// client is one connection whose messages the test reads and writes one by one.
 type client struct {
 	t       testing.TB
 	ws      *websocket.Conn
@@ -202,8 +205,7 @@ func (c *client) control() proto.Control {
 	return ctl
 }
 
-// message reads until the next application message and returns it with the
-// last acknowledgement before it.
+// message returns the next application message. It skips controls.
 func (c *client) message() proto.Message {
 	c.t.Helper()
 	for {
@@ -221,8 +223,8 @@ func (c *client) message() proto.Message {
 	}
 }
 
-// closed reads until the connection ends and returns the close code, or -1
-// when there was none.
+// closed reads until the connection ends and returns the close code, or -1 if there
+// was none.
 func (c *client) closed() int {
 	c.t.Helper()
 	for {
@@ -255,67 +257,67 @@ func text(format string, a ...any) proto.Message {
 	return proto.Message{Data: fmt.Appendf(nil, format, a...), Text: true}
 }
 
-// journal is an App that notes every call.
-type journal struct {
+// callRecorder is an App that records every call.
+type callRecorder struct {
 	mu    sync.Mutex
 	calls map[string][]string
 	last  map[string]*Session
 	on    func(s *Session, m Message)
 }
 
-func newJournal() *journal {
-	return &journal{calls: map[string][]string{}, last: map[string]*Session{}}
+func newCallRecorder() *callRecorder {
+	return &callRecorder{calls: map[string][]string{}, last: map[string]*Session{}}
 }
 
-func (j *journal) note(s *Session, format string, a ...any) {
+func (j *callRecorder) note(s *Session, format string, a ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.calls[s.User] = append(j.calls[s.User], fmt.Sprintf(format, a...))
 	j.last[s.User] = s
 }
 
-func (j *journal) Opened(s *Session)   { j.note(s, "opened") }
-func (j *journal) Detached(s *Session) { j.note(s, "detached") }
-func (j *journal) Resumed(s *Session)  { j.note(s, "resumed") }
-func (j *journal) Reset(s *Session, r Reset) {
+func (j *callRecorder) Opened(s *Session)   { j.note(s, "opened") }
+func (j *callRecorder) Detached(s *Session) { j.note(s, "detached") }
+func (j *callRecorder) Resumed(s *Session)  { j.note(s, "resumed") }
+func (j *callRecorder) Reset(s *Session, r Reset) {
 	away := ""
 	if r.Away {
 		away = " away"
 	}
 	j.note(s, "reset %s %d%s", r.Reason, len(r.Unconfirmed), away)
 }
-func (j *journal) Closed(s *Session, c proto.CloseCode) { j.note(s, "closed %s", c) }
-func (j *journal) Message(s *Session, m Message) {
+func (j *callRecorder) Closed(s *Session, c proto.CloseCode) { j.note(s, "closed %s", c) }
+func (j *callRecorder) Message(s *Session, m Message) {
 	j.note(s, "message %s", m.Data)
 	if j.on != nil {
 		j.on(s, m)
 	}
 }
 
-func (j *journal) of(user string) []string {
+func (j *callRecorder) of(user string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return append([]string(nil), j.calls[user]...)
 }
 
-// session returns the user's session once the application has been told of it,
-// which may be after its client has its welcome.
-func (j *journal) session(t testing.TB, user string) *Session {
+// session returns the user's session once the App was notified of it, which may be
+// after the client got its welcome.
+func (j *callRecorder) session(t testing.TB, user string) *Session {
 	t.Helper()
 	var s *Session
 	eventually(t, func() error {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		if s = j.last[user]; s == nil {
-			return fmt.Errorf("the application was not told of %s", user)
+			return fmt.Errorf("the application was not notified of %s", user)
 		}
 		return nil
 	})
 	return s
 }
 
-// await waits until the calls of the user are as wanted.
-func (j *journal) await(t *testing.T, user string, want ...string) {
+// await waits until the calls for the user are exactly want.
+func (j *callRecorder) await(t *testing.T, user string, want ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		if got := j.of(user); strings.Join(got, "\n") != strings.Join(want, "\n") {

@@ -7,9 +7,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// watch looks at every session once a tick: it gives up connections that have
-// gone silent, pings those that may have, and ends sessions whose window has
-// closed. One loop for all costs less than a timer for each.
+// watch checks every session once per tick. It closes silent connections, pings those
+// that may be broken, and ends sessions whose resume window has closed. One loop for
+// all sessions costs less than a timer for each.
 func (n *Node) watch(ctx context.Context) {
 	t := time.NewTicker(n.cfg.tick())
 	defer t.Stop()
@@ -19,55 +19,55 @@ func (n *Node) watch(ctx context.Context) {
 			return
 		case now := <-t.C:
 			for _, s := range n.all() {
-				n.look(s, now)
+				n.checkSession(s, now)
 			}
 		}
 	}
 }
 
-func (n *Node) look(s *Session, now time.Time) {
+func (n *Node) checkSession(s *Session, now time.Time) {
 	s.mu.Lock()
-	if s.saveDue(now) {
-		n.saver.add(s)
+	if s.snapshotDue(now) {
+		n.checkpointer.add(s)
 	}
 	c := s.conn
 	if c == nil {
 		over := s.endCode == 0 && now.Sub(s.detached) >= n.cfg.ResumeWindow
 		s.mu.Unlock()
 		if over && n.end(s, proto.CloseSessionEnded, "", false) {
-			n.ledger.end(s, proto.CloseSessionEnded)
+			n.renewer.end(s, proto.CloseSessionEnded)
 		}
 		return
 	}
-	silent := now.Sub(time.Unix(0, c.net.heard.Load()))
-	late := c.asked && s.leaving != 0 && at(now) >= s.leaving && !s.held
+	silent := now.Sub(time.Unix(0, c.net.lastRead.Load()))
+	late := c.goAwaySent && s.leaving != 0 && at(now) >= s.leaving && !s.held
 	ping := silent >= n.cfg.PingInterval && !now.Before(c.pingAt)
 	if ping {
 		c.pingAt = now.Add(n.cfg.PingInterval)
 	}
 	if ping = ping && silent < n.cfg.PingInterval*5/2 && !late; ping {
-		n.goes.Add(1) // while the reader's own keeps Shutdown from having ended
+		n.wg.Add(1) // the reader still counts in wg, so Shutdown has not ended
 	}
 	s.mu.Unlock()
 	if silent >= idleAfter {
-		c.net.idle.hurry(c.net.Conn)
+		c.net.idle.interrupt(c.net.Conn)
 	}
 	switch {
 	case silent >= n.cfg.PingInterval*5/2:
 		n.metrics.timeouts.Inc()
 		c.detach(proto.CloseTimeout)
-	case late: // it does not do what it is asked: then so
+	case late: // the client did not leave when asked
 		c.detach(proto.CloseGoingAway)
 	case ping:
 		go func() {
-			defer n.goes.Done()
+			defer n.wg.Done()
 			c.ping()
 		}()
 	}
 }
 
-// ping sends a ping frame. The pong is heard as every other byte is; waiting
-// for it is only how the library sends a ping.
+// ping sends a ping frame. The pong counts as activity like every other byte; the
+// library offers no way to send a ping without waiting for the pong.
 func (c *conn) ping() {
 	ctx, cancel := context.WithTimeout(context.Background(), c.session.node.cfg.PingInterval)
 	defer cancel()

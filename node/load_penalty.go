@@ -6,33 +6,33 @@ import (
 	"time"
 )
 
-// A process that does not get to run when it should is overloaded, whatever it
-// counts. How late a timer fires tells: from lagFrom on the node asks for fewer
-// sessions, and at lagFull for as few as it can ask for on its own account.
+// A process that does not run when it should is overloaded, however few sessions it
+// has. The node measures how late a timer fires. From lagFrom on it asks for fewer
+// sessions. At lagFull it reaches maxLagPenalty.
 const (
 	lagInterval = 100 * time.Millisecond
 	lagFrom     = 100 * time.Millisecond
 	lagFull     = time.Second
-	// lagMemory is how many intervals the moving average over lags goes back:
-	// one hiccup is none of the brokers' business.
+	// lagMemory is how many intervals the moving average of the lag covers: a single
+	// late timer does not change the placement of sessions.
 	lagMemory = 20
-	// maxLagPenalty is short of 100: a node that is slow is better than none.
+	// maxLagPenalty is below 100, because a slow node is better than none.
 	maxLagPenalty = 90
 )
 
-// strain is how unwell the node is.
+// loadPenalty holds the measured lag and the load penalty.
 type loadPenalty struct {
-	lag     atomic.Int64 // the moving average, in nanoseconds
+	lag     atomic.Int64 // moving average, in nanoseconds
 	percent atomic.Int32
 }
 
-// late takes in how late a timer has fired.
-func (p *loadPenalty) late(d time.Duration) {
+// addLag adds how late a timer fired to the moving average.
+func (p *loadPenalty) addLag(d time.Duration) {
 	before := time.Duration(p.lag.Load())
 	p.lag.Store(int64(before + (d-before)/lagMemory))
 }
 
-// watchLoadPenalty keeps the node's strain up to date until ctx ends.
+// watchLoadPenalty updates the load penalty of the node until ctx ends.
 func (n *Node) watchLoadPenalty(ctx context.Context) {
 	timer := time.NewTimer(lagInterval)
 	defer timer.Stop()
@@ -44,7 +44,7 @@ func (n *Node) watchLoadPenalty(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		n.penalty.late(max(time.Since(began)-lagInterval, 0))
+		n.penalty.addLag(max(time.Since(began)-lagInterval, 0))
 		n.penalty.percent.Store(int32(max(n.lagPenalty(), n.ownPenalty())))
 	}
 }
@@ -54,7 +54,7 @@ func (n *Node) lagPenalty() int {
 	return int(maxLagPenalty * min(max(float64(over)/float64(lagFull-lagFrom), 0), 1))
 }
 
-// ownPenalty asks the application.
+// ownPenalty returns the load penalty that the application sets, or 0.
 func (n *Node) ownPenalty() int {
 	if n.cfg.LoadPenalty == nil {
 		return 0
@@ -62,6 +62,6 @@ func (n *Node) ownPenalty() int {
 	return min(max(n.cfg.LoadPenalty(), 0), 100)
 }
 
-// LoadPenalty is the percentage by which the node would have fewer new sessions than
-// its capacity says: 0 when all is well, 100 when it can take none.
+// LoadPenalty returns the percentage by which the node asks for fewer new sessions
+// than its capacity allows: 0 if all is well, 100 if it can take none.
 func (n *Node) LoadPenalty() uint8 { return uint8(n.penalty.percent.Load()) }

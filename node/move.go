@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
@@ -11,23 +12,23 @@ import (
 )
 
 const (
-	// moveTimeout bounds what a move may take of the application and of the
-	// store before it is given up, or its outcome found out.
+	// moveTimeout is how long a move may wait for the application and the store.
+	// After it the move is given up, or resolveMove finds out its result.
 	moveTimeout = 2 * time.Second
-	// moveRetry is the time between two questions to a store that has not said
+	// moveRetry is the time between two requests to a store that has not answered
 	// whether a session moved.
 	moveRetry = 250 * time.Millisecond
-	// lingerTime is how long the connection of a session that has moved stays
-	// open, silent, for the client to come to the next node and close it.
-	lingerTime = 10 * time.Second
+	// connDrainTime is how long the connection of a session that has moved stays
+	// open. The client closes it once it has attached to the next node.
+	connDrainTime = 10 * time.Second
 )
 
-// move hands the session to another node: it freezes it, and gives it away
-// whole in one step of the store. Until that is decided the session is
-// neither here nor there; when it is, it is on one side alone.
+// move hands the session over to another node. It freezes the session and gives it to
+// the other node in one atomic step of the store. Until the result is known, neither
+// node serves the session; after it, exactly one does.
 func (n *Node) move(ctx context.Context, s *Session, epoch uint64, to string) proto.CommandResult {
 	if epoch != s.epoch {
-		return proto.CommandResult{Found: true, Error: "the session has another epoch here"}
+		return proto.CommandResult{Found: true, Error: fmt.Sprintf("the session has epoch %d here, not %d", s.epoch, epoch)}
 	}
 	result, err := n.tryMove(ctx, s, to)
 	label := result
@@ -45,38 +46,39 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 	if s.isHeld() {
 		return proto.MoveHeld, nil
 	}
-	if n.ledger.isDown() || !s.app.LockUntil(ctx) {
+	if n.renewer.isDown() || !s.callbackLock.LockUntil(ctx) {
 		return proto.MoveBusy, nil
 	}
-	unlock := s.app.Unlock
+	unlock := s.callbackLock.Unlock
 	defer func() { unlock() }()
 	if !s.freeze() {
-		return proto.MoveBusy, nil // it is over, which the store knows or will know
+		return proto.MoveBusy, nil // the session has ended, and the store knows it or soon will
 	}
 	v, err := s.state()
 	if err != nil {
 		s.thaw()
-		n.log.Warn("session cannot move", "session", s.ID, "user", s.User, "error", err)
+		n.log.Warn("session cannot move: no snapshot", "session", s.ID, "user", s.User, "error", err)
 		return "", err
 	}
 	request := session.NewRequest()
 	rec, err := n.cfg.Store.Move(ctx, request, v, to)
 	if errors.Is(err, session.ErrUnavailable) {
-		// It may have moved. The session waits, alone, until that is known.
+		// The session may have moved. It stays frozen until the result is known.
 		unlock = func() {}
-		n.goes.Go(func() {
-			defer s.app.Unlock()
-			n.findOut(s, request, v, to)
+		n.wg.Go(func() {
+			defer s.callbackLock.Unlock()
+			n.resolveMove(s, request, v, to)
 		})
 		return proto.MoveBusy, nil
 	}
-	return n.settle(s, rec, err), nil
+	return n.finishMove(s, rec, err), nil
 }
 
-// findOut asks the store until it says whether the session moved, or the node is
-// shut down: then once more, and a session of which nothing is known ends here, for
-// it may be another node's. s.app is held, and the session frozen.
-func (n *Node) findOut(s *Session, request string, v session.Saved, to string) {
+// resolveMove asks the store until it answers whether the session moved, or until the
+// node shuts down. Then it asks once more, and without an answer ends the session
+// here, because it may belong to another node. The caller holds s.callbackLock, and
+// the session is frozen.
+func (n *Node) resolveMove(s *Session, request string, v session.Saved, to string) {
 	for last := false; !last; {
 		select {
 		case <-n.stopping:
@@ -87,20 +89,20 @@ func (n *Node) findOut(s *Session, request string, v session.Saved, to string) {
 		rec, err := n.cfg.Store.Move(ctx, request, v, to)
 		cancel()
 		if !errors.Is(err, session.ErrUnavailable) {
-			n.settle(s, rec, err)
+			n.finishMove(s, rec, err)
 			return
 		}
 	}
-	n.log.Warn("session leaves, and the store has not said whether it moved", "session", s.ID, "user", s.User)
+	n.log.Warn("session ends here; the store did not answer whether it moved", "session", s.ID, "user", s.User)
 	n.end(s, proto.CloseGoingAway, "", false)
 }
 
-// settle does what the store has decided. s.app is held, and the session
-// frozen.
-func (n *Node) settle(s *Session, rec session.Record, err error) string {
+// finishMove applies the answer of the store. The caller holds s.callbackLock, and
+// the session is frozen.
+func (n *Node) finishMove(s *Session, rec session.Record, err error) string {
 	switch {
 	case err == nil:
-		n.leave(s, rec.Node)
+		n.releaseMoved(s, rec.Node)
 		return proto.MoveDone
 	case errors.Is(err, session.ErrMoved):
 		n.end(s, proto.CloseMoved, "", false)
@@ -117,20 +119,20 @@ func (n *Node) settle(s *Session, rec session.Record, err error) string {
 	return proto.MoveBusy
 }
 
-// leave lets go of a session that is another node's now. Its connection stays
-// open, and is not listened to, until the client has come there and closes it.
-func (n *Node) leave(s *Session, to string) {
-	n.forget(s, proto.CloseMoved, "", func(c *conn) {
-		c.mute = true
-		c.lingers = time.AfterFunc(lingerTime, c.linger)
-		n.lingering.Store(c, true)
+// releaseMoved ends a session that belongs to another node now. Its connection
+// becomes a draining connection: it stays open, and its frames are ignored, until the
+// client has attached to the other node and closes it.
+func (n *Node) releaseMoved(s *Session, to string) {
+	n.endWith(s, proto.CloseMoved, "", func(c *conn) {
+		c.draining = true
+		c.drainTimer = time.AfterFunc(connDrainTime, c.endDraining)
+		n.drainingConns.Store(c, true)
 	})
 	n.log.Info("moved", "session", s.ID, "user", s.User, "to", to)
 }
 
-// linger closes a connection that is still open long after its session has
-// left.
-func (c *conn) linger() {
+// endDraining closes a draining connection that the client has not closed.
+func (c *conn) endDraining() {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
 	c.shut(proto.CloseMoved)

@@ -11,8 +11,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// pass has the node hand the session over, and returns the token for the next.
-func (r *rig) pass(claims proto.Claims, to string) (proto.Claims, proto.CommandResult) {
+// requestMove commands the node to move the session, and returns the claims for the
+// next node.
+func (r *rig) requestMove(claims proto.Claims, to string) (proto.Claims, proto.CommandResult) {
 	r.t.Helper()
 	result := r.node.Command(context.Background(), "auth-1", proto.Command{
 		Op: proto.OpMove, Session: claims.Session, Epoch: claims.Epoch, To: to,
@@ -23,31 +24,31 @@ func (r *rig) pass(claims proto.Claims, to string) (proto.Claims, proto.CommandR
 	return claims, result
 }
 
-// passed is pass that must succeed.
-func (r *rig) passed(claims proto.Claims, to string) proto.Claims {
+// mustMove is requestMove that must succeed.
+func (r *rig) mustMove(claims proto.Claims, to string) proto.Claims {
 	r.t.Helper()
-	next, result := r.pass(claims, to)
+	next, result := r.requestMove(claims, to)
 	if result.Result != proto.MoveDone || !result.Found {
 		r.t.Fatalf("%+v", result)
 	}
 	return next
 }
 
-// A session that is handed over leaves with everything, and the old node is
-// silent: it takes nothing in, answers nothing, and does not close.
-func TestHandOver(t *testing.T) {
-	app, next := newTally(), newTally()
+// A session moves with its complete state. The old node is silent afterwards: it
+// accepts nothing, answers nothing, and does not close the connection.
+func TestMoveCommand(t *testing.T) {
+	app, next := newCountingApp(), newCountingApp()
 	r := newRig(t, app, nil)
-	r2 := r.moveTo("node-2", next, nil)
+	r2 := r.startNext("node-2", next, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 	c.send(text("a"))
 	if m := c.message(); string(m.Data) != "a 1" {
 		t.Fatalf("got %q", m.Data)
 	}
-	claims2 := r.passed(claims, "node-2")
+	claims2 := r.mustMove(claims, "node-2")
 	app.await(t, "ada", "opened", "closed moved")
-	c.send(text("b")) // not counted: it is sent again there
+	c.send(text("b")) // not counted: the client sends it again to the next node
 	c.sendControl(proto.Control{Type: proto.TypePing, ID: 1})
 	if _, live, attached := r.node.Load(); live != 0 || attached != 0 {
 		t.Errorf("%d sessions, %d attached", live, attached)
@@ -71,36 +72,35 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// A connection that its client does not close is closed by the node that is
-// shut down.
-func TestHandOverThenShutdown(t *testing.T) {
+// Shutdown closes a draining connection that its client has not closed.
+func TestMoveCommandThenShutdown(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
-	r.passed(claims, "node-2")
-	if code := r.stop(c); code != int(proto.CloseMoved) {
+	r.mustMove(claims, "node-2")
+	if code := r.shutdown(c); code != int(proto.CloseMoved) {
 		t.Errorf("closed with %d", code)
 	}
 }
 
 func TestMoveRefused(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	j := newJournal()
+	j := newCallRecorder()
 	busy := newRig(t, j, func(c *Config) { c.Store = r.store })
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 
 	wrong := claims
 	wrong.Epoch = 7
-	if _, got := r.pass(wrong, "node-2"); got.Error == "" || !got.Found {
+	if _, got := r.requestMove(wrong, "node-2"); got.Error == "" || !got.Found {
 		t.Errorf("another epoch: %+v", got)
 	}
 	wrong.Session = session.NewID("nobody")
-	if _, got := r.pass(wrong, "node-2"); got.Found || got.Error != "" {
+	if _, got := r.requestMove(wrong, "node-2"); got.Found || got.Error != "" {
 		t.Errorf("not held: %+v", got)
 	}
 	r.node.session(claims.Session).Hold()
-	if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveHeld {
+	if _, got := r.requestMove(claims, "node-2"); got.Result != proto.MoveHeld {
 		t.Errorf("held: %+v", got)
 	}
 	r.node.session(claims.Session).Release()
@@ -123,7 +123,7 @@ func TestMoveRefused(t *testing.T) {
 		t.Errorf("busy: %+v", got)
 	}
 	close(release)
-	for _, c := range []*client{c, c2} { // both go on
+	for _, c := range []*client{c, c2} { // both continue
 		c.send(text("y"))
 	}
 	if m := c.message(); string(m.Data) != "y" {
@@ -131,7 +131,7 @@ func TestMoveRefused(t *testing.T) {
 	}
 }
 
-// A snapshot that is too large, or that fails, keeps the session where it is.
+// A session whose snapshot fails or is too large stays where it is.
 func TestMoveWithoutSnapshot(t *testing.T) {
 	for name, snapshot := range map[string]func(int) ([]byte, error){
 		"error":     func(int) ([]byte, error) { return nil, errors.New("no") },
@@ -139,13 +139,13 @@ func TestMoveWithoutSnapshot(t *testing.T) {
 		"panic":     func(int) ([]byte, error) { panic("snapshot") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			app := newTally()
+			app := newCountingApp()
 			app.snapshot = snapshot
 			r := newRig(t, app, nil)
 			claims := r.login("ada")
 			c := r.attach(claims, "")
-			app.await(t, "ada", "opened") // before that there is nothing to ask it for
-			if _, got := r.pass(claims, "node-2"); got.Error == "" {
+			app.await(t, "ada", "opened") // before that the App has no snapshot to give
+			if _, got := r.requestMove(claims, "node-2"); got.Error == "" {
 				t.Fatalf("%+v", got)
 			}
 			if name == "panic" { // its connection is closed
@@ -160,17 +160,17 @@ func TestMoveWithoutSnapshot(t *testing.T) {
 	}
 }
 
-// lossyStore carries moves out, or not, and does not say so.
+// lossyStore loses the answers to moves, which it applies or not.
 type lossyStore struct {
 	session.Store
-	lose  chan struct{} // one for each answer to lose
-	carry bool          // whether the move is carried out
+	lose  chan struct{} // one value for each answer to lose
+	apply bool          // whether the move is applied
 }
 
 func (s *lossyStore) Move(ctx context.Context, request string, v session.Saved, to string) (session.Record, error) {
 	select {
 	case <-s.lose:
-		if s.carry {
+		if s.apply {
 			_, _ = s.Store.Move(ctx, request, v, to)
 		}
 		return session.Record{}, fmt.Errorf("%w: lost", session.ErrUnavailable)
@@ -179,31 +179,31 @@ func (s *lossyStore) Move(ctx context.Context, request string, v session.Saved, 
 	}
 }
 
-// When the store does not answer, the session is silent until it has said what
-// became of the move.
+// If the store does not answer, the session is silent until the store has answered
+// whether it moved.
 func TestMoveUndecided(t *testing.T) {
-	for _, carry := range []bool{true, false} {
-		t.Run(fmt.Sprint("carried out ", carry), func(t *testing.T) {
-			lossy := &lossyStore{lose: make(chan struct{}, 2), carry: carry}
+	for _, applied := range []bool{true, false} {
+		t.Run(fmt.Sprint("carried out ", applied), func(t *testing.T) {
+			lossy := &lossyStore{lose: make(chan struct{}, 2), apply: applied}
 			lossy.lose <- struct{}{}
 			lossy.lose <- struct{}{}
-			app := newTally()
+			app := newCountingApp()
 			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
 			claims := r.login("ada")
 			c := r.attach(claims, "")
 			app.await(t, "ada", "opened")
 			s := r.node.session(claims.Session)
-			if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveBusy {
+			if _, got := r.requestMove(claims, "node-2"); got.Result != proto.MoveBusy {
 				t.Fatalf("%+v", got)
 			}
 			if err := s.Send(text("late")); !errors.Is(err, ErrMoving) {
 				t.Errorf("send: %v", err)
 			}
 			c.send(text("a"))
-			if got := app.of("ada"); len(got) != 1 { // the tally notes no messages, but would answer
+			if got := app.of("ada"); len(got) != 1 { // countingApp records no messages, but would answer
 				t.Errorf("the application saw %q", got)
 			}
-			// The third answer comes through: it has moved.
+			// The third answer arrives: the session has moved.
 			app.await(t, "ada", "opened", "closed moved")
 			if rec, err := r.store.Get(t.Context(), claims.Session); err != nil || rec.Node != "node-2" || rec.Epoch != 2 {
 				t.Errorf("%+v, %v", rec, err)
@@ -212,8 +212,8 @@ func TestMoveUndecided(t *testing.T) {
 	}
 }
 
-// A node that is shut down before the store has said what became of a move gives
-// the application nothing more of the session, which may be another node's.
+// A node that is shut down before the store has answered whether a session moved
+// delivers nothing more of that session, which may belong to another node.
 func TestMoveUndecidedAtShutdown(t *testing.T) {
 	for _, answers := range []bool{true, false} {
 		t.Run(fmt.Sprint("the store answers ", answers), func(t *testing.T) {
@@ -222,21 +222,21 @@ func TestMoveUndecidedAtShutdown(t *testing.T) {
 			if !answers {
 				lossy.lose <- struct{}{}
 			}
-			app := newJournal()
+			app := newCallRecorder()
 			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
 			claims := r.login("ada")
 			c := r.attach(claims, "")
 			app.await(t, "ada", "opened")
-			if _, got := r.pass(claims, "node-2"); got.Result != proto.MoveBusy {
+			if _, got := r.requestMove(claims, "node-2"); got.Result != proto.MoveBusy {
 				t.Fatalf("%+v", got)
 			}
 			c.send(text("late"))
-			time.Sleep(100 * time.Millisecond) // it waits for the application's turn
+			time.Sleep(100 * time.Millisecond) // the message waits for the callback lock
 			want, code := []string{"opened", "closed going_away"}, proto.CloseGoingAway
 			if answers {
 				want, code = []string{"opened", "closed moved"}, proto.CloseMoved
 			}
-			if got := r.stop(c); got != int(code) {
+			if got := r.shutdown(c); got != int(code) {
 				t.Errorf("closed with %d", got)
 			}
 			app.await(t, "ada", want...)
@@ -244,16 +244,17 @@ func TestMoveUndecidedAtShutdown(t *testing.T) {
 	}
 }
 
-// Of a move and a takeover one wins; a node that lost lets go.
+// If a session is moved and reassigned at the same time, one of the two succeeds, and
+// a node that lost the session ends it.
 func TestMoveTooLate(t *testing.T) {
-	app := newTally()
+	app := newCountingApp()
 	r := newRig(t, app, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 	if _, err := r.store.Reassign(t.Context(), "r", session.Record{ID: claims.Session, Epoch: 1}, "node-3", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	r.pass(claims, "node-2")
+	r.requestMove(claims, "node-2")
 	if code := c.closed(); code != int(proto.CloseMoved) {
 		t.Errorf("closed with %d", code)
 	}

@@ -12,29 +12,29 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Of a session that ends before the application was told of it, it hears
-// nothing: it would never hear of the end.
+// The App is not notified at all of a session that ends before Opened: no Closed
+// would follow.
 func TestEndsBeforeOpened(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
-	s, code := r.node.adopt(session.Record{ID: claims.Session, User: "ada", Epoch: claims.Epoch}, claims, nil)
+	s, code := r.node.addSession(session.Record{ID: claims.Session, User: "ada", Epoch: claims.Epoch}, claims, nil)
 	if code != 0 {
 		t.Fatal(code)
 	}
 	r.node.end(s, proto.CloseKicked, "", false)
-	(&conn{session: s}).tellAttached(false)
+	(&conn{session: s}).notifyAttached(false)
 	r.attach(r.login("bob"), "")
 	j.await(t, "bob", "opened")
 	if calls := j.of("ada"); len(calls) != 0 {
-		t.Errorf("the application heard %q", calls)
+		t.Errorf("the application got the calls %q", calls)
 	}
 }
 
-// Nothing comes after Closed, whoever of the connection, its end and the
-// session's end calls the application first; and what is lost it hears before.
+// No call follows Closed, in whatever order the connection, its end and the session's
+// end call the App. A lost stream is reported before Closed.
 func TestClosedIsLast(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	for i := range 40 {
 		user := fmt.Sprint("ada-", i)
@@ -46,40 +46,39 @@ func TestClosedIsLast(t *testing.T) {
 		}
 		c.message()
 
-		s.app.Lock() // those who call now wait for one another
+		s.callbackLock.Lock() // further calls wait for one another
 		reset := i%2 == 0
 		if reset {
 			r.attach(claims, "") // names no stream
 		} else {
 			c.ws.CloseNow()
-			for !s.owns(nil) { // no sleep: the end comes just after it
+			for !s.owns(nil) { // no sleep: the session must end right after it
 				runtime.Gosched()
 			}
 		}
 		r.node.end(s, proto.CloseKicked, "", false)
 		time.Sleep(time.Millisecond)
-		s.app.Unlock()
+		s.callbackLock.Unlock()
 
-		var heard []string
+		var calls []string
 		eventually(t, func() error {
-			if heard = j.of(user); !slices.Contains(heard, "closed kicked") {
-				return errors.New("the application was not told of the end")
+			if calls = j.of(user); !slices.Contains(calls, "closed kicked") {
+				return errors.New("the application was not notified of the end")
 			}
 			return nil
 		})
-		time.Sleep(2 * time.Millisecond) // for what must not follow
-		heard = j.of(user)
-		if heard[len(heard)-1] != "closed kicked" || reset && !slices.Contains(heard, "reset  1") {
-			t.Errorf("the application heard %q", heard)
+		time.Sleep(2 * time.Millisecond) // time for a call that must not follow
+		calls = j.of(user)
+		if calls[len(calls)-1] != "closed kicked" || reset && !slices.Contains(calls, "reset  1") {
+			t.Errorf("the application got the calls %q", calls)
 		}
 	}
 }
 
-// A client whose stream overflowed while it was away is announced when it is
-// back, by the node that has the session then: the application could send
-// nothing until now.
+// The App is notified that a client is back whose stream overflowed while it was
+// detached, even on the next node: until then the App could not send.
 func TestBackAfterOverflow(t *testing.T) {
-	app := newTally()
+	app := newCountingApp()
 	r := newRig(t, app, func(c *Config) { c.Limits = Limits{UnackedMessages: 1} })
 	claims := r.login("ada")
 	c := r.attach(claims, "")
@@ -96,14 +95,14 @@ func TestBackAfterOverflow(t *testing.T) {
 	}
 	app.await(t, "ada", "opened", "detached", "reset overflow 1 away", "closed going_away")
 
-	next := newTally()
-	c = r.moveTo("node-2", next, &claims).attach(claims, resumeQuery(c.welcome.Stream, 0))
+	next := newCountingApp()
+	c = r.startNext("node-2", next, &claims).attach(claims, resumeQuery(c.welcome.Stream, 0))
 	if c.welcome.Resumed || c.welcome.Reason != proto.ResetOverflow {
 		t.Errorf("welcome %+v", c.welcome)
 	}
 	next.await(t, "ada", "opened", "restore 0", "reset overflow 0")
-	c.send(text("anew"))
-	if m := c.message(); string(m.Data) != "anew 1" {
+	c.send(text("new stream"))
+	if m := c.message(); string(m.Data) != "new stream 1" {
 		t.Errorf("got %q", m.Data)
 	}
 }

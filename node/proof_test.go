@@ -13,16 +13,16 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// bound is login with tokens bound to the key.
-func (r *rig) bound(user string, h tokentest.Holder) proto.Claims {
+// loginBound is login with tokens that are bound to the key.
+func (r *rig) loginBound(user string, h tokentest.Holder) proto.Claims {
 	c := r.login(user)
 	c.Confirm = h.Confirmation()
 	return c
 }
 
-// show attaches with a proof, and returns the close code, 0 with the connection if
-// it was let in.
-func (r *rig) show(c proto.Claims, proof string) (int, *client) {
+// attachWithProof attaches with a proof. It returns the close code, or 0 and the
+// connection if the client was accepted.
+func (r *rig) attachWithProof(c proto.Claims, proof string) (int, *client) {
 	r.t.Helper()
 	ws, _, err := websocket.Dial(r.t.Context(), r.url(""), &websocket.DialOptions{
 		Subprotocols: []string{proto.Subprotocol, proto.ProofSubprotocolPrefix + proof},
@@ -41,10 +41,10 @@ func (r *rig) show(c proto.Claims, proof string) (int, *client) {
 	return 0, cl
 }
 
-func TestStolenTokenIsOfNoUse(t *testing.T) {
+func TestStolenTokenIsRefused(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	owner, thief := tokentest.NewHolder(1), tokentest.NewHolder(2)
-	c := r.bound("ada", owner)
+	c := r.loginBound("ada", owner)
 	raw := tokenOf(c)
 	refused := func(name string, header http.Header) {
 		t.Helper()
@@ -70,53 +70,53 @@ func TestStolenTokenIsOfNoUse(t *testing.T) {
 	}
 
 	first := owner.Proof(proto.ProofAttach, raw, 10)
-	code, cl := r.show(c, first)
+	code, cl := r.attachWithProof(c, first)
 	if code != 0 {
 		t.Fatalf("the owner: %d", code)
 	}
 	for name, proof := range map[string]string{"the same": first, "one before": owner.Proof(proto.ProofAttach, raw, 9)} {
-		if code, _ := r.show(c, proof); code != int(proto.CloseStaleProof) {
+		if code, _ := r.attachWithProof(c, proof); code != int(proto.CloseStaleProof) {
 			t.Errorf("%s: %d", name, code)
 		}
 	}
-	cl.send(text("still here")) // whoever comes with what was used disturbs nobody
+	cl.send(text("still here")) // a replayed proof does not disturb the session
 	if m := cl.message(); string(m.Data) != "still here" {
 		t.Errorf("got %q", m.Data)
 	}
-	if code, _ := r.show(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
+	if code, _ := r.attachWithProof(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
 		t.Errorf("the owner again: %d", code)
 	}
-	plain := r.login("bob") // bound to nothing: what comes along is not looked at
-	if code, _ := r.show(plain, "x.y.z"); code != 0 {
+	plain := r.login("bob") // not bound to a key: the proof is ignored
+	if code, _ := r.attachWithProof(plain, "x.y.z"); code != 0 {
 		t.Errorf("without a key: %d", code)
 	}
 }
 
-// While the store is away the node itself remembers what was used.
-func TestReplayWhileTheStoreIsAway(t *testing.T) {
-	var away *awayStore
-	r := newRig(t, Echo{}, func(c *Config) { away = &awayStore{Store: c.Store}; c.Store = away })
+// While the store is unavailable, the node itself remembers the last proof.
+func TestReplayWhileStoreUnavailable(t *testing.T) {
+	var store *unavailableStore
+	r := newRig(t, Echo{}, func(c *Config) { store = &unavailableStore{Store: c.Store}; c.Store = store })
 	owner := tokentest.NewHolder(1)
-	c := r.bound("ada", owner)
+	c := r.loginBound("ada", owner)
 	raw := tokenOf(c)
 	proof := owner.Proof(proto.ProofAttach, raw, 10)
-	if code, _ := r.show(c, proof); code != 0 {
+	if code, _ := r.attachWithProof(c, proof); code != 0 {
 		t.Fatal(code)
 	}
-	away.away.Store(true)
-	if code, _ := r.show(c, proof); code != int(proto.CloseStaleProof) {
+	store.down.Store(true)
+	if code, _ := r.attachWithProof(c, proof); code != int(proto.CloseStaleProof) {
 		t.Errorf("a replay: %d", code)
 	}
-	if code, _ := r.show(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
+	if code, _ := r.attachWithProof(c, owner.Proof(proto.ProofAttach, raw, 11)); code != 0 {
 		t.Errorf("a new one: %d", code)
 	}
 }
 
-// Of many who show one proof at the same time, one is let in.
+// If many clients attach with the same proof at the same time, one is accepted.
 func TestReplayRace(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	owner := tokentest.NewHolder(1)
-	c := r.bound("ada", owner)
+	c := r.loginBound("ada", owner)
 	proof := owner.Proof(proto.ProofAttach, tokenOf(c), 10)
 	var in, stale atomic.Int64
 	done := make(chan struct{})
@@ -125,7 +125,7 @@ func TestReplayRace(t *testing.T) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for range each {
-				switch code, _ := r.show(c, proof); code {
+				switch code, _ := r.attachWithProof(c, proof); code {
 				case 0:
 					in.Add(1)
 				case int(proto.CloseStaleProof):
@@ -140,6 +140,6 @@ func TestReplayRace(t *testing.T) {
 		<-done
 	}
 	if in.Load() != 1 || stale.Load() != atOnce*each-1 {
-		t.Errorf("%d let in, %d stale", in.Load(), stale.Load())
+		t.Errorf("%d accepted, %d stale", in.Load(), stale.Load())
 	}
 }

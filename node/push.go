@@ -9,17 +9,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// push sends a message on behalf of a backend. One with a key that the session
-// has had lately was sent before.
+// push sends a message for a backend. A message whose key the session has seen
+// recently is not sent again.
 func (n *Node) push(ctx context.Context, s *Session, cmd proto.Command) proto.CommandResult {
 	r := proto.CommandResult{Found: true}
 	if cmd.Push == nil {
-		r.Error = "no message"
+		r.Error = "the command has no message"
 		return r
 	}
 	m, ok := cmd.Push.Message()
 	if !ok {
-		r.Error = "a message has text or data, one of them"
+		r.Error = "a message must have either text or data"
 		return r
 	}
 	frame, err := n.frame(m)
@@ -27,14 +27,14 @@ func (n *Node) push(ctx context.Context, s *Session, cmd proto.Command) proto.Co
 		r.Error = err.Error()
 		return r
 	}
-	n.fence.pass()
-	result, number, err := s.push(m, frame, cmd.Key)
+	n.stallGuard.wait()
+	result, seq, err := s.push(m, frame, cmd.Key)
 	switch {
 	case errors.Is(err, ErrMoving), errors.Is(err, ErrClosed):
-		return proto.CommandResult{} // the store knows by now, or will soon, where it is
+		return proto.CommandResult{} // the store knows where the session is now, or soon will
 	case err != nil:
 		result = proto.PushFull
-	case !s.saved(ctx, number): // it is sent all the same, once it is
+	case !s.awaitCheckpoint(ctx, seq): // the message still goes out after its checkpoint
 		result = proto.PushUnavailable
 	}
 	n.metrics.pushed.WithLabelValues(result).Inc()
@@ -42,9 +42,9 @@ func (n *Node) push(ctx context.Context, s *Session, cmd proto.Command) proto.Co
 	return r
 }
 
-// push sends the frame, and says what became of it and, for a reliable one, by
-// what number it is saved.
-func (s *Session) push(m Message, frame []byte, key string) (result string, number uint64, err error) {
+// push sends the frame. It returns the result and the number of the checkpoint that
+// will contain a reliable frame.
+func (s *Session) push(m Message, frame []byte, key string) (result string, seq uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	result = proto.PushSent
@@ -55,13 +55,13 @@ func (s *Session) push(m Message, frame []byte, key string) (result string, numb
 		}
 	}
 	if key != "" && s.endCode == 0 && !s.frozen && s.keys.has(key) {
-		return result, s.saves.pending(), nil
+		return result, s.checkpoint.coveringSeq(), nil
 	}
 	if err := s.send(m, frame); err != nil {
 		return "", 0, err
 	}
 	if s.conn != nil && s.conn.messageWaits() {
-		s.conn.kick()
+		s.conn.wakeWriter()
 	}
 	if key != "" {
 		if s.keys == nil {
@@ -69,12 +69,12 @@ func (s *Session) push(m Message, frame []byte, key string) (result string, numb
 		}
 		s.keys.add(key)
 	}
-	return result, s.saves.pending(), nil
+	return result, s.checkpoint.coveringSeq(), nil
 }
 
-// saved waits until the session is saved as of that number, in a node with
-// checkpoints. It reports whether it is.
-func (s *Session) saved(ctx context.Context, number uint64) bool {
+// awaitCheckpoint waits until the checkpoint of that number is stored, in a node with
+// Config.Checkpoint. It reports whether it is; without checkpoints it returns true.
+func (s *Session) awaitCheckpoint(ctx context.Context, seq uint64) bool {
 	if !s.node.cfg.Checkpoint {
 		return true
 	}
@@ -82,7 +82,7 @@ func (s *Session) saved(ctx context.Context, number uint64) bool {
 	defer cancel()
 	for {
 		s.mu.Lock()
-		done, over := s.saves.done >= number, s.endCode != 0
+		done, over := s.checkpoint.done >= seq, s.endCode != 0
 		s.mu.Unlock()
 		if done || over {
 			return done
@@ -95,10 +95,10 @@ func (s *Session) saved(ctx context.Context, number uint64) bool {
 	}
 }
 
-// maxPushKeys is how many keys of messages a session remembers.
+// maxPushKeys is how many message keys a session remembers.
 const maxPushKeys = 64
 
-// pushKeys are the keys of the messages pushed lately, oldest first from next
+// pushKeys is a ring of the keys of the messages pushed last, oldest first from next
 // on. A nil *pushKeys is empty.
 type pushKeys struct {
 	keys []string

@@ -15,8 +15,8 @@ func (r *rig) push(claims proto.Claims, key, text string, volatile bool) proto.C
 	})
 }
 
-// A push reaches the connection, or the buffer of a session that is away, once
-// for each key, wherever the session is by then.
+// A push reaches the connection, or the buffer of a detached session, once for each
+// key, also after the session has moved.
 func TestPush(t *testing.T) {
 	for _, checkpoint := range []bool{false, true} {
 		t.Run(fmt.Sprint("checkpoints ", checkpoint), func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestPush(t *testing.T) {
 			})
 			want(r.push(claims, "k2", "three", false), proto.PushBuffered)
 			want(r.push(claims, "k1", "one", false), proto.PushBuffered)
-			next := r.passed(claims, "node-2")
+			next := r.mustMove(claims, "node-2")
 			if got := r.push(claims, "k3", "four", false); got.Found {
 				t.Errorf("after it has left: %+v", got)
 			}
@@ -67,9 +67,9 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// A push never ends a stream: what does not fit is refused.
+// A push never ends a stream: a message that does not fit is refused.
 func TestPushFull(t *testing.T) {
-	r := newRig(t, newJournal(), func(c *Config) { c.Limits.UnackedMessages = 3 })
+	r := newRig(t, newCallRecorder(), func(c *Config) { c.Limits.UnackedMessages = 3 })
 	claims := r.login("ada")
 	c := r.attach(claims, "")
 	c.ws.CloseNow()
@@ -80,7 +80,7 @@ func TestPushFull(t *testing.T) {
 		}
 		eventually(t, func() error {
 			got := r.push(claims, fmt.Sprint(i), fmt.Sprint("m", i), false)
-			if got.Result == proto.PushSent { // the cut was not seen yet
+			if got.Result == proto.PushSent { // the node has not noticed the end of the connection yet
 				return nil
 			}
 			if got.Result != want {

@@ -15,9 +15,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Two clients attach with one session at two nodes at the same moment, while it
-// goes from one to the other, thousands of times: one of them has it, and the
-// other is told so.
+// Two clients attach with one session at two nodes at the same moment, while the
+// session moves from one node to the other, many times. One client gets the session,
+// and the other is refused.
 func TestAttachRaces(t *testing.T) {
 	races := 400
 	if os.Getenv("USHER_SLOW") != "" {
@@ -28,23 +28,22 @@ func TestAttachRaces(t *testing.T) {
 	won := map[string]int{}
 	for i := range races {
 		claims := a.login(fmt.Sprint("racer-", i))
-		if i%2 == 0 { // both nodes know the one token
+		if i%2 == 0 { // both nodes get the same token
 			won[a.raceOneToken(b, claims)]++
-		} else { // the session moves meanwhile
+		} else { // the session moves in the meantime
 			won[a.raceMove(b, claims)]++
 		}
 	}
 	t.Logf("%d races, won by %v", races, won)
 }
 
-// raceOneToken shows the same token at both nodes.
+// raceOneToken attaches with the same token at both nodes.
 func (r *rig) raceOneToken(b *rig, claims proto.Claims) string {
 	r.t.Helper()
 	return oneWins(r.t, claims, func() (*websocket.Conn, bool) { return r.try(claims) }, func() (*websocket.Conn, bool) { return b.try(claims) }, r, b)
 }
 
-// raceMove attaches at the first node while another takes the session to the
-// second.
+// raceMove attaches at the first node while the session is reassigned to the second.
 func (r *rig) raceMove(b *rig, claims proto.Claims) string {
 	r.t.Helper()
 	return oneWins(r.t, claims,
@@ -62,7 +61,7 @@ func (r *rig) raceMove(b *rig, claims proto.Claims) string {
 		}, r, b)
 }
 
-// try attaches and reports whether there was a welcome.
+// try attaches and reports whether it got a welcome.
 func (r *rig) try(claims proto.Claims) (*websocket.Conn, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -78,8 +77,8 @@ func (r *rig) try(claims proto.Claims) (*websocket.Conn, bool) {
 	return ws, err == nil
 }
 
-// oneWins runs both at once and returns which node has the session: one alone
-// serves it in the end.
+// oneWins runs both functions at once and returns the node that has the session. In
+// the end exactly one node serves it.
 func oneWins(t testing.TB, claims proto.Claims, first, second func() (*websocket.Conn, bool), rigs ...*rig) string {
 	t.Helper()
 	var both sync.WaitGroup
@@ -112,7 +111,7 @@ func oneWins(t testing.TB, claims proto.Claims, first, second func() (*websocket
 		return nil
 	})
 	if !welcome[0] && !welcome[1] {
-		t.Error("neither was let in")
+		t.Error("neither client was accepted")
 	}
 	return winner
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Rates bound what one connection may send per second, on average over
-// rateBurst. What is beyond is not refused: the connection is read more slowly,
-// so that the client's own sending backs up, and no other is kept waiting.
+// Rates limit what one connection may send per second, on average over rateBurst. The
+// node does not refuse what exceeds them. It reads the connection more slowly, so
+// that data backs up at that client, and other clients do not wait.
 type Rates struct {
-	Bytes    int // of WebSocket frames. Default 4,194,304; negative for any number
-	Messages int // of the application and controls of the protocol. Default 2,000
-	Frames   int // of all kinds: fragments of messages are frames. Default 4,000
-	Pings    int // WebSocket pings, pongs and closes. Default 50
+	Bytes    int // bytes of WebSocket frames. Default 4,194,304; negative: no limit
+	Messages int // messages of the application and controls of the protocol. Default 2,000; negative: no limit
+	Frames   int // frames of all kinds, each fragment of a message included. Default 4,000; negative: no limit
+	Pings    int // WebSocket pings, pongs and closes. Default 50; negative: no limit
 }
 
 func (r *Rates) setDefaults() {
@@ -26,17 +26,17 @@ func (r *Rates) setDefaults() {
 	setDefault(&r.Pings, 50)
 }
 
-// rateBurst is how far a connection may be ahead of its rate: it may send what it
-// has kept when it resumes.
+// rateBurst is how far a connection may be ahead of its rate: after a resume a client
+// sends what it has kept.
 const rateBurst = 2 * time.Second
 
-// maxFragments bounds the frames of one message. Senders fragment what is
-// larger than their buffer; nobody needs more for a message that fits the limits.
+// maxFragments limits the frames of one message. Senders fragment messages that
+// exceed their buffer; a message within the limits never needs more.
 const maxFragments = 1024
 
-var errFragments = errors.New("a message of too many fragments")
+var errFragments = errors.New("a message has too many fragments")
 
-// The things that a connection has a rate of.
+// The quantities that have a rate.
 const (
 	rateBytes = iota
 	rateMessages
@@ -45,17 +45,17 @@ const (
 	rateCount
 )
 
-// amounts are numbers of each of them.
+// amounts holds one number for each quantity.
 type amounts [rateCount]int64
 
 var rateNames = [rateCount]string{"bytes", "messages", "frames", "pings"}
 
-// meter says how long connections wait, and counts it. One serves all connections
-// of a node.
+// meter slows connections that send too much, and counts it. One meter serves all
+// connections of a node.
 type meter struct {
 	rates   amounts // per second
 	slowed  [rateCount]prometheus.Counter
-	refused prometheus.Counter // of connections cut for their fragments
+	refused prometheus.Counter // connections closed for too many fragments
 	log     *slog.Logger
 }
 
@@ -70,15 +70,16 @@ func newMeter(r Rates, m *metrics, log *slog.Logger) *meter {
 	return t
 }
 
-// spent is what a connection has sent: for each thing the time at which it would
-// have been sent at the rate, in Unix nanoseconds.
+// spent is what a connection has sent: for each quantity the time, in Unix
+// nanoseconds, at which it would have been sent at the allowed rate.
 type spent struct {
 	until  amounts
 	warned bool
 }
 
-// pay charges the connection for what was read, and waits if it was too much.
-func (t *meter) pay(s *spent, now instant, n amounts, peer interface{ RemoteAddr() net.Addr }) {
+// charge charges the connection for the amounts n that were read, and sleeps if they
+// exceed a rate.
+func (t *meter) charge(s *spent, now instant, n amounts, peer interface{ RemoteAddr() net.Addr }) {
 	wait, most := int64(0), 0
 	at := int64(now)
 	for i, rate := range t.rates {
@@ -96,7 +97,7 @@ func (t *meter) pay(s *spent, now instant, n amounts, peer interface{ RemoteAddr
 	t.slowed[most].Inc()
 	if !s.warned {
 		s.warned = true
-		t.log.Warn("client sends too much: it is read more slowly", "client", peer.RemoteAddr().String(), "of", rateNames[most])
+		t.log.Warn("client sends too much; reading it more slowly", "client", peer.RemoteAddr().String(), "of", rateNames[most])
 	}
-	time.Sleep(time.Duration(wait)) // short: no read is of more than a buffer
+	time.Sleep(time.Duration(wait)) // short: one read is at most one buffer
 }

@@ -13,36 +13,36 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Nobody waits who stays within the rate, after any silence two seconds' worth may
-// come at once, and what is beyond waits as long as the rate says.
+// A connection within its rate does not wait. After any silence it may send two
+// seconds' worth at once, and the excess waits as long as the rate says.
 func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{}
 		m := newMeter(Rates{Bytes: -1, Messages: 100, Frames: 1000, Pings: 10}, newMetrics(prometheus.NewRegistry(), n), slog.New(slog.DiscardHandler))
 		peer, _ := net.Pipe()
 		var s spent
-		pay := func(n amounts) time.Duration {
+		charge := func(n amounts) time.Duration {
 			start := time.Now()
-			m.pay(&s, at(start), n, peer)
+			m.charge(&s, at(start), n, peer)
 			return time.Since(start)
 		}
 		for range 500 { // at the rate
-			if wait := pay(amounts{rateMessages: 1, rateFrames: 1, rateBytes: 1 << 40}); wait != 0 {
+			if wait := charge(amounts{rateMessages: 1, rateFrames: 1, rateBytes: 1 << 40}); wait != 0 {
 				t.Fatalf("waited %v within the rate", wait)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(time.Hour)
-		if wait := pay(amounts{rateMessages: 200}); wait != 0 {
+		if wait := charge(amounts{rateMessages: 200}); wait != 0 {
 			t.Errorf("waited %v for a burst", wait)
 		}
-		if wait := pay(amounts{rateMessages: 50}); wait != 500*time.Millisecond {
+		if wait := charge(amounts{rateMessages: 50}); wait != 500*time.Millisecond {
 			t.Errorf("waited %v for half a second's worth", wait)
 		}
-		if wait := pay(amounts{rateFrames: 1}); wait != 0 {
+		if wait := charge(amounts{rateFrames: 1}); wait != 0 {
 			t.Errorf("a frame waited %v for messages", wait)
 		}
-		if wait := pay(amounts{ratePings: 30, rateMessages: 1}); wait != time.Second {
+		if wait := charge(amounts{ratePings: 30, rateMessages: 1}); wait != time.Second {
 			t.Errorf("pings waited %v", wait)
 		}
 		for name, want := range map[int]float64{rateBytes: 0, rateMessages: 1, rateFrames: 0, ratePings: 1} {
@@ -53,8 +53,8 @@ func TestMeter(t *testing.T) {
 	})
 }
 
-// A client that floods is read slowly, and loses nothing; another is served
-// meanwhile.
+// A client that floods is read slowly and loses nothing. Another client is served in
+// the meantime.
 func TestFlood(t *testing.T) {
 	r := newRig(t, Echo{}, func(c *Config) { c.Rates = Rates{Messages: 200, Pings: 20} })
 	flooder, other := r.attach(r.login("eve"), ""), r.attach(r.login("ada"), "")
@@ -75,19 +75,19 @@ func TestFlood(t *testing.T) {
 	for range flood {
 		flooder.message()
 	}
-	// 400 at once, 200 a second after that.
+	// 400 at once, then 200 a second.
 	if took := time.Since(start); took < time.Second {
-		t.Errorf("%d messages were taken in within %v", flood, took)
+		t.Errorf("%d messages were accepted within %v", flood, took)
 	}
 	if n := testutil.ToFloat64(r.node.metrics.slowed.WithLabelValues("messages")); n == 0 {
 		t.Error("not counted")
 	}
 }
 
-// What is kept for detached sessions is bounded in all, and counted down when they
-// come back or end.
+// DetachedBytes limits the data kept for all detached sessions together. The count
+// falls when they come back or end.
 func TestDetachedBytes(t *testing.T) {
-	app := newJournal()
+	app := newCallRecorder()
 	r := newRig(t, app, func(c *Config) { c.DetachedBytes = 1000 })
 	claims := map[string]proto.Claims{}
 	for _, user := range []string{"ada", "bob", "eve"} {
@@ -115,7 +115,7 @@ func TestDetachedBytes(t *testing.T) {
 	if n := r.node.kept.Load(); n != 0 {
 		t.Errorf("%d bytes are counted when all are back or gone", n)
 	}
-	for range 5 { // attached, only its own limits count
+	for range 5 { // while attached, only the limits of the session count
 		if err := app.session(t, "bob").Send(some()); err != nil {
 			t.Error(err)
 		}

@@ -12,29 +12,29 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// errTooLarge says that a message is over the limit.
+// errTooLarge means that a message exceeds the limit.
 var errTooLarge = errors.New("message too large")
 
-// serve carries the session over the connection until the connection ends, or is
-// idle. It is the connection's only reader and holds no buffer while it waits.
+// serve reads the connection until it ends or is idle. It is the only reader of the
+// connection, and holds no buffer while it waits.
 func (c *conn) serve() {
 	code, idle := c.readAll()
 	switch {
-	case idle && c.net.idle.park(c):
-		return // another serve goes on when something comes
+	case idle && c.net.idle.startPolling(c):
+		return // serve is started again when data arrives
 	case idle:
-		// Reading needs a deeper stack than waiting, and a stack that has grown
-		// stays so. A fresh goroutine waits on a small one.
+		// Reading needs a deeper stack than waiting, and a stack that has grown stays
+		// grown. A new goroutine waits on a small stack.
 		go c.serve()
 		return
 	}
 	c.detach(code)
-	c.session.node.goes.Done()
+	c.session.node.wg.Done()
 }
 
-// readAll returns the code to close with, or 0 when the connection is gone, or
-// that the connection is idle: nothing has come for a while, or nothing but a ping
-// or a pong.
+// readAll reads until the connection ends or is idle. It returns the code to close
+// with, or 0 if the connection is broken. idle means that nothing arrived for a
+// while, or nothing but a ping or a pong.
 func (c *conn) readAll() (code proto.CloseCode, idle bool) {
 	for {
 		switch err := c.net.await(); {
@@ -43,7 +43,7 @@ func (c *conn) readAll() (code proto.CloseCode, idle bool) {
 		case err != nil:
 			return 0, false
 		}
-		if code, all := c.readWhole(); code != 0 || all {
+		if code, all := c.readCompleteFrames(); code != 0 || all {
 			if code != 0 {
 				return code, false
 			}
@@ -60,17 +60,17 @@ func (c *conn) readAll() (code proto.CloseCode, idle bool) {
 
 // readNext reads one message and acts on it.
 func (c *conn) readNext() (proto.CloseCode, error) {
-	// No context of its own: closing the connection ends the wait.
+	// It needs no context: closing the connection ends the wait.
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
-		c.net.fault(err)
+		c.net.noteReadError(err)
 		return 0, err
 	}
 	return c.readOne(typ, r)
 }
 
-// buffers are shared by all connections: a connection has one only while a
-// message is on its way in and being handled.
+// buffers are shared by all connections. A connection uses one only while a message
+// is read and handled.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 func (c *conn) readOne(typ websocket.MessageType, r io.Reader) (proto.CloseCode, error) {
@@ -83,13 +83,14 @@ func (c *conn) readOne(typ websocket.MessageType, r io.Reader) (proto.CloseCode,
 	case errors.Is(err, errTooLarge):
 		return proto.CloseTooLarge, nil
 	case err != nil:
-		c.net.fault(err)
+		c.net.noteReadError(err)
 		return 0, err
 	}
 	return c.act(text, b), nil
 }
 
-// readMessage appends the message to b, at most limit bytes of it.
+// readMessage appends the message to b. It returns errTooLarge if the message has
+// more than limit bytes.
 func readMessage(b []byte, r io.Reader, limit int) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
@@ -108,20 +109,20 @@ func readMessage(b []byte, r io.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// message counts one application message and hands it to the App.
+// message counts one application message and passes it to the App.
 func (c *conn) message(b []byte) proto.CloseCode {
 	m, err := proto.ParseMessage(b)
 	if err != nil {
 		return proto.CloseProtocolError
 	}
 	s := c.session
-	s.node.fence.pass()
-	s.app.Lock()
-	defer s.app.Unlock()
+	s.node.stallGuard.wait()
+	s.callbackLock.Lock()
+	defer s.callbackLock.Unlock()
 	s.mu.Lock()
 	if s.conn != c {
 		defer s.mu.Unlock()
-		return c.stray()
+		return c.lateFrame()
 	}
 	in := s.stream
 	if !m.Volatile {
@@ -132,47 +133,47 @@ func (c *conn) message(b []byte) proto.CloseCode {
 	s.mu.Unlock()
 	s.node.metrics.received.Inc()
 
-	s.tellMessage(m)
+	s.notifyMessage(m)
 
 	s.mu.Lock()
 	c.handling = false
-	here := false
-	if !m.Volatile && s.stream == in { // or the client has begun a new one meanwhile
-		here = s.handled(len(m.Data)) && c.begin()
+	writeHere := false
+	if !m.Volatile && s.stream == in { // or the client has begun a new stream in the meantime
+		writeHere = s.handled(len(m.Data)) && c.becomeWriter()
 	}
 	s.mu.Unlock()
-	if here {
+	if writeHere {
 		c.writeNow()
 	}
 	return 0
 }
 
-// handled notes that the application is done with a message. It reports whether
-// its acknowledgement is to be written now. s.mu is held.
+// handled records that the application has handled a message of size bytes. It
+// reports whether the acknowledgement is to be written now. The caller holds s.mu.
 func (s *Session) handled(size int) (write bool) {
 	if s.node.cfg.Checkpoint {
-		s.saves.handled += size // the stream learns of it when it is saved
-		s.node.saver.add(s)
+		s.checkpoint.handled += size // the stream counts it after the next checkpoint
+		s.node.checkpointer.add(s)
 		return false
 	}
-	if s.saves != nil {
-		s.saves.stale = true
+	if s.checkpoint != nil {
+		s.checkpoint.stale = true
 	}
 	s.stream.Handled(size)
 	return s.acknowledge()
 }
 
-// stray is what becomes of a message on a connection that does not carry the
-// session: it is closed, or, when the session has moved, not listened to.
-// session.mu is held.
-func (c *conn) stray() proto.CloseCode {
-	if c.mute {
+// lateFrame returns what to do about a frame on a connection that no longer carries
+// the session. A draining connection ignores it; any other connection is closed. The
+// caller holds session.mu.
+func (c *conn) lateFrame() proto.CloseCode {
+	if c.draining {
 		return 0
 	}
-	return proto.CloseReplaced // it is closed already
+	return proto.CloseReplaced // it is being closed already
 }
 
-// control acts on one control.
+// control acts on one control of the protocol.
 func (c *conn) control(b []byte) proto.CloseCode {
 	ctl, err := proto.ParseControl(b)
 	if err != nil {
@@ -182,19 +183,20 @@ func (c *conn) control(b []byte) proto.CloseCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return c.stray()
+		return c.lateFrame()
 	}
 	switch ctl.Type {
 	case proto.TypeAck:
-		// Only what was written to this connection, or confirmed when it began,
-		// can have been received.
+		// The client can have received only what was written to this connection, or
+		// what it confirmed at the start of the connection.
 		if ctl.Received >= c.next || s.stream.Ack(ctl.Received) != nil {
 			return proto.CloseProtocolError
 		}
 	case proto.TypePing:
 		return c.pushPong(ctl.ID)
 	case proto.TypePong:
-		// That it was heard is all there is to it: nodes ping with frames.
+		// Nothing to do: its arrival has been recorded, and the node itself pings
+		// with WebSocket frames.
 	default:
 		return proto.CloseProtocolError
 	}

@@ -12,15 +12,15 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// claim finds or makes the session that the token names and makes sure, as far
-// as the store can be asked, that this node owns it. A code other than 0 says
-// why the client cannot be served here.
-func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode) {
-	claims := want.claims
+// acquire finds or creates the session that the token names, and acquires its lease
+// if the store can be asked. A code other than 0 says why this node cannot serve the
+// client.
+func (n *Node) acquire(ctx context.Context, req *attachRequest) (*Session, proto.CloseCode) {
+	claims := req.claims
 	s := n.session(claims.Session)
 	if s != nil && claims.Epoch > s.epoch {
-		// The session went to another node and came back: what this node
-		// remembers of it is of the past.
+		// The session went to another node and came back. What this node has of it is
+		// outdated.
 		n.end(s, proto.CloseMoved, "", false)
 		s = nil
 	}
@@ -28,10 +28,12 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.epoch:
 		return nil, proto.CloseMoved
 	case n.draining.Load() && (s == nil || n.isStopping()):
-		if s != nil { // before its client goes elsewhere
+		if s != nil { // its state must be stored before its client goes to another node
 			ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.StoreTimeout)
 			defer cancel()
-			n.park(ctx, s)
+			if a, _ := n.startPersist(s, func() {}); a != nil {
+				n.awaitPersisted(ctx, a)
+			}
 		}
 		return nil, proto.CloseGoingAway
 	case s == nil && n.State() == proto.StateFull:
@@ -40,148 +42,151 @@ func (n *Node) claim(ctx context.Context, want *want) (*Session, proto.CloseCode
 
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
 	defer cancel()
-	want.fresh = rand.Text()[:16]
+	req.newStream = rand.Text()[:16]
 	lease := session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch, Instance: n.instance}
-	if s == nil && want.stream != "" {
+	if s == nil && req.stream != "" {
 		var code proto.CloseCode
-		if s, code = n.pickUp(ctx, lease, want); code != 0 {
+		if s, code = n.restoreSession(ctx, lease, req); code != 0 {
 			return nil, code
 		}
 	}
-	name, take := want.fresh, !n.cfg.Checkpoint
-	if s != nil && s.continues(want.stream) {
-		name = want.stream
+	name, take := req.newStream, !n.cfg.Checkpoint
+	if s != nil && s.continues(req.stream) {
+		name = req.stream
 	}
-	if s != nil && s.isClaimed() {
-		take = false // what is laid down there now was laid down here
+	if s != nil && s.isLeased() {
+		take = false // the stored state is from this node and is of no use to it
 	} else if s != nil {
-		// Taking it and laying it down again must not overtake one another.
-		if !s.app.LockUntil(ctx) {
+		// Acquiring the lease takes the stored state. This must not overlap with
+		// persisting the state again.
+		if !s.callbackLock.LockUntil(ctx) {
 			return nil, proto.CloseInternal
 		}
-		defer s.app.Unlock()
-		if code := s.over(); code != 0 {
-			return nil, code // what it has laid down is for the next owner
+		defer s.callbackLock.Unlock()
+		if code := s.endedCode(); code != 0 {
+			return nil, code // what this session has persisted is for the next owner
 		}
 	}
-	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, want.proof, n.leaseTTL())
+	rec, err := n.cfg.Store.Attach(ctx, lease, name, take, req.proof, n.leaseTTL())
 	if err == nil && s == nil {
-		s, err = n.first(ctx, lease, rec, want)
+		s, err = n.addAcquired(ctx, lease, rec, req)
 	}
 	switch {
 	case err == nil && s == nil:
 		return nil, proto.CloseFull
 	case err == nil:
-		s.setClaimed()
-		return s, s.prove(want.proof)
-	case s != nil && s.isClaimed() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
-		// Nobody can have moved or ended the session while the store is away, or
-		// if it has lost its data. The ledger tells the store, and hears from it,
-		// when it is back.
-		if code := s.prove(want.proof); code != 0 {
+		s.setLeased()
+		return s, s.checkProof(req.proof)
+	case s != nil && s.isLeased() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
+		// While the store is unavailable, or after it has lost its data, no other member
+		// can have moved or ended the session. The lease renewer synchronizes with the
+		// store when it is available again.
+		if code := s.checkProof(req.proof); code != 0 {
 			return nil, code
 		}
 		n.metrics.storeSkipped.Inc()
 		return s, 0
 	}
-	return nil, n.refusal(s, rec, err, want)
+	return nil, n.refusalCode(s, rec, err, req)
 }
 
-// refusal returns the code for a session that the store does not let this node
-// serve. If s is not nil, it is let go of where it is over or another's.
-func (n *Node) refusal(s *Session, rec session.Record, err error, want *want) proto.CloseCode {
+// refusalCode returns the close code for a session that this node may not serve
+// according to the store. If s is not nil and has ended or belongs to another node,
+// refusalCode ends it here.
+func (n *Node) refusalCode(s *Session, rec session.Record, err error, req *attachRequest) proto.CloseCode {
 	code := proto.CloseInternal
 	switch {
 	case errors.Is(err, session.ErrEnded):
-		code, want.word = cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason
+		code, req.closeReason = cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason
 	case errors.Is(err, session.ErrMoved):
 		code = proto.CloseMoved
 	case errors.Is(err, session.ErrReplayed):
-		return proto.CloseStaleProof // whoever has the session keeps it
+		return proto.CloseStaleProof // the session stays with its current connection
 	case errors.Is(err, session.ErrNotFound):
 		code = proto.CloseUnknownSession
 	default:
-		n.log.Warn("session cannot be claimed", "session", want.claims.Session, "error", err)
+		n.log.Warn("cannot acquire the lease of the session", "session", req.claims.Session, "error", err)
 		return code
 	}
 	if s != nil {
-		n.end(s, code, want.word, false)
+		n.end(s, code, req.closeReason, false)
 	}
 	return code
 }
 
-// pickUp holds the session from now on as another node, or an earlier start of
-// this one, has laid it down in the store. It is not to be served before it is
-// claimed: until then nothing has been taken from the store.
-func (n *Node) pickUp(ctx context.Context, l session.Lease, want *want) (*Session, proto.CloseCode) {
+// restoreSession adds the session with the state that another node, or an earlier
+// start of this node, has persisted. It must not be served before its lease is
+// acquired: until then the state remains in the store.
+func (n *Node) restoreSession(ctx context.Context, l session.Lease, req *attachRequest) (*Session, proto.CloseCode) {
 	rec, found, err := n.cfg.Store.Restore(ctx, l)
 	if err != nil {
-		return nil, n.refusal(nil, rec, err, want)
+		return nil, n.refusalCode(nil, rec, err, req)
 	}
-	from := n.read(rec, found)
-	want.reset = resetOf(rec, want.stream, from)
-	return n.adopt(rec, want.claims, from)
+	stored := n.decodeState(rec, found)
+	req.resetReason = resetReason(rec, req.stream, stored)
+	return n.addSession(rec, req.claims, stored)
 }
 
-// first holds a session that was just claimed, of a client that names no
-// stream. If it had one, there may be a snapshot.
-func (n *Node) first(ctx context.Context, l session.Lease, rec session.Record, want *want) (*Session, error) {
-	var from *parked
+// addAcquired adds a session whose lease was just acquired, for a client that names
+// no stream. If the session had a stream before, the store may have a snapshot.
+func (n *Node) addAcquired(ctx context.Context, l session.Lease, rec session.Record, req *attachRequest) (*Session, error) {
+	var stored *sessionState
 	if rec.Stream != "" {
 		_, found, err := n.cfg.Store.Restore(ctx, l)
 		if err != nil {
 			return nil, err
 		}
-		from = n.read(rec, found)
-		want.reset = resetOf(rec, "", from)
+		stored = n.decodeState(rec, found)
+		req.resetReason = resetReason(rec, "", stored)
 	}
-	s, _ := n.adopt(rec, want.claims, from)
-	if s == nil && from != nil { // taken in vain: the next owner is to have it
+	s, _ := n.addSession(rec, req.claims, stored)
+	if s == nil && stored != nil { // the state was taken from the store but is not used: put it back for the next owner
 		return nil, n.cfg.Store.Save(ctx, []session.Saved{{
-			Lease: l, Stream: rec.Stream, State: from.state, Seq: from.seq + 1, TTL: n.leaseTTL(), Leave: true,
+			Lease: l, Stream: rec.Stream, State: stored.state, Seq: stored.seq + 1, TTL: n.leaseTTL(), Leave: true,
 		}})[0]
 	}
 	return s, nil
 }
 
-// resetOf returns why the stream that a client names, if it names one, does not
-// continue in a session that this node did not hold. The record is as it was
-// before.
-func resetOf(rec session.Record, stream string, from *parked) string {
+// resetReason returns why the stream that the client names, if any, does not continue
+// in a session that this node did not hold. It returns "" if the stream continues, or
+// if the client names none and none was lost. rec is the record before the attach.
+func resetReason(rec session.Record, stream string, stored *sessionState) string {
 	switch {
-	case from.continues(stream):
+	case stored.continues(stream):
 		return ""
-	case rec.Stream != "" && (rec.Stream == stream || stream == "") && (from == nil || !from.Whole):
+	case rec.Stream != "" && (rec.Stream == stream || stream == "") && (stored == nil || !stored.HasStream):
 		return proto.ResetNodeLost
-	case stream != "" && from != nil && from.Lost == stream:
-		return from.Why
+	case stream != "" && stored != nil && stored.Lost == stream:
+		return stored.Why
 	case stream != "":
 		return proto.ResetUnknown
 	}
 	return ""
 }
 
-// leaseTTL is how long the store keeps a session that this node serves without
-// hearing of it: long enough to outlive a crash of the node by the window.
+// leaseTTL returns how long the store keeps a session that this node serves without a
+// renewal. It is long enough that the record outlives a crash of the node by the
+// resume window.
 func (n *Node) leaseTTL() time.Duration { return n.cfg.ResumeWindow + 3*n.cfg.RenewInterval }
 
-// adopt makes the session of the record, with the stream that was parked if
-// there is one, or returns the session that another attach made in the
-// meantime.
-func (n *Node) adopt(rec session.Record, claims proto.Claims, from *parked) (*Session, proto.CloseCode) {
+// addSession creates the session of the record, with the stored state if there is
+// one. If another attach has created it in the meantime, addSession returns that
+// session. A code other than 0 says why the node cannot hold the session.
+func (n *Node) addSession(rec session.Record, claims proto.Claims, stored *sessionState) (*Session, proto.CloseCode) {
 	s := &Session{
 		ID: rec.ID, User: rec.User, Ext: rec.Ext,
 		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
-		detached: time.Now(), app: newTurn(),
+		detached: time.Now(), callbackLock: newCallbackLock(),
 	}
 	if len(rec.Fallback) > 0 || rec.Strict {
 		s.regions = &regions{rec.Fallback, rec.Strict}
 	}
 	if _, mover := n.cfg.App.(Mover); mover || n.cfg.Checkpoint {
-		s.saves = &saves{}
+		s.checkpoint = &checkpointState{}
 	}
-	if from != nil {
-		s.unpark(from)
+	if stored != nil {
+		s.restore(stored)
 	}
 	s.used = at(time.Now())
 	n.mu.Lock()
@@ -196,28 +201,28 @@ func (n *Node) adopt(rec session.Record, claims proto.Claims, from *parked) (*Se
 		return nil, proto.CloseFull
 	}
 	n.sessions[s.ID] = s
-	n.arrived++
-	if len(n.landed) >= maxIssuers && n.landed[claims.Issuer] == 0 {
-		clear(n.landed) // brokers see the count fall and start over from it
+	n.arrivals++
+	if len(n.arrivalsByIssuer) >= maxIssuers && n.arrivalsByIssuer[claims.Issuer] == 0 {
+		clear(n.arrivalsByIssuer) // brokers see the count fall and start again from it
 	}
-	n.landed[claims.Issuer]++
+	n.arrivalsByIssuer[claims.Issuer]++
 	return s, 0
 }
 
-// continues reports whether the session's stream is the named one.
+// continues reports whether the named stream is the current stream of the session.
 func (s *Session) continues(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return name != "" && name == s.name
 }
 
-// attach makes c the session's connection in place of any other, resumes the
-// stream or starts a new one, and tells the App. A code other than 0 says why
-// the client cannot have the session; c is then closed by the caller.
-func (c *conn) attach(s *Session, want want) proto.CloseCode {
+// attach makes c the connection of the session in place of any other, resumes the
+// stream or starts a new one, and notifies the App. A code other than 0 says why the
+// client cannot have the session; the caller then closes c.
+func (c *conn) attach(s *Session, req attachRequest) proto.CloseCode {
 	n := s.node
 	s.mu.Lock()
-	if s.frozen { // the client must not come to the next node before its stream
+	if s.frozen { // the client must not reach the next node before its stream
 		s.mu.Unlock()
 		if !s.awaitMove() {
 			return proto.CloseInternal
@@ -229,23 +234,23 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 		return s.endCode
 	}
 	old := s.conn
-	resumed := want.stream != "" && want.stream == s.name
-	if s.overtaken(want, resumed) {
+	resumed := req.stream != "" && req.stream == s.name
+	if s.isOutdated(req, resumed) {
 		s.mu.Unlock()
 		return proto.CloseReplaced
 	}
 	if resumed {
-		if err := s.stream.Ack(want.received); err != nil {
+		if err := s.stream.Ack(req.received); err != nil {
 			s.mu.Unlock()
 			return proto.CloseProtocolError
 		}
 		s.stream.Resumed()
 	}
-	reset := s.beginStream(want, resumed)
+	reset := s.beginStream(req, resumed)
 	c.session = s
-	s.client, s.attempt, s.token = want.client, want.attempt, want.print
+	s.client, s.attempt, s.token = req.client, req.attempt, req.fingerprint
 	c.next = s.stream.Acked() + 1
-	c.urgent = n.welcome(s, want, resumed, reset)
+	c.urgent = n.welcome(s, req, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
 	s.conn = c
 	s.recount()
@@ -253,40 +258,40 @@ func (c *conn) attach(s *Session, want want) proto.CloseCode {
 	s.moved = false
 	s.renewAt = time.Time{}
 	if at(time.Now()) > s.leaving {
-		s.leaving = 0 // it has been away, and was told to come here
+		s.leaving = 0 // the client came back after the deadline, so it was assigned here again
 	}
 	if n.cfg.Checkpoint {
-		n.saver.add(s)
-		c.awaits = s.saves.pending()
+		n.checkpointer.add(s)
+		c.awaitsCheckpoint = s.checkpoint.coveringSeq()
 	}
 	if old != nil {
 		old.shut(proto.CloseReplaced)
 	} else {
 		n.attached.Add(1)
 	}
-	here := c.begin()
+	writeHere := c.becomeWriter()
 	s.mu.Unlock()
-	if here {
+	if writeHere {
 		c.writeNow()
 	}
 	n.metrics.attaches.WithLabelValues(attachResult(resumed, reset, old != nil, moved)).Inc()
-	if n.logs() {
+	if n.logsInfo() {
 		n.log.Info("attached", "session", s.ID, "user", s.User, "resumed", resumed, "reset", reset, "replaced", old != nil, "moved", moved)
 	}
-	c.tellAttached(resumed)
+	c.notifyAttached(resumed)
 	return 0
 }
 
-// overtaken reports whether the handshake is of the past: it was held up on its
-// way, and the last connection is a later one of the same client. s.mu is held.
-func (s *Session) overtaken(want want, resumed bool) bool {
-	if want.attempt == nil || s.attempt == nil || *want.attempt >= *s.attempt {
+// isOutdated reports whether the handshake was delayed on its way, and the last
+// connection is from a later attempt of the same client. The caller holds s.mu.
+func (s *Session) isOutdated(req attachRequest, resumed bool) bool {
+	if req.attempt == nil || s.attempt == nil || *req.attempt >= *s.attempt {
 		return false
 	}
-	if want.client != "" && s.client != "" {
-		return want.client == s.client
+	if req.client != "" && s.client != "" {
+		return req.client == s.client
 	}
-	return s.conn != nil && resumed // a client without a name counts for its stream
+	return s.conn != nil && resumed // attempts of clients without a name are compared within a stream
 }
 
 func attachResult(resumed bool, reset string, replaced, moved bool) string {
@@ -303,18 +308,18 @@ func attachResult(resumed bool, reset string, replaced, moved bool) string {
 	return "new"
 }
 
-// beginStream starts a new stream unless the old one continues, and returns
-// why the one that the client named did not. s.mu is held.
-func (s *Session) beginStream(want want, resumed bool) (reset string) {
+// beginStream starts a new stream unless the current one continues. It returns why
+// the stream that the client named does not continue. The caller holds s.mu.
+func (s *Session) beginStream(req attachRequest, resumed bool) (reset string) {
 	if resumed {
 		return ""
 	}
 	switch {
-	case want.reset != "":
-		reset = want.reset
-	case want.stream != "" && want.stream == s.prevName:
+	case req.resetReason != "":
+		reset = req.resetReason
+	case req.stream != "" && req.stream == s.prevName:
 		reset = s.prevWhy
-	case want.stream != "":
+	case req.stream != "":
 		reset = proto.ResetUnknown
 	}
 	if reset != "" {
@@ -322,14 +327,14 @@ func (s *Session) beginStream(want want, resumed bool) (reset string) {
 	}
 	switch {
 	case s.name != "" || reset == proto.ResetNodeLost:
-		s.owe(reset, s.endStream(proto.ResetUnknown))
-	case s.prevName != "": // it overflowed: the App waits for the client
-		s.owe(reset, nil)
+		s.addPendingReset(reset, s.endStream(proto.ResetUnknown))
+	case s.prevName != "": // the stream overflowed: the App waits for the client
+		s.addPendingReset(reset, nil)
 	}
-	s.name = want.fresh
+	s.name = req.newStream
 	s.stream = &stream.Stream{Limits: s.node.streamLimits()}
-	if s.saves != nil {
-		s.saves.released, s.saves.handled = 0, 0
+	if s.checkpoint != nil {
+		s.checkpoint.released, s.checkpoint.handled = 0, 0
 	}
 	return reset
 }
@@ -347,8 +352,8 @@ func (n *Node) isStopping() bool {
 	}
 }
 
-// welcome returns the first message of a connection. s.mu is held.
-func (n *Node) welcome(s *Session, want want, resumed bool, reset string) []byte {
+// welcome returns the first message of a connection. The caller holds s.mu.
+func (n *Node) welcome(s *Session, req attachRequest, resumed bool, reset string) []byte {
 	w := proto.Welcome{
 		Session: s.ID, Stream: s.name, Node: n.cfg.ID,
 		Resumed: resumed, Received: s.stream.Received(),
@@ -357,38 +362,39 @@ func (n *Node) welcome(s *Session, want want, resumed bool, reset string) []byte
 		MaxMessageBytes:    n.cfg.Limits.MessageBytes,
 		MaxUnackedBytes:    n.cfg.Limits.UnackedBytes,
 		MaxUnackedMessages: n.cfg.Limits.UnackedMessages,
-		TokenExpiresAt:     time.Unix(want.claims.Expires, 0).UTC(),
+		TokenExpiresAt:     time.Unix(req.claims.Expires, 0).UTC(),
 	}
-	if want.stream != "" {
+	if req.stream != "" {
 		w.Reason = reset
 	}
 	return proto.AppendControl(nil, proto.Control{Type: proto.TypeWelcome, Welcome: w})
 }
 
-// tellAttached tells the App what became of the session. Of two connections
-// that follow closely the later one tells of itself, whoever comes here first.
-func (c *conn) tellAttached(resumed bool) {
+// notifyAttached notifies the App of the new connection. If two connections follow
+// each other closely, the App is notified of the later one, whichever goroutine comes
+// first.
+func (c *conn) notifyAttached(resumed bool) {
 	s := c.session
-	s.app.Lock()
-	defer s.app.Unlock()
-	if s.over() != 0 {
-		return // what is still to be told of it comes before Closed
+	s.callbackLock.Lock()
+	defer s.callbackLock.Unlock()
+	if s.endedCode() != 0 {
+		return // endWith notifies the App of everything pending before Closed
 	}
 	mine := s.owns(c)
-	if mine && s.told {
-		s.tellDetached()
+	if mine && s.appAttached {
+		s.notifyDetached()
 	}
-	s.tellFirst()
-	wasReset := s.tellOwed()
+	s.ensureOpened()
+	wasReset := s.notifyPendingReset()
 	if mine {
-		s.told = true
+		s.appAttached = true
 		if resumed && !wasReset {
-			s.tellResumed()
+			s.notifyResumed()
 		}
 	}
 }
 
-// owns reports whether c is the session's connection.
+// owns reports whether c is the connection of the session.
 func (s *Session) owns(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

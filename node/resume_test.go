@@ -18,11 +18,11 @@ func resumeQuery(stream string, received uint64) string {
 	return fmt.Sprintf("stream=%s&received=%d", stream, received)
 }
 
-// A resume both ways: the node sends what the client has not received, the
-// client learns what the node has not, and both applications see every message
-// once.
+// A resume in both directions: the node sends what the client has not received, the
+// client learns what the node has not received, and both applications get every
+// message once.
 func TestResume(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
@@ -59,7 +59,7 @@ func TestResume(t *testing.T) {
 	j.await(t, "ada", "opened", "message 1", "message 2", "detached", "resumed")
 }
 
-// Resuming over and over, with nothing sent, changes nothing.
+// Repeated resumes with nothing sent change nothing.
 func TestIdleCuts(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	claims := r.login("ada")
@@ -81,10 +81,10 @@ func TestIdleCuts(t *testing.T) {
 	}
 }
 
-// A new connection takes the session from one that is still open; the old one
-// is told, and nothing of it counts any more.
+// A new connection takes the session from one that is still open. The old one is
+// closed with a code, and its messages no longer count.
 func TestTakeOver(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
 	old := r.attach(claims, "")
@@ -107,8 +107,8 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// A handshake that was held up on its way does not take the session from the
-// connection that its client made later.
+// A delayed handshake does not take the session from the connection that its client
+// opened later.
 func TestDelayedAttempt(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	claims := r.login("ada")
@@ -124,9 +124,9 @@ func TestDelayedAttempt(t *testing.T) {
 	}
 }
 
-// Two attaches at once leave one connection, and it works.
+// Concurrent attaches leave one connection, and it works.
 func TestAttachesAtOnce(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	j.on = func(s *Session, m Message) { _ = s.Send(m) }
 	r := newRig(t, j, nil)
 	for round := range 20 {
@@ -161,7 +161,7 @@ func TestAttachesAtOnce(t *testing.T) {
 }
 
 func TestResets(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, func(c *Config) { c.Limits = Limits{UnackedMessages: 4} })
 
 	t.Run("unknown stream", func(t *testing.T) {
@@ -207,10 +207,10 @@ func TestResets(t *testing.T) {
 			t.Errorf("welcome %+v", c.welcome)
 		}
 		j.await(t, "overflow", "opened", "detached", "reset overflow 4 away", "reset overflow 0")
-		if err := s.Send(text("anew")); err != nil {
+		if err := s.Send(text("new stream")); err != nil {
 			t.Fatal(err)
 		}
-		if m := c.message(); string(m.Data) != "anew" {
+		if m := c.message(); string(m.Data) != "new stream" {
 			t.Errorf("got %q", m.Data)
 		}
 	})
@@ -228,7 +228,7 @@ func TestResets(t *testing.T) {
 	})
 }
 
-// Counts that cannot be close the connection; the session goes on.
+// Impossible counts close the connection; the session continues.
 func TestHostileCounts(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	claims := r.login("ada")

@@ -15,8 +15,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// rawClient speaks WebSocket frames by hand, to cut them where no library
-// would.
+// rawClient reads and writes WebSocket frames byte by byte, to split them where no
+// library would.
 type rawClient struct {
 	net.Conn
 	t testing.TB
@@ -60,19 +60,19 @@ func rawAttachOn(t testing.TB, conn net.Conn, c proto.Claims) *rawClient {
 func (c *rawClient) frame() (first byte, payload []byte) {
 	c.t.Helper()
 	var h [2]byte
-	c.full(h[:])
+	c.readFull(h[:])
 	n := int(h[1])
 	if n == 126 {
 		var l [2]byte
-		c.full(l[:])
+		c.readFull(l[:])
 		n = int(binary.BigEndian.Uint16(l[:]))
 	}
 	payload = make([]byte, n)
-	c.full(payload)
+	c.readFull(payload)
 	return h[0], payload
 }
 
-func (c *rawClient) full(b []byte) {
+func (c *rawClient) readFull(b []byte) {
 	c.t.Helper()
 	if _, err := io.ReadFull(c, b); err != nil {
 		c.t.Fatalf("reading a frame: %v", err)
@@ -95,9 +95,9 @@ func masked(b []byte, first byte, payload []byte) []byte {
 	return b
 }
 
-// However the frames of a client are cut into segments, and whatever pings and
-// pongs stand between them, every message is handled once and in order, every
-// ping is answered, and the connection lives.
+// However the frames of a client are split into segments, and whatever pings and
+// pongs come between them, every message is handled once and in order, every ping is
+// answered, and the connection stays open.
 func TestAnySegments(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	n := 0
@@ -118,7 +118,7 @@ func TestAnySegments(t *testing.T) {
 				size := rapid.SampledFrom([]int{0, 1, 14, 100, 2040, 2048, 5000}).Draw(rt, "size")
 				m := proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte{byte(len(echoes))}, size)})
 				echoes = append(echoes, m)
-				first, rest := byte(0x02), m // in fragments, with pings and pongs between
+				first, rest := byte(0x02), m // in fragments, with pings and pongs between them
 				for range rapid.IntRange(0, 3).Draw(rt, "fragments") {
 					n := rapid.IntRange(0, len(rest)).Draw(rt, "fragment")
 					out, first, rest = masked(out, first, rest[:n]), 0, rest[n:]
@@ -133,11 +133,11 @@ func TestAnySegments(t *testing.T) {
 				out = masked(out, 0x80|first, rest)
 			}
 		}
-		go func(b []byte, cuts []int) { // the client reads meanwhile
+		go func(b []byte, cuts []int) { // the client reads in the meantime
 			for _, cut := range cuts {
 				k := min(cut, len(b))
 				if _, err := c.Write(b[:k]); err != nil {
-					return // the reader tells
+					return // the reader reports it
 				}
 				b = b[k:]
 			}
@@ -163,10 +163,10 @@ func TestAnySegments(t *testing.T) {
 	})
 }
 
-// A message that is cut short by an orderly end of the connection never
-// reaches the application, wherever the cut is.
+// A message that is cut short by an orderly end of the connection never reaches the
+// application, wherever it is cut.
 func TestCutShort(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	n := 0
 	for _, size := range []int{1, 600, 1023, 1024, 2048, 4096, 5000} {
@@ -190,7 +190,7 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// An idle connection that answered a ping goes on.
+// An idle connection still works after it answered a ping.
 func TestAfterPong(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	c := r.rawAttach(t, r.login("ada"))
@@ -215,14 +215,14 @@ func TestAfterPong(t *testing.T) {
 	}
 }
 
-// Whatever frames pass, and however they are cut, nothing is read past the end
-// of one.
+// Whatever frames pass, and however they are split, nothing is read past the end of a
+// frame.
 func TestFrames(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var stream []byte
 		var ends []int
 		var pings []bool
-		open := false // a message is
+		open := false // a message is open
 		for range rapid.IntRange(1, 8).Draw(rt, "frames") {
 			ping := rapid.Bool().Draw(rt, "ping")
 			size := rapid.SampledFrom([]int{0, 1, 125, 126, 300, 65535}).Draw(rt, "size")
@@ -240,11 +240,11 @@ func TestFrames(t *testing.T) {
 		at := 0
 		for i, end := range ends {
 			for at < end {
-				n := f.most(rapid.IntRange(1, 70000).Draw(rt, "read"))
+				n := f.maxRead(rapid.IntRange(1, 70000).Draw(rt, "read"))
 				if n < 1 || at+n > end {
 					rt.Fatalf("%d bytes at %d of a frame that ends at %d", n, at, end)
 				}
-				f.took(stream[at : at+n])
+				f.consume(stream[at : at+n])
 				at += n
 				if f.between() != (at == end) {
 					rt.Fatalf("at %d, between frames: %v; the frame ends at %d", at, f.between(), end)

@@ -11,16 +11,16 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// Session is one client's session on this node. Its methods are safe for
+// Session is the session of one client on this node. Its methods are safe for
 // concurrent use and never block.
 type Session struct {
-	// ID, User and Ext come from the token and never change. Ext is what the
-	// operator's backend said of the user at login.
+	// ID, User and Ext come from the login and never change. Ext is what the
+	// operator's backend returned about the user.
 	ID   string
 	User string
 	Ext  json.RawMessage
 
-	// Data belongs to the application. The node never touches it. Calls of one
+	// Data belongs to the application; the node never touches it. Calls for one
 	// session do not overlap, so an App needs no lock for it.
 	Data any
 
@@ -28,57 +28,59 @@ type Session struct {
 	epoch   uint64
 	pool    string
 	region  string
-	regions *regions // nil: any may serve
+	regions *regions // nil if any region may serve
 	group   string
-	created time.Time // of the record
+	created time.Time // when the record was created
 
-	// app is held during every call of the App for this session.
-	app    turn
-	opened bool // the App knows of the session
-	told   bool // the App was told of a connection and not of its end
+	// callbackLock is held during every call of the App for this session.
+	callbackLock callbackLock
+	opened       bool // Opened was called
+	appAttached  bool // the App was notified of a connection and not yet of its end
 
-	mu       sync.Mutex // protects the following
-	name     string     // of the stream; empty when it has ended and none has begun
-	stream   *stream.Stream
-	conn     *conn   // nil while detached
-	client   string  // of the last connection, if it named one
-	attempt  *uint64 // likewise
-	owed     *Reset  // of which the App does not know yet
-	prevName string
-	prevWhy  string            // why the stream prevName ended
-	endWord  string            // the reason in one word, if it is not that of endCode
-	endCode  closeCode         // not 0 once the session is over here
-	frozen   bool              // nothing is sent or received: the session is on its way to another node, or may be
-	claimed  bool              // the store has it as this node's to serve
-	moved    bool              // came with its stream, and has not been attached here yet
-	held     bool              // the application wants it to stay
-	snapshot []byte            // came along and is not restored yet: for the App
-	detached time.Time         // since when, if it is
-	renewAt  time.Time         // when the store must hear of the session again
-	leaving  instant           // by when it is to leave, for balance; 0 if it may stay
-	askedAt  instant           // when its client was last asked to leave
-	used     instant           // when a message last passed
-	saves    *saves            // nil where it is not saved before it leaves
-	keys     *pushKeys         // of messages pushed lately; nil before the first
-	counted  int               // bytes that Node.kept has of it
-	proof    uint64            // number of the last proof
-	token    token.Fingerprint // of the token that it was attached with last
+	mu           sync.Mutex // protects the following
+	name         string     // of the stream; empty if it has ended and no other has begun
+	stream       *stream.Stream
+	conn         *conn   // nil while detached
+	client       string  // of the last connection, if the client named itself
+	attempt      *uint64 // of the last connection, if the client counts attempts
+	pendingReset *Reset  // the App was not notified of it yet
+	prevName     string
+	prevWhy      string            // why the stream prevName ended
+	endReason    string            // the close reason, if it is not that of endCode
+	endCode      closeCode         // not 0 once the session has ended here
+	frozen       bool              // nothing is sent or received: the session is moving to another node, or may be
+	leased       bool              // the store has confirmed that this node holds the lease
+	moved        bool              // it came with its stream, and no client has attached here yet
+	held         bool              // the application keeps it here, see Hold
+	snapshot     []byte            // from the node before, not restored into the App yet
+	detached     time.Time         // since when, while detached
+	renewAt      time.Time         // when its lease is to be renewed
+	leaving      instant           // when it must leave for a rebalance; 0 if it may stay
+	goAwayAt     instant           // when the last goaway was sent
+	used         instant           // when a message last passed
+	checkpoint   *checkpointState  // nil if the session needs no checkpoints and no snapshots
+	keys         *pushKeys         // of the last messages pushed; nil before the first
+	counted      int               // bytes of this session in Node.kept
+	proof        uint64            // number of the last proof
+	token        token.Fingerprint // of the token of the last attach
 }
 
 type closeCode = proto.CloseCode
 
-// instant is a time in Unix nanoseconds, a third of the size of a time.Time.
+// instant is a time in Unix nanoseconds. It is a third of the size of a time.Time.
 type instant int64
 
 func at(t time.Time) instant { return instant(t.UnixNano()) }
 
-// Send sends a message to the client. A reliable one is kept until the client
-// confirms it, also while the session is detached. A volatile one is dropped,
-// and counted, when the session is detached or the client is slow.
+// Send sends a message to the client and does not wait for it. The node keeps a
+// reliable message until the client confirms it, also while the session is detached.
+// It drops, and counts, a volatile message while the session is detached or the
+// client is slow.
 //
-// In a node with checkpoints the message goes out once the session is saved with
-// it. The node copies m.Data. Errors: ErrSlow, ErrOverflow, ErrTooLarge, ErrClosed,
-// ErrMoving, and proto.ErrInvalidUTF8 for text that is none.
+// In a node with Config.Checkpoint the message goes out after the checkpoint that
+// contains it. Send copies m.Data. Errors: ErrSlow, ErrOverflow, ErrTooLarge,
+// ErrClosed, ErrMoving, and proto.ErrInvalidUTF8 for a text message that is not valid
+// UTF-8.
 func (s *Session) Send(m Message) error {
 	frame, err := s.node.frame(m)
 	if err != nil {
@@ -90,16 +92,17 @@ func (s *Session) Send(m Message) error {
 		s.overflow()
 		err = ErrOverflow
 	}
-	here := err == nil && s.conn != nil && s.conn.startWriting()
+	writeHere := err == nil && s.conn != nil && s.conn.startWriting()
 	c := s.conn
 	s.mu.Unlock()
-	if here {
+	if writeHere {
 		c.writeNow()
 	}
 	return err
 }
 
-// frame returns the message as it travels, or why it cannot.
+// frame encodes the message for the wire. It returns an error if the message is too
+// large or its text is not valid UTF-8.
 func (n *Node) frame(m Message) ([]byte, error) {
 	if len(m.Data) > n.cfg.Limits.MessageBytes {
 		return nil, ErrTooLarge
@@ -113,9 +116,8 @@ func (n *Node) frame(m Message) ([]byte, error) {
 	return frame, nil
 }
 
-// send is Send for a frame that is well formed, but for having it written. When
-// there is too much unconfirmed it is ErrSlow, also while the session is detached.
-// s.mu is held.
+// send queues an encoded frame without starting a write. It returns ErrSlow if too
+// much is unconfirmed, also while the session is detached. The caller holds s.mu.
 func (s *Session) send(m Message, frame []byte) error {
 	switch {
 	case s.endCode != 0:
@@ -142,20 +144,20 @@ func (s *Session) send(m Message, frame []byte) error {
 	s.recount()
 	s.used = at(time.Now())
 	if s.node.cfg.Checkpoint {
-		s.node.saver.add(s)
+		s.node.checkpointer.add(s)
 	}
 	return nil
 }
 
-// mayKeep reports whether there is room for so many bytes more, of what the node
-// keeps for detached sessions. s.mu is held.
+// mayKeep reports whether Config.DetachedBytes allows size more bytes for this
+// session. An attached session is always allowed. The caller holds s.mu.
 func (s *Session) mayKeep(size int) bool {
 	most := s.node.cfg.DetachedBytes
 	return s.conn != nil || most < 0 || s.node.kept.Load()+int64(size) <= int64(most)
 }
 
-// recount keeps Node.kept true. It is called when a connection comes or goes, and
-// when what is kept of a detached session changes. s.mu is held.
+// recount updates Node.kept. Call it when a connection begins or ends, and when the
+// data kept for a detached session changes. The caller holds s.mu.
 func (s *Session) recount() {
 	kept := 0
 	if s.conn == nil && s.endCode == 0 && s.stream != nil {
@@ -167,21 +169,22 @@ func (s *Session) recount() {
 	}
 }
 
-// overflow ends the stream of a detached session. s.mu is held.
+// overflow ends the stream of a detached session and notifies the App. The caller
+// holds s.mu.
 func (s *Session) overflow() {
 	lost := s.endStream(proto.ResetOverflow)
-	s.node.log.Warn("stream ended: too much sent to a detached session",
+	s.node.log.Warn("stream ended: too much was sent while detached",
 		"session", s.ID, "user", s.User, "unconfirmed", len(lost))
-	s.owe(proto.ResetOverflow, lost)
-	s.node.goes.Go(func() { // the caller may hold s.app
-		s.app.Lock()
-		defer s.app.Unlock()
-		s.tellOwed()
+	s.addPendingReset(proto.ResetOverflow, lost)
+	s.node.wg.Go(func() { // the caller may hold s.callbackLock
+		s.callbackLock.Lock()
+		defer s.callbackLock.Unlock()
+		s.notifyPendingReset()
 	})
 }
 
-// endStream forgets the stream and returns what was not confirmed of it. s.mu
-// is held.
+// endStream removes the stream and returns its unconfirmed frames. The caller holds
+// s.mu.
 func (s *Session) endStream(why string) (unconfirmed [][]byte) {
 	if s.stream != nil {
 		unconfirmed = s.stream.Unacked()
@@ -192,41 +195,44 @@ func (s *Session) endStream(why string) (unconfirmed [][]byte) {
 	return unconfirmed
 }
 
-// owe notes that the App must be told of a lost stream. s.mu is held.
-func (s *Session) owe(reason string, lost [][]byte) {
-	if s.owed == nil {
-		s.owed = &Reset{Reason: reason}
+// addPendingReset records that the App must be notified of a lost stream. The caller
+// holds s.mu.
+func (s *Session) addPendingReset(reason string, lost [][]byte) {
+	if s.pendingReset == nil {
+		s.pendingReset = &Reset{Reason: reason}
 	}
-	s.owed.Unconfirmed = append(s.owed.Unconfirmed, messages(lost)...)
+	s.pendingReset.Unconfirmed = append(s.pendingReset.Unconfirmed, messages(lost)...)
 }
 
-// tellOwed tells the App of a lost stream, if one is owed. s.app is held.
-func (s *Session) tellOwed() bool {
+// notifyPendingReset calls App.Reset if a reset is pending, and reports whether it
+// did. The caller holds s.callbackLock.
+func (s *Session) notifyPendingReset() bool {
 	s.mu.Lock()
-	r := s.owed
-	s.owed = nil
+	r := s.pendingReset
+	s.pendingReset = nil
 	away := s.name == ""
 	s.mu.Unlock()
 	if r == nil {
 		return false
 	}
 	r.Away = away
-	s.tellFirst()
-	s.tellReset(*r)
+	s.ensureOpened()
+	s.notifyReset(*r)
 	return true
 }
 
 func messages(frames [][]byte) []Message {
 	list := make([]Message, len(frames))
 	for i, f := range frames {
-		list[i], _ = proto.ParseMessage(f) // our own frames parse
+		list[i], _ = proto.ParseMessage(f) // frames that the node made parse
 	}
 	return list
 }
 
-// Close ends the session everywhere, with a code of the application's own
-// (4500 to 4999) and a reason of at most 123 bytes, after what was already
-// sent. The client will not come back.
+// Close ends the session in the cluster, with a close code of the application (4500
+// to 4999) and a reason of at most 123 bytes. Everything that was sent goes to the
+// client first. The client does not come back. It returns ErrCode for any other code
+// or a longer reason, and ErrClosed if the session has already ended here.
 func (s *Session) Close(code proto.CloseCode, reason string) error {
 	if code.Action() != proto.ActionApp || len(reason) > 123 {
 		return ErrCode
@@ -234,32 +240,33 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	if !s.node.end(s, code, reason, true) {
 		return ErrClosed
 	}
-	s.node.ledger.end(s, code)
+	s.node.renewer.end(s, code)
 	return nil
 }
 
-// over returns why the session is over here, or 0.
-func (s *Session) over() proto.CloseCode {
+// endedCode returns the code with which the session ended here, or 0 if it has not.
+func (s *Session) endedCode() proto.CloseCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.endCode
 }
 
-func (s *Session) setClaimed() {
+func (s *Session) setLeased() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claimed = true
+	s.leased = true
 }
 
-func (s *Session) isClaimed() bool {
+func (s *Session) isLeased() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.claimed
+	return s.leased
 }
 
-// prove takes in the number of a proof, 0 for none: where the store cannot be asked
-// this is all that tells a new one from one that was used.
-func (s *Session) prove(proof uint64) proto.CloseCode {
+// checkProof returns proto.CloseStaleProof if the proof number was used before, and
+// otherwise records it and returns 0. A proof of 0 means none. While the store is
+// unavailable, this is the only check against replay.
+func (s *Session) checkProof(proof uint64) proto.CloseCode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if proof != 0 && proof <= s.proof {
@@ -269,19 +276,20 @@ func (s *Session) prove(proof uint64) proto.CloseCode {
 	return 0
 }
 
-// word returns why the session is over, if it is not the word of the code.
-func (s *Session) word() string {
+// closeReason returns the close reason of an ended session, or "" if it is the
+// default one of the code.
+func (s *Session) closeReason() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.endWord
+	return s.endReason
 }
 
-// Hold keeps the session from being asked to leave the node, by a drain or a
-// rebalance, until Release is called: in the middle of a match, say. It does not
-// outlast the deadline of a drain, nor anything that ends the session.
+// Hold keeps a drain or a rebalance from asking the session to leave the node until
+// Release is called. Use it in the middle of a match, for example. Hold does not
+// outlast the deadline of a drain and does not prevent the end of the session.
 func (s *Session) Hold() { s.hold(true) }
 
-// Release takes back Hold.
+// Release undoes Hold.
 func (s *Session) Release() { s.hold(false) }
 
 func (s *Session) hold(held bool) {
@@ -300,8 +308,8 @@ func (s *Session) cut(code proto.CloseCode) {
 	}
 }
 
-// regions says which regions serve a session when its own has no room. Few
-// sessions have such wishes, so that the others do not pay for them.
+// regions says which regions may serve a session when its own region has no capacity.
+// Few sessions have this setting, so it is a pointer in Session.
 type regions struct {
 	fallback []string
 	strict   bool

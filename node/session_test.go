@@ -18,10 +18,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Acknowledgements come once the application has handled, within 0.2 s, and at
-// once after 32 messages.
+// Acknowledgements are sent after the application has handled the message: within 0.2
+// s, and at once after 32 messages.
 func TestAcknowledgements(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	hold := make(chan struct{})
 	j.on = func(*Session, Message) { <-hold }
 	r := newRig(t, j, nil)
@@ -66,7 +66,7 @@ func TestBrokenFrames(t *testing.T) {
 		{"no kind", websocket.MessageBinary, nil, proto.CloseProtocolError},
 		{"unknown kind", websocket.MessageBinary, []byte{4, 'x'}, proto.CloseProtocolError},
 		{"all bits", websocket.MessageBinary, []byte{0xff}, proto.CloseProtocolError},
-		{"text that is none", websocket.MessageBinary, []byte{1, 0xc3, 0x28}, proto.CloseProtocolError},
+		{"text that is not UTF-8", websocket.MessageBinary, []byte{1, 0xc3, 0x28}, proto.CloseProtocolError},
 		{"no JSON", websocket.MessageText, []byte("hello"), proto.CloseProtocolError},
 		{"no object", websocket.MessageText, []byte("[]"), proto.CloseProtocolError},
 		{"no type", websocket.MessageText, []byte("{}"), proto.CloseProtocolError},
@@ -99,7 +99,7 @@ func TestBrokenFrames(t *testing.T) {
 }
 
 func TestSendErrors(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, func(c *Config) { c.Limits = Limits{MessageBytes: 10, UnackedBytes: 25, UnackedMessages: 100} })
 	claims := r.login("ada")
 	c := r.attach(claims, "")
@@ -147,14 +147,14 @@ func TestSendErrors(t *testing.T) {
 	j.await(t, "ada", "opened", "closed ")
 	eventually(t, func() error {
 		if _, err := r.store.Get(t.Context(), claims.Session); !errors.Is(err, session.ErrEnded) {
-			return errors.New("the store does not know that the session is over")
+			return errors.New("the store does not know that the session has ended")
 		}
 		return nil
 	})
 }
 
 func TestVolatile(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
@@ -189,17 +189,17 @@ func TestVolatile(t *testing.T) {
 	}
 }
 
-func TestSilentConnectionIsGivenUp(t *testing.T) {
-	j := newJournal()
+func TestSilentConnectionTimesOut(t *testing.T) {
+	j := newCallRecorder()
 	r := newRig(t, j, func(c *Config) { c.PingInterval = 100 * time.Millisecond })
 	claims := r.login("silent")
-	c := r.dial(claims, "") // reads nothing, so answers no ping
+	c := r.dial(claims, "") // reads nothing, so it answers no ping
 	j.await(t, "silent", "opened", "detached")
 	if got := c.closed(); got != int(proto.CloseTimeout) {
 		t.Errorf("closed with %d, want 4102", got)
 	}
 
-	live := r.attach(r.login("live"), "") // the reading library answers
+	live := r.attach(r.login("live"), "") // the library answers pings while it reads
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -217,7 +217,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 }
 
 func TestWindowCloses(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, func(c *Config) { c.ResumeWindow = 50 * time.Millisecond })
 	claims := r.login("ada")
 	r.attach(claims, "").ws.CloseNow()
@@ -237,7 +237,7 @@ func TestWindowCloses(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
 	c := r.attach(claims, "")
@@ -257,10 +257,10 @@ func TestCommands(t *testing.T) {
 		t.Errorf("closed with %d, want 4202", got)
 	}
 	if res := do(proto.Command{Op: proto.OpEnd, Session: claims.Session, Code: proto.CloseKicked}); res.Found {
-		t.Error("found what had moved")
+		t.Error("found a session that had moved")
 	}
 	if res := do(proto.Command{Op: "dance"}); res.Error == "" {
-		t.Error("unknown command taken")
+		t.Error("unknown command accepted")
 	}
 	claims = r.login("bob")
 	c = r.attach(claims, "")
@@ -272,9 +272,9 @@ func TestCommands(t *testing.T) {
 	j.await(t, "bob", "opened", "closed kicked")
 }
 
-// A node that no command reached learns from the store that a session is over
-// or another's.
-func TestLearnsFromTheStore(t *testing.T) {
+// A node that got no command learns from the store that a session has ended or
+// belongs to another node.
+func TestStoreReportsEndAndMove(t *testing.T) {
 	r := newRig(t, Echo{}, func(c *Config) { c.RenewInterval = 40 * time.Millisecond })
 	moved := r.login("moved")
 	c := r.attach(moved, "")
@@ -294,41 +294,41 @@ func TestLearnsFromTheStore(t *testing.T) {
 	}
 }
 
-// awayStore is a store that can be away.
-type awayStore struct {
+// unavailableStore is a store that can become unavailable.
+type unavailableStore struct {
 	session.Store
-	away atomic.Bool
+	down atomic.Bool
 }
 
-func (s *awayStore) err() error {
-	if s.away.Load() {
+func (s *unavailableStore) err() error {
+	if s.down.Load() {
 		return session.ErrUnavailable
 	}
 	return nil
 }
 
-func (s *awayStore) Ping(ctx context.Context) error {
+func (s *unavailableStore) Ping(ctx context.Context) error {
 	return errors.Join(s.err(), s.Store.Ping(ctx))
 }
 
-func (s *awayStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
+func (s *unavailableStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (session.Record, error) {
 	if err := s.err(); err != nil {
 		return session.Record{}, err
 	}
 	return s.Store.Attach(ctx, l, stream, take, proof, ttl)
 }
 
-func TestStoreAway(t *testing.T) {
-	var store *awayStore
+func TestStoreUnavailable(t *testing.T) {
+	var store *unavailableStore
 	r := newRig(t, Echo{}, func(c *Config) {
-		store = &awayStore{Store: c.Store}
+		store = &unavailableStore{Store: c.Store}
 		c.Store = store
 	})
 	claims, fresh := r.login("ada"), r.login("fresh")
 	c := r.attach(claims, "")
-	store.away.Store(true)
-	c.send(text("served on"))
-	if m := c.message(); string(m.Data) != "served on" {
+	store.down.Store(true)
+	c.send(text("still served"))
+	if m := c.message(); string(m.Data) != "still served" {
 		t.Errorf("got %q", m.Data)
 	}
 	c.ws.CloseNow()
@@ -339,7 +339,7 @@ func TestStoreAway(t *testing.T) {
 	if got := r.dial(fresh, "").closed(); got != int(proto.CloseInternal) {
 		t.Errorf("a session never seen: closed with %d, want 4103", got)
 	}
-	store.away.Store(false)
+	store.down.Store(false)
 	eventually(t, func() error {
 		rec, err := r.store.Get(t.Context(), claims.Session)
 		if err == nil && rec.State != session.Attached {
@@ -350,7 +350,7 @@ func TestStoreAway(t *testing.T) {
 }
 
 func TestPanics(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	j.on = func(s *Session, m Message) {
 		if string(m.Data) == "bad" {
 			panic("bug in the game")
@@ -383,14 +383,14 @@ func TestPingFloodIsCut(t *testing.T) {
 	ping := proto.AppendControl(nil, proto.Control{Type: proto.TypePing, ID: 1})
 	for i := 0; i < 5_000_000; i++ {
 		if c.ws.Write(ctx, websocket.MessageText, ping) != nil {
-			return // cut: nobody read the answers
+			return // the node closed it, because it does not read the answers
 		}
 	}
-	t.Error("a client that never reads could ping on and on")
+	t.Error("a client that never reads could send pings without end")
 }
 
 func TestShutdown(t *testing.T) {
-	j := newJournal()
+	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	c := r.attach(r.login("ada"), "")
 	j.await(t, "ada", "opened")
@@ -407,42 +407,43 @@ func TestShutdown(t *testing.T) {
 	j.await(t, "ada", "opened", "closed going_away")
 }
 
-// forgetfulStore can lose all it was told from one moment to the next.
+// forgetfulStore can lose all its data at once.
 type forgetfulStore struct {
 	session.Store
 	mu sync.Mutex
 }
 
-func (s *forgetfulStore) now() session.Store {
+func (s *forgetfulStore) current() session.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Store
 }
 
-func (s *forgetfulStore) forget() {
+func (s *forgetfulStore) loseData() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Store = memory.New(time.Now)
 }
 
 func (s *forgetfulStore) Get(ctx context.Context, id string) (session.Record, error) {
-	return s.now().Get(ctx, id)
+	return s.current().Get(ctx, id)
 }
 
-func (s *forgetfulStore) Ping(ctx context.Context) error { return s.now().Ping(ctx) }
+func (s *forgetfulStore) Ping(ctx context.Context) error { return s.current().Ping(ctx) }
 
 func (s *forgetfulStore) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) []error {
-	return s.now().Renew(ctx, records, ttls)
+	return s.current().Renew(ctx, records, ttls)
 }
 
-// A store that loses its data, too fast to be seen away, has the records of
-// attached and of detached sessions again long before they are due.
-func TestStoreForgets(t *testing.T) {
+// If a store loses its data so quickly that it never looks unavailable, the node
+// writes the records of attached and detached sessions again long before they are
+// due.
+func TestStoreLosesData(t *testing.T) {
 	var store *forgetfulStore
-	r := newRig(t, newJournal(), func(c *Config) {
+	r := newRig(t, newCallRecorder(), func(c *Config) {
 		store = &forgetfulStore{Store: c.Store}
 		c.Store, c.RenewInterval = store, time.Hour
-		c.PingInterval = time.Second // and so four looks a second
+		c.PingInterval = time.Second // so four checks a second
 	})
 	ada, bob := r.login("ada"), r.login("bob")
 	r.attach(ada, "")
@@ -459,7 +460,7 @@ func TestStoreForgets(t *testing.T) {
 	}
 	state(ada, session.Attached)
 	state(bob, session.Detached)
-	store.forget()
+	store.loseData()
 	state(ada, session.Attached)
 	state(bob, session.Detached)
 }

@@ -10,166 +10,167 @@ import (
 	"time"
 )
 
-// timedConn is the network connection under a WebSocket. It notes when bytes
-// arrive, which is what liveness goes by; waits for them at little cost; gathers
-// frames into one write, so that several messages travel in one segment and the
-// library needs no buffer of its own; and gives a write that has to wait a
-// deadline. Messages of the node are framed here, controls of WebSocket by the
-// library.
+// timedConn is the network connection under a WebSocket. It records when bytes
+// arrive, for liveness. It waits for bytes at low cost. It collects frames into one
+// write, so that several messages travel in one segment and the library needs no
+// buffer of its own. A write that has to wait gets a deadline. The node frames its
+// own messages here; the library frames WebSocket control frames.
 type timedConn struct {
 	net.Conn
-	timeout time.Duration
-	meter   *meter
-	heard   atomic.Int64 // Unix time in nanoseconds
+	timeout  time.Duration
+	meter    *meter
+	lastRead atomic.Int64 // Unix time in nanoseconds
 
-	closing atomic.Bool // the library reads the end of the connection by itself
-	owes    atomic.Bool // the reason of the end may not have reached the client yet
-	waiter  *waiter     // nil where there is none; then await does nothing
-	idle    idleState
+	closing      atomic.Bool // the library reads the end of the connection by itself
+	drainOnClose atomic.Bool // the close reason may not have reached the client yet
+	waiter       *waiter     // nil if the connection has none; then await does nothing
+	idle         idleState
 
-	// in is held while somebody waits or reads: the connection's reader, or the
-	// library when it closes.
-	in     sync.Mutex
-	silent bool    // the last wait was in vain
-	taken  *[]byte // what the waiter took, if it is not all read
-	read   int     // how much of it is
-	frames frames
-	spent  spent
+	// readMu is held while the reader of the connection, or the library when it
+	// closes, waits or reads.
+	readMu   sync.Mutex
+	silent   bool    // the last wait ended without data
+	buffered *[]byte // what the waiter has read, if some of it is unread
+	readPos  int     // how much of buffered was read
+	frames   frames
+	spent    spent
 
-	mu       sync.Mutex
-	gathered *[]byte // nil while the library's frames go straight through
-	part     []byte  // of a frame that the library writes
-	err      error   // of a write; no other follows it
+	mu      sync.Mutex
+	batch   *[]byte // nil while frames of the library are written directly
+	partial []byte  // incomplete control frame of the library
+	err     error   // of a write; nothing is written after it
 }
 
-// Sizes of the buffers, which are shared: a connection has one only while
-// bytes are under way.
+// Sizes of the buffers. They are shared: a connection has one only while bytes are in
+// transit.
 const (
-	waitBytes   = 2 << 10
-	gatherBytes = 4 << 10
+	waitBytes  = 2 << 10
+	batchBytes = 4 << 10
 )
 
 var (
-	waitBuffers   = sync.Pool{New: func() any { b := make([]byte, 0, waitBytes); return &b }}
-	gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, gatherBytes); return &b }}
+	waitBuffers  = sync.Pool{New: func() any { b := make([]byte, 0, waitBytes); return &b }}
+	batchBuffers = sync.Pool{New: func() any { b := make([]byte, 0, batchBytes); return &b }}
 )
 
-// errPinged is what Read returns, once, between a ping or a pong and the frame
-// after it.
-var errPinged = errors.New("a ping or a pong has passed")
+// errPinged is returned by Read, once, between a ping or a pong and the next frame.
+var errPinged = errors.New("read a ping or a pong")
 
 func newTimedConn(c net.Conn, timeout time.Duration, m *meter) *timedConn {
 	t := &timedConn{Conn: c, timeout: timeout, meter: m, waiter: newWaiter(c)}
-	t.heard.Store(time.Now().UnixNano())
+	t.lastRead.Store(time.Now().UnixNano())
 	return t
 }
 
-// await waits until there is something to read. It is called between frames.
-// If that is a ping or a pong, the library handles it and would go on waiting
-// by itself; Read stops it. It returns errIdle when nothing has come for long.
+// await waits until there is something to read. It is called between two frames. If a
+// ping or a pong arrives, the library handles it and would then wait for the next
+// frame; Read stops it with errPinged. await returns errIdle after a long silence.
 func (c *timedConn) await() error {
 	if c.waiter == nil {
 		return nil
 	}
-	c.in.Lock()
-	defer c.in.Unlock()
-	if c.taken != nil {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.buffered != nil {
 		return nil
 	}
-	c.idle.wait()
-	taken, err := c.waiter.wait()
-	c.silent = c.idle.waited(c.Conn) && errors.Is(err, os.ErrDeadlineExceeded)
+	c.idle.beginWait()
+	buffered, err := c.waiter.wait()
+	c.silent = c.idle.endWait(c.Conn) && errors.Is(err, os.ErrDeadlineExceeded)
 	if c.silent {
 		return errIdle
 	}
 	if err != nil {
 		return err
 	}
-	c.taken, c.read = taken, 0
-	c.heard.Store(time.Now().UnixNano())
+	c.buffered, c.readPos = buffered, 0
+	c.lastRead.Store(time.Now().UnixNano())
 	return nil
 }
 
-// empty reports whether everything that came has been read, as far as can be told:
-// TLS may hold some back, unless it has just waited in vain.
+// empty reports whether everything that arrived was read. TLS may hold back data, so
+// a TLS connection is empty only after a wait without data.
 func (c *timedConn) empty() bool {
-	c.in.Lock()
-	defer c.in.Unlock()
-	return c.waiter != nil && c.taken == nil && (c.waiter.tls == nil || c.silent)
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	return c.waiter != nil && c.buffered == nil && (c.waiter.tls == nil || c.silent)
 }
 
-// fault notes that reading ended with the error, if that is for what the client has
-// sent and not because the connection is gone.
-func (c *timedConn) fault(err error) {
+// noteReadError records that reading ended because of what the client sent, unless
+// err means that the connection is broken.
+func (c *timedConn) noteReadError(err error) {
 	var broken net.Error
 	if !errors.Is(err, errPinged) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &broken) {
-		c.owes.Store(true)
+		c.drainOnClose.Store(true)
 	}
 }
 
-// Close closes the connection, a moment later if the client is still to hear why. If
-// it has no reader, because it is idle, it gets one now, which sees it.
+// Close closes the connection. If the client may not have read the close reason yet,
+// it closes the connection a moment later, in the background. An idle connection
+// without a reader gets one, which sees the end.
 func (c *timedConn) Close() error {
-	if c.owes.Swap(false) {
-		go c.partWith()
+	if c.drainOnClose.Swap(false) {
+		go c.closeGracefully()
 		return nil
 	}
 	err := c.Conn.Close()
-	c.idle.unpark()
+	c.idle.stopPolling()
 	return err
 }
 
-// What a client still sends after it was told why the connection ends is read for
-// this long, and so much of it.
+// After the close reason was sent, data from the client is read and discarded for at
+// most this long and this many bytes.
 const (
-	lastWords      = time.Second
-	lastWordsBytes = 64 << 10
+	closeDrainTime  = time.Second
+	closeDrainBytes = 64 << 10
 )
 
-// partWith closes the connection once the client has, or has had the time to read
-// why it should: closed with bytes unread, the connection would be reset, and the
-// reason lost on its way. It may also be among what is gathered still.
-func (c *timedConn) partWith() {
+// closeGracefully closes the connection after the client has closed it or has had
+// time to read the close reason. If a connection is closed while it has unread bytes,
+// the system resets it, and the reason is lost. The close frame may still be in the
+// batch; it is written first.
+func (c *timedConn) closeGracefully() {
 	c.mu.Lock()
-	if c.gathered != nil {
-		c.drain()
+	if c.batch != nil {
+		c.writeBatch()
 	}
 	c.mu.Unlock()
-	_ = c.SetReadDeadline(time.Now().Add(lastWords))
+	_ = c.SetReadDeadline(time.Now().Add(closeDrainTime))
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c.Conn, lastWordsBytes)
+		_, _ = io.CopyN(io.Discard, c.Conn, closeDrainBytes)
 	}
 	_ = c.Conn.Close()
-	c.idle.unpark()
+	c.idle.stopPolling()
 }
 
 func (c *timedConn) Read(p []byte) (int, error) {
 	if c.waiter == nil {
 		n, err := c.readConn(p)
-		return n, c.count(p[:n], err)
+		return n, c.countRead(p[:n], err)
 	}
-	c.in.Lock()
-	defer c.in.Unlock()
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
 	if c.frames.pinged && c.frames.between() {
 		c.frames.pinged = false
 		if !c.closing.Load() {
 			return 0, errPinged
 		}
 	}
-	p = p[:c.frames.most(len(p))]
+	p = p[:c.frames.maxRead(len(p))]
 	n, err := 0, error(nil)
-	if c.taken != nil {
-		n = c.readTaken(p)
+	if c.buffered != nil {
+		n = c.readBuffered(p)
 	} else {
 		n, err = c.readConn(p)
 	}
-	return n, c.count(p[:n], err)
+	return n, c.countRead(p[:n], err)
 }
 
-// count takes in what was read, and waits before more is if it was too much.
-// c.in is held.
-func (c *timedConn) count(b []byte, err error) error {
-	c.meter.pay(&c.spent, at(time.Now()), c.frames.took(b), c.Conn)
+// countRead charges the connection for the bytes that were read, and sleeps if it
+// sends too much. It returns errFragments if a message has too many fragments. The
+// caller holds c.readMu.
+func (c *timedConn) countRead(b []byte, err error) error {
+	c.meter.charge(&c.spent, at(time.Now()), c.frames.consume(b), c.Conn)
 	if err == nil && c.frames.parts > maxFragments {
 		c.meter.refused.Inc()
 		return errFragments
@@ -177,56 +178,56 @@ func (c *timedConn) count(b []byte, err error) error {
 	return err
 }
 
-// countWhole is count for frames that do not pass through Read.
-func (c *timedConn) countWhole(b []byte) {
-	c.in.Lock()
-	defer c.in.Unlock()
-	_ = c.count(b, nil) // of one part
+// countFrame is countRead for a frame that does not pass through Read.
+func (c *timedConn) countFrame(b []byte) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	_ = c.countRead(b, nil) // never errFragments: the message is one frame
 }
 
-// takeBetween returns what has come, if a frame begins there. Whoever has it gives
-// it back.
-func (c *timedConn) takeBetween() (buf *[]byte, b []byte) {
-	c.in.Lock()
-	defer c.in.Unlock()
-	if c.taken == nil || !c.frames.between() || c.frames.more || c.closing.Load() {
+// takeBuffered returns the unread bytes if a frame begins there, or nil. The caller
+// must pass buf to returnBuffered.
+func (c *timedConn) takeBuffered() (buf *[]byte, b []byte) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.buffered == nil || !c.frames.between() || c.frames.more || c.closing.Load() {
 		return nil, nil
 	}
-	buf, c.taken = c.taken, nil
-	return buf, (*buf)[c.read:]
+	buf, c.buffered = c.buffered, nil
+	return buf, (*buf)[c.readPos:]
 }
 
-// giveBack gives back what was taken, for Read to go on with what is left. It
-// reports whether that is nothing.
-func (c *timedConn) giveBack(buf *[]byte, left []byte) (all bool) {
+// returnBuffered returns a buffer from takeBuffered; left is its unread end, which
+// Read continues with. It reports whether nothing was left.
+func (c *timedConn) returnBuffered(buf *[]byte, left []byte) (all bool) {
 	if len(left) == 0 {
 		waitBuffers.Put(buf)
 		return true
 	}
-	c.in.Lock()
-	defer c.in.Unlock()
-	c.taken, c.read = buf, len(*buf)-len(left)
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	c.buffered, c.readPos = buf, len(*buf)-len(left)
 	return false
 }
 
 func (c *timedConn) readConn(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.heard.Store(time.Now().UnixNano())
+		c.lastRead.Store(time.Now().UnixNano())
 	}
 	if err == io.EOF {
-		// The library takes io.EOF in the middle of a message for the end of the
+		// In the middle of a message the library takes io.EOF for the end of the
 		// message. The end of a connection is never that.
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-func (c *timedConn) readTaken(p []byte) int {
-	n := copy(p, (*c.taken)[c.read:])
-	if c.read += n; c.read == len(*c.taken) {
-		waitBuffers.Put(c.taken)
-		c.taken = nil
+func (c *timedConn) readBuffered(p []byte) int {
+	n := copy(p, (*c.buffered)[c.readPos:])
+	if c.readPos += n; c.readPos == len(*c.buffered) {
+		waitBuffers.Put(c.buffered)
+		c.buffered = nil
 	}
 	return n
 }

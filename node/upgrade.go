@@ -13,34 +13,34 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Sizes of the buffers that the WebSocket library keeps as long as the
-// connection: most of the memory of an idle one would be buffers. A larger
-// message is read past them. Where timedConn waits and gathers, they hold no
-// more than the header of a frame.
+// Sizes of the buffers that the WebSocket library keeps for as long as the connection
+// lives. Most of the memory of an idle connection would be buffers. Larger messages
+// are read past them. If timedConn waits for bytes and batches frames, they hold only
+// the header of a frame.
 const (
 	headerBuffer = 16
 	readBuffer   = 512
 )
 
-// upgrade turns the request into a WebSocket. When it returns, the HTTP
-// handler has nothing left to do: the server's goroutine and its buffers go.
+// upgrade turns the request into a WebSocket. When it returns, the HTTP handler has
+// nothing left to do, and the server's goroutine and buffers can be freed.
 func (n *Node) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
 	h := &hijacker{w: w, timeout: n.cfg.WriteTimeout, meter: n.meter}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{proto.Subprotocol},
-		InsecureSkipVerify: true, // the origin was checked, by our own list
+		InsecureSkipVerify: true, // checkHandshake has checked the origin
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(-1) // read.go bounds messages, to close with a code of ours
+	ws.SetReadLimit(-1) // read.go limits messages, and closes with a code of the protocol
 	return &conn{ws: ws, net: h.conn}, nil
 }
 
-// hijacker hands websocket.Accept a connection with small buffers of its own
-// in place of the server's. The 101 is gathered and not sent, so that
-// the welcome travels in the same segment.
+// hijacker gives websocket.Accept a connection with small buffers of its own instead
+// of the buffers of the server. It keeps the 101 response in the batch, so that the
+// welcome travels in the same segment.
 type hijacker struct {
 	w       http.ResponseWriter
 	timeout time.Duration
@@ -61,7 +61,7 @@ func (h *hijacker) WriteHeader(status int) {
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if h.status != http.StatusSwitchingProtocols {
-		return nil, nil, errors.New("node: hijacked without a 101")
+		return nil, nil, errors.New("node: connection hijacked without status 101")
 	}
 	header := h.w.Header().Clone()
 	raw, rw, err := http.NewResponseController(h.w).Hijack()
@@ -69,13 +69,13 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	if rw.Reader.Buffered() > 0 {
-		// Nothing may follow the request before the 101.
+		// A client may send nothing after the request before it has the 101.
 		raw.Close()
-		return nil, nil, errors.New("node: client wrote before the handshake was done")
+		return nil, nil, errors.New("node: client sent data before the handshake was complete")
 	}
 	h.conn = newTimedConn(raw, h.timeout, h.meter)
-	h.conn.gather(true)
-	h.conn.preface(switching(header))
+	h.conn.startBatch(true)
+	h.conn.appendRaw(switching(header))
 	size := readBuffer
 	if h.conn.waiter != nil {
 		size = headerBuffer

@@ -15,21 +15,21 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// wireCase is what a client writes below the protocol, and what comes of it: a
-// close code, 0 for a connection that is cut without one (the library finds the
-// frame itself broken), or a session that goes on, with what came back.
+// wireCase is what a client writes below the protocol, and the result: a close code,
+// 0 for a connection that ends without one (the library finds the frame itself
+// broken), or a session that continues, with the frames that came back.
 type wireCase struct {
 	name  string
 	bytes string
 	code  int
-	back  []string // first byte and payload of each frame, but for acknowledgements
+	back  []string // first byte and payload of each frame, without acknowledgements
 }
 
-// lives is the code of a connection that goes on.
-const lives = -1
+// staysOpen is the code of a connection that stays open.
+const staysOpen = -1
 
-// The frames of RFC 6455, and what clients of ill will make of them. Text
-// messages are controls of the protocol, so that every text is also judged as one.
+// The frames of RFC 6455, and what a malicious client makes of them. Text messages
+// are controls of the protocol, so every text is also checked as one.
 func TestWire(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	secure := httptest.NewUnstartedServer(r.node.Handler())
@@ -59,17 +59,18 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// fenceText is sent after each case: where the connection lives, its pong comes back.
-const fenceText = "over?"
+// endMarker is sent after each case. If the connection stays open, its pong comes
+// back.
+const endMarker = "end of case"
 
-// send sends the case, and returns what comes of it.
+// send sends the case and returns the result.
 func (c wireCase) send(cl *rawClient) (code int, back []string) {
 	cl.t.Helper()
-	_, _ = io.WriteString(cl, c.bytes) // it may be closed before all is written
-	_, _ = cl.Write(masked(nil, 0x89, []byte(fenceText)))
-	code = lives
-	over := false
-	for code == lives && !(over && len(back) >= len(c.back)) { // an echo may come after the pong
+	_, _ = io.WriteString(cl, c.bytes) // the node may close it before all is written
+	_, _ = cl.Write(masked(nil, 0x89, []byte(endMarker)))
+	code = staysOpen
+	done := false
+	for code == staysOpen && !(done && len(back) >= len(c.back)) { // an echo may come after the pong
 		first, payload, err := readFrame(cl)
 		switch {
 		case err != nil:
@@ -78,15 +79,15 @@ func (c wireCase) send(cl *rawClient) (code int, back []string) {
 			code = int(binary.BigEndian.Uint16(payload))
 		case first == 0x88:
 			code = 1005
-		case first == 0x8a && string(payload) == fenceText:
-			over = true
+		case first == 0x8a && string(payload) == endMarker:
+			done = true
 		case first == 0x81 && bytes.Contains(payload, []byte(`"ack"`)):
 		default:
 			back = append(back, string(append([]byte{first}, payload...)))
 		}
 	}
-	if code != lives {
-		back = nil // an answer that was on its way may have come or not
+	if code != staysOpen {
+		back = nil // an answer that was in transit may have come or not
 	}
 	return code, back
 }
@@ -127,11 +128,11 @@ func wireCases() []wireCase {
 	hello := "\x00hello"
 	return []wireCase{
 		// Messages.
-		{"message", f(binary, hello), lives, []string{"\x82" + hello}},
-		{"empty payload", f(binary, "\x00"), lives, []string{"\x82\x00"}},
-		{"largest", f(binary, "\x00"+strings.Repeat("x", 65000)), lives, []string{"\x82\x00" + strings.Repeat("x", 65000)}},
-		{"length in 2 bytes where 1 does", head(binary, 0xfe, "\x00\x06"+zero+hello), lives, []string{"\x82" + hello}},
-		{"length in 8 bytes where 1 does", head(binary, 0xff, "\x00\x00\x00\x00\x00\x00\x00\x06"+zero+hello), lives, []string{"\x82" + hello}},
+		{"message", f(binary, hello), staysOpen, []string{"\x82" + hello}},
+		{"empty payload", f(binary, "\x00"), staysOpen, []string{"\x82\x00"}},
+		{"largest", f(binary, "\x00"+strings.Repeat("x", 65000)), staysOpen, []string{"\x82\x00" + strings.Repeat("x", 65000)}},
+		{"length in 2 bytes where 1 does", head(binary, 0xfe, "\x00\x06"+zero+hello), staysOpen, []string{"\x82" + hello}},
+		{"length in 8 bytes where 1 does", head(binary, 0xff, "\x00\x00\x00\x00\x00\x00\x00\x06"+zero+hello), staysOpen, []string{"\x82" + hello}},
 		{"too large by a byte", head(binary, 0xff, "\x00\x00\x00\x00\x00\x01\x00\x02"+zero+"\x00"+strings.Repeat("x", 65537)), 4004, nil},
 		{"length 2^31", head(binary, 0xff, "\x00\x00\x00\x00\x80\x00\x00\x00"+zero+strings.Repeat("\x00", 70<<10)), 4004, nil},
 		{"length 2^63-1", head(binary, 0xff, "\x7f\xff\xff\xff\xff\xff\xff\xff"+zero+strings.Repeat("\x00", 70<<10)), 4004, nil},
@@ -161,33 +162,33 @@ func wireCases() []wireCase {
 		{"opcode 15", f(0x8f, hello), 1002, nil},
 
 		// Fragments.
-		{"two fragments", f(0x02, "\x00hel") + f(0x80, "lo"), lives, []string{"\x82" + hello}},
-		{"an empty first fragment", f(0x02, "") + f(0x80, hello), lives, []string{"\x82" + hello}},
-		{"an empty last fragment", f(0x02, hello) + f(0x80, ""), lives, []string{"\x82" + hello}},
-		{"a byte each", f(0x02, "\x00") + f(more, "h") + f(more, "e") + f(more, "l") + f(more, "l") + f(0x80, "o"), lives, []string{"\x82" + hello}},
-		{"a ping between", f(0x02, "\x00hel") + f(ping, "now") + f(0x80, "lo"), lives, []string{"\x8anow", "\x82" + hello}},
-		{"a pong between", f(0x02, "\x00hel") + f(pong, "now") + f(0x80, "lo"), lives, []string{"\x82" + hello}},
+		{"two fragments", f(0x02, "\x00hel") + f(0x80, "lo"), staysOpen, []string{"\x82" + hello}},
+		{"an empty first fragment", f(0x02, "") + f(0x80, hello), staysOpen, []string{"\x82" + hello}},
+		{"an empty last fragment", f(0x02, hello) + f(0x80, ""), staysOpen, []string{"\x82" + hello}},
+		{"a byte each", f(0x02, "\x00") + f(more, "h") + f(more, "e") + f(more, "l") + f(more, "l") + f(0x80, "o"), staysOpen, []string{"\x82" + hello}},
+		{"a ping between", f(0x02, "\x00hel") + f(ping, "now") + f(0x80, "lo"), staysOpen, []string{"\x8anow", "\x82" + hello}},
+		{"a pong between", f(0x02, "\x00hel") + f(pong, "now") + f(0x80, "lo"), staysOpen, []string{"\x82" + hello}},
 		{"a close between", f(0x02, "\x00hel") + f(closes, "\x03\xe8"), 1000, nil},
 		{"continuation of nothing", f(0x80, hello), 1002, nil},
 		{"continuation of nothing, and more", f(more, hello), 1002, nil},
-		{"continuation of what is over", f(0x02, "\x00hel") + f(0x80, "lo") + f(0x80, "!"), 1002, nil},
+		{"continuation of a complete message", f(0x02, "\x00hel") + f(0x80, "lo") + f(0x80, "!"), 1002, nil},
 		{"a message within a message", f(0x02, "\x00hel") + f(binary, hello), 1002, nil},
 		{"a text within a message", f(0x02, "\x00hel") + f(text, `{"type":"ack","received":0}`), 1002, nil},
 		{"too large in fragments", f(0x02, "\x00") + strings.Repeat(f(more, strings.Repeat("x", 1024)), 65), 4004, nil},
-		{"1,000 empty fragments", f(0x02, "\x00") + strings.Repeat(f(more, ""), 1000) + f(0x80, "x"), lives, []string{"\x82\x00x"}},
+		{"1,000 empty fragments", f(0x02, "\x00") + strings.Repeat(f(more, ""), 1000) + f(0x80, "x"), staysOpen, []string{"\x82\x00x"}},
 		{"empty fragments without end", f(0x02, "\x00") + strings.Repeat(f(more, ""), 3000), 0, nil},
 
-		// Controls of WebSocket.
-		{"ping", f(ping, ""), lives, []string{"\x8a"}},
-		{"ping of 125 bytes", f(ping, strings.Repeat("p", 125)), lives, []string{"\x8a" + strings.Repeat("p", 125)}},
+		// WebSocket control frames.
+		{"ping", f(ping, ""), staysOpen, []string{"\x8a"}},
+		{"ping of 125 bytes", f(ping, strings.Repeat("p", 125)), staysOpen, []string{"\x8a" + strings.Repeat("p", 125)}},
 		{"ping of 126 bytes", f(ping, strings.Repeat("p", 126)), 1002, nil},
-		{"ping with a length in 2 bytes", head(ping, 0xfe, "\x00\x01"+zero+"x"), lives, []string{"\x8ax"}},
+		{"ping with a length in 2 bytes", head(ping, 0xfe, "\x00\x01"+zero+"x"), staysOpen, []string{"\x8ax"}},
 		{"ping of 2^63 bytes", head(ping, 0xff, "\x80\x00\x00\x00\x00\x00\x00\x00"+zero), 0, nil},
 		{"fragmented ping", f(0x09, ""), 1002, nil},
 		{"fragmented pong", f(0x0a, ""), 1002, nil},
 		{"fragmented close", f(0x08, "\x03\xe8"), 1002, nil},
-		{"pong that nobody asked for", f(pong, "hi"), lives, nil},
-		{"three pings", f(ping, "1") + f(ping, "2") + f(ping, "3"), lives, []string{"\x8a1", "\x8a2", "\x8a3"}},
+		{"unrequested pong", f(pong, "hi"), staysOpen, nil},
+		{"three pings", f(ping, "1") + f(ping, "2") + f(ping, "3"), staysOpen, []string{"\x8a1", "\x8a2", "\x8a3"}},
 
 		// Closing.
 		{"close", f(closes, ""), 1005, nil},
@@ -209,9 +210,9 @@ func wireCases() []wireCase {
 		{"message after close", f(closes, "\x03\xe8") + f(binary, hello), 1000, nil},
 
 		// UTF-8.
-		{"text kind", f(binary, "\x01κόσμε"), lives, []string{"\x82\x01κόσμε"}},
-		{"text kind, cut in a letter", f(0x02, "\x01\xce") + f(0x80, "\xba"), lives, []string{"\x82\x01κ"}},
-		{"text kind that is none", f(binary, "\x01\xff"), 4000, nil},
+		{"text kind", f(binary, "\x01κόσμε"), staysOpen, []string{"\x82\x01κόσμε"}},
+		{"text kind, cut in a letter", f(0x02, "\x01\xce") + f(0x80, "\xba"), staysOpen, []string{"\x82\x01κ"}},
+		{"text kind, not UTF-8", f(binary, "\x01\xff"), 4000, nil},
 		{"text kind, overlong", f(binary, "\x01\xc0\xaf"), 4000, nil},
 		{"text kind, a surrogate", f(binary, "\x01\xed\xa0\x80"), 4000, nil},
 		{"text kind, beyond Unicode", f(binary, "\x01\xf4\x90\x80\x80"), 4000, nil},
@@ -226,7 +227,7 @@ func wireCases() []wireCase {
 		{"ones", strings.Repeat("\xff", 4096), 0, nil},
 
 		// Controls of the protocol.
-		{"control", f(text, `{"type":"ping","id":7}`), lives, []string{"\x81" + string(proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: 7}))}},
+		{"control", f(text, `{"type":"ping","id":7}`), staysOpen, []string{"\x81" + string(proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: 7}))}},
 		{"unknown control", f(text, `{"type":"nope"}`), 4000, nil},
 		{"empty control", f(text, ""), 4000, nil},
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Bounds of what waits to be written beside the stream.
+// Limits of the output that is not part of the stream.
 const (
 	maxVolatileBytes = 64 << 10
 	maxVolatile      = 256
@@ -22,28 +22,28 @@ type conn struct {
 	ws  *websocket.Conn
 	net *timedConn
 
-	session *Session // set once by attach
+	session *Session // set once, by attach
 
-	// Protected by session.mu.
-	writing   bool   // somebody is in write or writeNow
-	handling  bool   // the application handles a message of this connection
-	urgent    []byte // to write before anything else: the welcome, later a goaway
-	asked     bool   // to leave
-	mute      bool   // the session has moved; the client will close
-	awaits    uint64 // nothing is written before the save of that number is done
-	pongs     []uint64
-	ackOwed   bool    // an acknowledgement goes with the next write
-	ackAt     instant // by when one is to go; 0 when there is none
-	lingers   *time.Timer
-	next      uint64 // number of the next reliable frame to write
-	volatiles []volatileFrame
-	volatile  int // bytes in volatiles
-	closing   *closing
-	pingAt    time.Time
+	// session.mu protects the following.
+	writing          bool   // a goroutine is in write or writeNow
+	handling         bool   // the application is handling a message of this connection
+	urgent           []byte // written before anything else: the welcome, later a goaway
+	goAwaySent       bool   // the client was asked to leave
+	draining         bool   // the session has moved, and the client is expected to close
+	awaitsCheckpoint uint64 // nothing is written before the checkpoint of this number is stored; 0 for none
+	pongs            []uint64
+	ackPending       bool    // an acknowledgement goes out with the next write
+	ackAt            instant // when a delayed acknowledgement is due; 0 if there is none
+	drainTimer       *time.Timer
+	next             uint64 // number of the next reliable frame to write
+	volatiles        []volatileFrame
+	volatile         int // bytes in volatiles
+	closing          *closing
+	pingAt           time.Time
 }
 
-// volatileFrame waits for the reliable frames that were sent before it, so
-// that a client sees messages in the order they were sent.
+// volatileFrame waits for the reliable frames that were sent before it, so that a
+// client sees messages in the order in which they were sent.
 type volatileFrame struct {
 	after uint64
 	frame []byte
@@ -53,35 +53,36 @@ type volatileFrame struct {
 type closing struct {
 	code   proto.CloseCode
 	reason string
-	flush  bool // after everything that was sent, not before
+	flush  bool // after everything that was sent, instead of before it
 }
 
-// kick makes sure that what waits is written, by a goroutine of its own.
-// session.mu is held.
-func (c *conn) kick() {
-	if c.begin() {
+// wakeWriter makes sure that waiting output is written, in a separate goroutine. The
+// caller holds session.mu.
+func (c *conn) wakeWriter() {
+	if c.becomeWriter() {
 		go c.write()
 	}
 }
 
-// begin makes the caller the one who writes, unless somebody does already. It is to
-// call write or writeNow. session.mu is held.
-func (c *conn) begin() bool {
+// becomeWriter makes the caller the writer of the connection, unless there is one. If
+// it returns true, the caller must call write or writeNow. The caller holds
+// session.mu.
+func (c *conn) becomeWriter() bool {
 	if c.writing {
 		return false
 	}
 	c.writing = true
-	c.session.node.goes.Add(1)
+	c.session.node.wg.Add(1)
 	return true
 }
 
-// startWriting has a message that was just sent written. While the application
-// handles a message it is mostly what sends, and a goroutine for each answer costs
-// more than the answer: then the caller is to call writeNow, which never waits.
-// session.mu is held.
-func (c *conn) startWriting() (here bool) {
+// startWriting starts writing a message that was just sent. If it returns true, the
+// caller must call writeNow, which never waits: while the application handles a
+// message, most of what is sent are answers, and a goroutine for each answer costs
+// more than the answer. The caller holds session.mu.
+func (c *conn) startWriting() (writeHere bool) {
 	switch {
-	case !c.messageWaits() || !c.begin():
+	case !c.messageWaits() || !c.becomeWriter():
 		return false
 	case c.handling:
 		return true
@@ -90,12 +91,12 @@ func (c *conn) startWriting() (here bool) {
 	return false
 }
 
-// write writes what waits and ends when nothing does: an idle connection has
-// no writer.
+// write writes waiting output and ends when there is none: an idle connection has no
+// writer.
 func (c *conn) write() {
-	defer c.session.node.goes.Done()
+	defer c.session.node.wg.Done()
 	for {
-		c.session.node.fence.pass()
+		c.session.node.stallGuard.wait()
 		end, _, err := c.writeAll(true)
 		switch {
 		case err != nil:
@@ -104,33 +105,33 @@ func (c *conn) write() {
 		case end != nil:
 			c.close(end.code, end.reason)
 			return
-		case c.rest():
+		case c.stopIfDone():
 			return
 		}
 	}
 }
 
-// writeNow is write for callers that must not wait: what takes longer it leaves to
-// a goroutine.
+// writeNow is write for callers that must not wait. It leaves what takes longer to a
+// goroutine.
 func (c *conn) writeNow() {
-	for !c.session.node.fence.stalled() {
+	for !c.session.node.stallGuard.stalled() {
 		end, wrote, err := c.writeAll(false)
 		if !wrote || end != nil || err != nil {
 			break
 		}
-		if c.rest() {
-			c.session.node.goes.Done()
+		if c.stopIfDone() {
+			c.session.node.wg.Done()
 			return
 		}
 	}
 	go c.write()
 }
 
-// writeAll writes the frames that wait, in as few segments as they fit, and
-// returns how the connection ends, if it does. Where it may not wait it reports
-// whether everything was written.
+// writeAll writes the waiting frames in as few segments as possible. It returns how
+// the connection ends, if it does. If wait is false, it reports whether everything
+// was written.
 func (c *conn) writeAll(wait bool) (end *closing, wrote bool, err error) {
-	if !c.net.gather(wait) {
+	if !c.net.startBatch(wait) {
 		return nil, false, nil
 	}
 	for {
@@ -139,16 +140,17 @@ func (c *conn) writeAll(wait bool) (end *closing, wrote bool, err error) {
 			wrote, err := c.net.flush(wait)
 			return end, wrote, err
 		}
-		c.net.frame(typ, frame, wait)
+		c.net.appendFrame(typ, frame, wait)
 	}
 }
 
-// rest reports whether nothing waits; then there is no writer any more.
-func (c *conn) rest() bool {
+// stopIfDone reports whether no output waits. Then the caller is no longer the
+// writer.
+func (c *conn) stopIfDone() bool {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil || c.speaks() && (c.urgent != nil || len(c.pongs) > 0 || c.ackOwed && s.stream != nil || c.messageWaits()) {
+	if c.closing != nil || c.mayWrite() && (c.urgent != nil || len(c.pongs) > 0 || c.ackPending && s.stream != nil || c.messageWaits()) {
 		return false
 	}
 	if len(c.pongs) == 0 {
@@ -161,36 +163,37 @@ func (c *conn) rest() bool {
 	return true
 }
 
-// speaks reports whether anything but the end may be written now: not while
-// the session may be another node's, and not before it is saved.
-// session.mu is held.
-func (c *conn) speaks() bool {
+// mayWrite reports whether anything but the close frame may be written now. It may
+// not while the session may belong to another node, and not before its checkpoint is
+// stored. The caller holds session.mu.
+func (c *conn) mayWrite() bool {
 	s := c.session
-	return !s.frozen && !c.mute && (c.awaits == 0 || c.awaits <= s.saves.done)
+	return !s.frozen && !c.draining && (c.awaitsCheckpoint == 0 || c.awaitsCheckpoint <= s.checkpoint.done)
 }
 
-// messageWaits reports whether nextMessage has one. session.mu is held.
+// messageWaits reports whether nextMessage would return a message. The caller holds
+// session.mu.
 func (c *conn) messageWaits() bool {
 	return len(c.volatiles) > 0 && c.volatiles[0].after < c.next || c.frame() != nil
 }
 
-// frame returns the next reliable frame, if there is one that may be written.
-// session.mu is held.
+// frame returns the next reliable frame, or nil if there is none that may be written.
+// The caller holds session.mu.
 func (c *conn) frame() []byte {
 	s := c.session
-	if s.stream == nil || s.node.cfg.Checkpoint && c.next > s.saves.released {
+	if s.stream == nil || s.node.cfg.Checkpoint && c.next > s.checkpoint.released {
 		return nil
 	}
 	return s.stream.Frame(c.next)
 }
 
-// nextFrame takes the next frame to write, or the way the connection ends, or
-// nothing.
+// nextFrame removes and returns the next frame to write, or returns how the
+// connection ends, or nothing.
 func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil && (!c.closing.flush || s.frozen) || !c.speaks() {
+	if c.closing != nil && (!c.closing.flush || s.frozen) || !c.mayWrite() {
 		return 0, nil, c.closing
 	}
 	if c.urgent != nil {
@@ -203,8 +206,8 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 		c.pongs = c.pongs[1:]
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: id}), nil
 	}
-	if s.stream != nil && (c.ackOwed || c.ackRides()) {
-		c.ackOwed, c.ackAt = false, 0
+	if s.stream != nil && (c.ackPending || c.piggybackAck()) {
+		c.ackPending, c.ackAt = false, 0
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: s.stream.TakeAck()}), nil
 	}
 	if b := c.nextMessage(); b != nil {
@@ -214,8 +217,8 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 	return 0, nil, c.closing
 }
 
-// nextMessage takes the next message in the order they were sent. session.mu
-// is held.
+// nextMessage removes and returns the next message, in the order in which they were
+// sent. The caller holds session.mu.
 func (c *conn) nextMessage() []byte {
 	if len(c.volatiles) > 0 && c.volatiles[0].after < c.next {
 		b := c.volatiles[0].frame
@@ -230,8 +233,9 @@ func (c *conn) nextMessage() []byte {
 	return b
 }
 
-// pushVolatile queues a volatile frame, and drops the oldest when too much
-// waits: of positions, the newest is the one worth having. session.mu is held.
+// pushVolatile queues a volatile frame. If too much waits, it drops the oldest
+// frames: for data such as positions the newest is the most useful. The caller holds
+// session.mu.
 func (c *conn) pushVolatile(frame []byte) {
 	for len(c.volatiles) > 0 && (len(c.volatiles) >= maxVolatile || c.volatile+len(frame) > maxVolatileBytes) {
 		c.volatile -= len(c.volatiles[0].frame)
@@ -242,19 +246,20 @@ func (c *conn) pushVolatile(frame []byte) {
 	c.volatile += len(frame)
 }
 
-// pushPong queues the answer to a ping. A client that pings faster than it
-// reads the answers is cut. session.mu is held.
+// pushPong queues the answer to a ping. It returns the code to close with if the
+// client pings faster than it reads the answers, and 0 otherwise. The caller holds
+// session.mu.
 func (c *conn) pushPong(id uint64) proto.CloseCode {
 	if len(c.pongs) >= maxPongs {
 		return proto.CloseRateExceeded
 	}
 	c.pongs = append(c.pongs, id)
-	c.kick()
+	c.wakeWriter()
 	return 0
 }
 
-// shut closes the connection with the code, ahead of whatever waits.
-// session.mu is held, and c is not the session's connection any more.
+// shut closes the connection with the code, before any waiting output. The caller
+// holds session.mu, and c is no longer the session's connection.
 func (c *conn) shut(code proto.CloseCode) {
 	c.end(&closing{code: code, reason: code.String()})
 }
@@ -264,23 +269,23 @@ func (c *conn) end(how *closing) {
 		return
 	}
 	c.closing = how
-	if c.lingers != nil {
-		c.lingers.Stop()
+	if c.drainTimer != nil {
+		c.drainTimer.Stop()
 	}
 	c.session.node.metrics.closes.WithLabelValues(closeLabel(how.code)).Inc()
-	c.kick()
+	c.wakeWriter()
 }
 
-// close tells the client the code and waits a while for its answer.
+// close sends the close frame and waits a while for the answer of the client.
 func (c *conn) close(code proto.CloseCode, reason string) {
 	c.net.closing.Store(true)
 	_ = c.ws.Close(websocket.StatusCode(code), reason)
 }
 
-// broken is called by the writer when a write failed. Closing ends the reader,
-// which detaches the session.
+// broken closes the connection after a failed write. The reader then ends and
+// detaches the session.
 func (c *conn) broken(err error) {
-	if errors.Is(err, os.ErrDeadlineExceeded) { // it cannot be told with a code: nothing can be written
+	if errors.Is(err, os.ErrDeadlineExceeded) { // nothing can be written, so the client gets no close code
 		c.session.node.metrics.closes.WithLabelValues(proto.CloseTooSlow.String()).Inc()
 	}
 	_ = c.ws.CloseNow()

@@ -3,7 +3,7 @@ package proto
 import "fmt"
 
 // CloseCode is a WebSocket close code. Its range says what the client does
-// next; see Action.
+// next: see Action.
 type CloseCode uint16
 
 // Close codes of the session protocol.
@@ -27,15 +27,15 @@ const (
 	CloseUnknownSession CloseCode = 4204
 )
 
-// CloseCodes lists the codes above, in order.
+// CloseCodes lists the codes above, in ascending order.
 var CloseCodes = []CloseCode{
 	CloseProtocolError, CloseSessionEnded, CloseKicked, CloseReplaced, CloseTooLarge,
 	CloseTooSlow, CloseRateExceeded, CloseTimeout, CloseInternal, CloseStaleProof,
 	CloseGoingAway, CloseTokenExpired, CloseMoved, CloseFull, CloseUnknownSession,
 }
 
-// String returns the machine word that travels as the close reason, or "" for
-// a code this version does not know.
+// String returns the close reason that travels with the code, or "" for a code
+// that this version does not know.
 func (c CloseCode) String() string {
 	switch c {
 	case CloseProtocolError:
@@ -79,10 +79,12 @@ type Action uint8
 const (
 	ActionRetry     Action = iota // attach again at the same node, with backoff
 	ActionStop                    // the session is over for this client
-	ActionReconnect               // ask /v1/reconnect, then attach where it says
-	ActionApp                     // the application closed; the session is over
+	ActionReconnect               // call /v1/reconnect, then attach at the node that it names
+	ActionApp                     // the application ended the session
 )
 
+// String returns the name of the action in the vectors: "retry", "stop",
+// "reconnect" or "app".
 func (a Action) String() string {
 	switch a {
 	case ActionRetry:
@@ -97,8 +99,8 @@ func (a Action) String() string {
 	return fmt.Sprintf("action(%d)", uint8(a))
 }
 
-// Action returns what the code's range tells the client to do, also for codes
-// this version does not know.
+// Action returns what the client does after the code. It depends on the range of
+// the code alone, and is defined for unknown codes too.
 func (c CloseCode) Action() Action {
 	switch {
 	case c >= 4000 && c < 4100:

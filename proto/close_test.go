@@ -12,7 +12,7 @@ func TestCloseCodeVectors(t *testing.T) {
 	var named []proto.CloseCode
 	for _, v := range vectors.CloseCodes() {
 		if got := v.Code.String(); got != v.Reason {
-			t.Errorf("%d %s: word %q, want %q", v.Code, v.Name, got, v.Reason)
+			t.Errorf("%d %s: reason %q, want %q", v.Code, v.Name, got, v.Reason)
 		}
 		if got := v.Code.Action().String(); got != v.Action {
 			t.Errorf("%d %s: action %q, want %q", v.Code, v.Name, got, v.Action)
@@ -22,11 +22,11 @@ func TestCloseCodeVectors(t *testing.T) {
 		}
 	}
 	if !slices.Equal(named, proto.CloseCodes) {
-		t.Errorf("the vectors name %v, the package %v", named, proto.CloseCodes)
+		t.Errorf("the vectors have reasons for %v, the package for %v", named, proto.CloseCodes)
 	}
 }
 
-// A code says its action by its range alone, whatever the number.
+// The range of a code alone decides its action, for every 16-bit number.
 func TestEveryCodeHasAnAction(t *testing.T) {
 	for n := range 1 << 16 {
 		c := proto.CloseCode(n)
@@ -43,7 +43,7 @@ func TestEveryCodeHasAnAction(t *testing.T) {
 			t.Errorf("%d: %v, want %v", n, got, want)
 		}
 		if known := slices.Contains(proto.CloseCodes, c); known != (c.String() != "") {
-			t.Errorf("%d: word %q, known %v", n, c.String(), known)
+			t.Errorf("%d: reason %q, known %v", n, c.String(), known)
 		}
 	}
 }

@@ -2,38 +2,39 @@ package proto
 
 // Operations of a Command.
 const (
-	// OpEnd ends a session for good: the node closes its connection with the
-	// code and the reason and forgets it.
+	// OpEnd ends a session: the node closes its connection with Code and Reason
+	// and forgets the session.
 	OpEnd = "end"
-	// OpMoved tells a node that a session now belongs to another: it closes
-	// the connection as moved and forgets the session.
+	// OpMoved notifies a node that a session now belongs to another node: it
+	// closes the connection as moved and forgets the session.
 	OpMoved = "moved"
-	// OpMove has a node hand a session at the epoch over to the node To, with
-	// its stream and what its application knows. Where the node refuses, the
-	// session stays.
+	// OpMove moves the session with the epoch to the node To, with its stream and
+	// the snapshot of its application. If the node refuses, the session stays.
 	OpMove = "move"
-	// OpPush has a node send a message to the client of a session.
+	// OpPush makes the node send a message to the client of a session.
 	OpPush = "push"
-	// OpDrain has a node give all its sessions away; OpUndrain takes that back.
+	// OpDrain makes the node move all its sessions to other nodes. OpUndrain
+	// cancels that.
 	OpDrain   = "drain"
 	OpUndrain = "undrain"
-	// OpShed has a node ask sessions to leave until it holds no more than
-	// Target. It is good for a few seconds and is repeated as long as it holds.
+	// OpShed makes the node ask clients to leave until it holds no more than
+	// Target sessions. It is valid for a few seconds; the sender repeats it as
+	// long as it applies.
 	OpShed = "shed"
 )
 
-// Command is an order from a member that places to a node. Carrying one out
-// twice is the same as carrying it out once.
+// Command is an order to a node from a member that places sessions. Commands
+// are idempotent: to carry one out twice has the same effect as once.
 type Command struct {
 	Op      string    `json:"op"`
 	Session string    `json:"session,omitempty"`
-	Epoch   uint64    `json:"epoch,omitempty"`  // OpMoved: of the new owner; OpMove: of this one
-	Code    CloseCode `json:"code,omitempty"`   // OpEnd: the close code the client gets
-	Reason  string    `json:"reason,omitempty"` // OpEnd: the word that goes with it, if not that of the code
-	To      string    `json:"to,omitempty"`     // OpMove
+	Epoch   uint64    `json:"epoch,omitempty"`  // OpMoved: the epoch of the new owner; OpMove: of this node
+	Code    CloseCode `json:"code,omitempty"`   // OpEnd: the close code for the client
+	Reason  string    `json:"reason,omitempty"` // OpEnd: the close reason; "" for that of Code
+	To      string    `json:"to,omitempty"`     // OpMove: the node that gets the session
 
 	Push   *Push         `json:"push,omitempty"`   // OpPush
-	Key    string        `json:"key,omitempty"`    // OpPush: a message with a key the session has had is not sent again
+	Key    string        `json:"key,omitempty"`    // OpPush: a message with a key that the session has seen is not sent again
 	Drain  *DrainRequest `json:"drain,omitempty"`  // OpDrain
 	Target uint32        `json:"target,omitempty"` // OpShed
 }
@@ -42,14 +43,14 @@ type Command struct {
 type CommandResult struct {
 	Found bool   `json:"found"`           // the node held the session
 	Error string `json:"error,omitempty"` // why the command was not carried out
-	// Result is, of OpPush, one of the Push results; of OpMove, one of the Move
-	// results.
+	// Result is one of the Push results for OpPush, and one of the Move results
+	// for OpMove.
 	Result string `json:"result,omitempty"`
 }
 
 // Results of OpMove.
 const (
-	MoveDone = "done" // the session belongs to the other node now
-	MoveHeld = "held" // the application holds it back
-	MoveBusy = "busy" // it could not be decided in time; asking again is safe
+	MoveDone = "done" // the session now belongs to the other node
+	MoveHeld = "held" // the application holds the session back
+	MoveBusy = "busy" // the node could not decide in time; repeating the command is safe
 )

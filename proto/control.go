@@ -17,12 +17,12 @@ const (
 	TypeGoAway  = "goaway"
 )
 
-// Reasons of a welcome that does not resume the stream the client named.
+// Reasons of a welcome that does not resume the stream that the client named.
 const (
 	ResetExpired  = "expired"   // the stream was kept as long as promised
 	ResetOverflow = "overflow"  // more was sent to the detached session than is kept
 	ResetNodeLost = "node_lost" // the node that kept the stream is gone
-	ResetUnknown  = "unknown"   // the session never had that stream, or it was replaced
+	ResetUnknown  = "unknown"   // the session never had the stream, or another replaced it
 )
 
 // Reasons of a goaway.
@@ -32,31 +32,32 @@ const (
 	GoAwayShutdown  = "shutdown"
 )
 
-// MaxCount is the largest message count that travels: the largest integer
+// MaxCount is the largest message count of the protocol: the largest integer
 // that every JSON implementation can represent exactly.
 const MaxCount = 1<<53 - 1
 
-// MaxSetting is the largest bound or duration that travels in a welcome or a
-// goaway: what an int of 32 bits and the timers of JavaScript can hold.
+// MaxSetting is the largest limit or duration in a welcome or a goaway: an int
+// of 32 bits and the timers of JavaScript can hold it.
 const MaxSetting = 1<<31 - 1
 
-// MaxControlBytes bounds a control. A larger one is a protocol error.
+// MaxControlBytes is the largest size of a control in bytes. A larger control
+// is a protocol error.
 const MaxControlBytes = 4 << 10
 
-// ErrControl is wrapped by every error of ParseControl.
+// ErrControl is the error that every error of ParseControl wraps.
 var ErrControl = errors.New("malformed control")
 
-// Control is one control object. Type says which of the fields mean something.
+// Control is one control object. Type says which of the other fields are used.
 type Control struct {
 	Type string
 
 	Welcome  Welcome // welcome
-	Received uint64  // ack: how many reliable messages have been handled
+	Received uint64  // ack: the number of reliable messages that were handled
 	ID       uint64  // ping, pong
 	GoAway   GoAway  // goaway
 }
 
-// Welcome is the first message on a connection, from the node.
+// Welcome is the first message of a connection. The node sends it.
 type Welcome struct {
 	Session            string    `json:"session"`
 	Stream             string    `json:"stream"`
@@ -79,7 +80,7 @@ type GoAway struct {
 	ByMS    int64  `json:"by_ms"`
 }
 
-// AppendControl appends the control as it travels in a text WebSocket message.
+// AppendControl appends the encoding of the control in a text WebSocket message.
 func AppendControl(b []byte, c Control) []byte {
 	switch c.Type {
 	case TypeAck:
@@ -96,8 +97,8 @@ func AppendControl(b []byte, c Control) []byte {
 	return appendObject(b, c.Type, struct{}{})
 }
 
-// appendWelcome is appendObject for a welcome, in a fifth of the time: each
-// connection begins with one.
+// appendWelcome does the same as appendObject for a welcome, in a fifth of the
+// time: each connection begins with a welcome.
 func appendWelcome(b []byte, w Welcome) []byte {
 	text := func(name, value string) {
 		b = append(append(append(b, ',', '"'), name...), '"', ':')
@@ -125,7 +126,7 @@ func appendWelcome(b []byte, w Welcome) []byte {
 	return append(b, '"', '}')
 }
 
-// appendText appends a string as JSON.
+// appendText appends s as a JSON string.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
@@ -136,11 +137,11 @@ func appendText(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// appendObject appends v, which marshals to an object, with a type before its
-// fields.
+// appendObject appends v as a JSON object, with a field "type" before the fields
+// of v. v must marshal to an object.
 func appendObject(b []byte, typ string, v any) []byte {
 	fields, err := json.Marshal(v)
-	if err != nil { // the types above marshal, whatever they hold, but for a year past 9999
+	if err != nil { // the types above always marshal, except a time after the year 9999
 		panic("proto: " + err.Error())
 	}
 	name, _ := json.Marshal(typ) // a string always marshals

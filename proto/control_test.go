@@ -12,8 +12,8 @@ import (
 	"github.com/usher-broker/usher/proto/vectors"
 )
 
-// known are the types that this version has.
-var known = []string{proto.TypeWelcome, proto.TypeAck, proto.TypePing, proto.TypePong, proto.TypeGoAway}
+// knownTypes are the control types of this version.
+var knownTypes = []string{proto.TypeWelcome, proto.TypeAck, proto.TypePing, proto.TypePong, proto.TypeGoAway}
 
 func TestControlVectors(t *testing.T) {
 	for _, v := range vectors.Controls() {
@@ -45,8 +45,8 @@ func TestBadControlVectors(t *testing.T) {
 	}
 }
 
-// The encodings of this implementation. They are not normative, the order of
-// fields is free; but a change of them should be seen.
+// The exact encodings of this implementation. They are not normative (the order
+// of fields is free), but a test must show when they change.
 func TestControlGolden(t *testing.T) {
 	for _, tc := range []struct {
 		c    proto.Control
@@ -85,7 +85,7 @@ func TestControlRoundTrip(t *testing.T) {
 		b := proto.AppendControl([]byte("before"), want)
 		text, ok := strings.CutPrefix(string(b), "before")
 		if !ok {
-			t.Fatalf("%s does not begin with what was there", b)
+			t.Fatalf("%s does not begin with the bytes of the given buffer", b)
 		}
 		got, err := proto.ParseControl([]byte(text))
 		if err != nil || !equalControls(got, want) {
@@ -94,7 +94,23 @@ func TestControlRoundTrip(t *testing.T) {
 	})
 }
 
-func TestControlTooLongIsNotRead(t *testing.T) {
+func TestShortControlForms(t *testing.T) {
+	for text, valid := range map[string]bool{
+		`{"type":"ack","received":0}`: true, `{"type":"ack","received":7}`: true, `{"type":"ping","id":12}`: true, `{"type":"pong","id":345}`: true,
+		`{"type":"ack","received":9007199254740991}`: true, `{"type":"ack","received":1 }`: true, `{"type":"ack","received":1,"received":2}`: true,
+		`{"type":"ack","received":9007199254740992}`: false, `{"type":"ack","received":99999999999999999999}`: false,
+		`{"type":"ack","received":00}`: false, `{"type":"ack","received":07}`: false, `{"type":"ack","received":}`: false,
+		`{"type":"ack","received":-1}`: false, `{"type":"ack","received":1.0}`: false, `{"type":"ack","received":1e3}`: false,
+		`{"type":"ack","received":1}}`: false, `{"type":"ack","received":1`: false, `{"type":"ack","received":"1"}`: false,
+		`{"type":"ping","received":1}`: false, `{"type":"welcome","received":1}`: false, `{}`: false, ``: false, `{"type":"ack","received":١}`: false,
+	} {
+		if c, err := proto.ParseControl([]byte(text)); (err == nil) != valid {
+			t.Errorf("%s: %+v, %v", text, c, err)
+		}
+	}
+}
+
+func TestControlTooLongIsNotParsed(t *testing.T) {
 	long := []byte(`{"type":"ack","received":1,"pad":"` + strings.Repeat("x", 1<<20) + `"}`)
 	if n := testing.AllocsPerRun(10, func() {
 		if _, err := proto.ParseControl(long); !errors.Is(err, proto.ErrControl) {
@@ -109,7 +125,7 @@ func drawControl(t *rapid.T) proto.Control {
 	count := rapid.Uint64Range(0, proto.MaxCount)
 	setting := rapid.Int64Range(1, proto.MaxSetting)
 	text := rapid.StringN(1, 20, 80)
-	c := proto.Control{Type: rapid.SampledFrom(append(known, "later")).Draw(t, "type")}
+	c := proto.Control{Type: rapid.SampledFrom(append(knownTypes, "later")).Draw(t, "type")}
 	switch c.Type {
 	case proto.TypeAck:
 		c.Received = count.Draw(t, "received")

@@ -2,25 +2,25 @@ package proto
 
 import "time"
 
-// DrainRequest is the body of PUT /v1/nodes/{id}/drain on the private API. Zero
-// fields are what the node was started with.
+// DrainRequest is the body of PUT /v1/nodes/{id}/drain on the private API. A
+// zero field stands for the value that the node was started with.
 type DrainRequest struct {
-	WindowMS  int64 `json:"window_ms,omitempty"`  // over which sessions are asked to leave
-	TimeoutMS int64 `json:"timeout_ms,omitempty"` // after which those that have not are cut
-	Keep      bool  `json:"keep,omitempty"`       // the process does not end when the last has left
+	WindowMS  int64 `json:"window_ms,omitempty"`  // time over which the node asks its clients to leave
+	TimeoutMS int64 `json:"timeout_ms,omitempty"` // time after which the node closes the remaining connections
+	Keep      bool  `json:"keep,omitempty"`       // the process does not end when the node is empty
 }
 
-// Drain is how far a node that gives its sessions away has come.
+// Drain is the progress of a drain.
 type Drain struct {
-	Total     uint32    `json:"total"`     // sessions held when it began
-	Remaining uint32    `json:"remaining"` // of those and of later ones
-	Held      uint32    `json:"held"`      // of the remaining, those the application holds back
-	Cut       uint32    `json:"cut"`       // closed at the deadline
+	Total     uint32    `json:"total"`     // sessions held when the drain began
+	Remaining uint32    `json:"remaining"` // sessions held now, later ones included
+	Held      uint32    `json:"held"`      // remaining sessions that the application holds back
+	Cut       uint32    `json:"cut"`       // connections closed at the deadline
 	Deadline  time.Time `json:"deadline"`
-	Keep      bool      `json:"keep"`
+	Keep      bool      `json:"keep"` // as in DrainRequest
 }
 
-// field takes in a field of a Report.
+// field sets the member of d that the field of a Report has.
 func (d *Drain) field(tag byte, f field) {
 	switch tag {
 	case tagDrainEnds:

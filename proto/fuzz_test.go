@@ -59,7 +59,7 @@ func FuzzParseControl(f *testing.F) {
 		}
 		again, err := proto.ParseControl(proto.AppendControl(nil, c))
 		if err != nil && len(proto.AppendControl(nil, c)) > proto.MaxControlBytes {
-			return // escaped, it is longer than it came
+			return // with escapes the control is longer than the input
 		}
 		if err != nil || !equalControls(again, c) {
 			t.Fatalf("%q: %+v became %+v, %v", b, c, again, err)
@@ -120,9 +120,9 @@ func addRecords(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	drains := aReport
-	drains.Drain = &proto.Drain{Deadline: time.UnixMilli(1_700_000_000_000), Total: 100, Remaining: 40, Held: 3, Cut: 1, Keep: true}
-	draining, err := proto.AppendReport(nil, drains)
+	withDrain := aReport
+	withDrain.Drain = &proto.Drain{Deadline: time.UnixMilli(1_700_000_000_000), Total: 100, Remaining: 40, Held: 3, Cut: 1, Keep: true}
+	draining, err := proto.AppendReport(nil, withDrain)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -131,8 +131,9 @@ func addRecords(f *testing.F) {
 	}
 }
 
-// bounded fails the test when f allocates out of proportion to the input. Only
-// a gross excess counts: the fuzzing engine allocates beside it.
+// bounded fails the test when f allocates far more memory than the input
+// justifies. The limit is generous, because the fuzzing engine allocates at the
+// same time.
 func bounded(t *testing.T, input int, f func()) {
 	t.Helper()
 	var before, after runtime.MemStats

@@ -43,7 +43,7 @@ func TestWriteProblemKeepsTypeAndTitle(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if _, ok := w.Header()["Retry-After"]; ok {
-		t.Error("Retry-After without a value for it")
+		t.Error("there is a Retry-After although RetryAfter is 0")
 	}
 }
 
@@ -58,7 +58,7 @@ func TestProblemIsAnError(t *testing.T) {
 	}
 }
 
-// What crosses a process boundary as JSON, as it must look on the wire.
+// The exact JSON of the bodies that cross a process boundary.
 func TestBodiesGolden(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tc := range []struct {

@@ -7,10 +7,10 @@ import (
 
 // Limits of the HTTP interfaces.
 const (
-	MaxBodyBytes = 16 << 10 // of a request body
-	MaxNameBytes = 128      // of a user, region, pool, group or node id
-	MaxExtBytes  = 1 << 10  // of the operator's part of a token
-	MaxFallback  = 8        // regions that serve in place of the preferred one
+	MaxBodyBytes = 16 << 10 // size of a request body
+	MaxNameBytes = 128      // size of the name of a user, region, pool, group or node
+	MaxExtBytes  = 1 << 10  // size of ext, the operator's data in a token
+	MaxFallback  = 8        // number of fallback regions
 )
 
 // LoginRequest is the body of POST /v1/login.
@@ -18,11 +18,12 @@ type LoginRequest struct {
 	Method      string          `json:"method"`
 	Credentials json.RawMessage `json:"credentials,omitempty"`
 	Placement   Placement       `json:"placement,omitzero"`
-	// Confirm has the tokens of the session serve none but who has the key.
+	// Confirm binds the tokens of the session to a key: they are of no use
+	// without it.
 	Confirm *LoginKey `json:"cnf,omitempty"`
 }
 
-// LoginKey is the public key that tokens are to be bound to.
+// LoginKey is the public key that the tokens of a session are bound to.
 type LoginKey struct {
 	JWK json.RawMessage `json:"jwk"`
 }
@@ -38,28 +39,28 @@ type GuestCredentials struct {
 	Name string `json:"name"`
 }
 
-// Placement carries a client's wishes about the node it is sent to. Every
-// field is optional.
+// Placement holds the requirements and preferences of a client for its node.
+// Every field is optional.
 type Placement struct {
-	Region string `json:"region,omitempty"` // preferred; another region serves when it has no room
-	// Fallback are the regions that serve when Region has no room, in order of
+	Region string `json:"region,omitempty"` // preferred; another region serves when it has no capacity
+	// Fallback are the regions that serve when Region has no capacity, in order of
 	// preference, before all others.
 	Fallback []string `json:"fallback,omitempty"`
-	// Strict has no region serve but Region and Fallback.
+	// Strict allows only Region and Fallback to serve.
 	Strict bool   `json:"strict,omitempty"`
-	Pool   string `json:"pool,omitempty"`  // strict; empty means "default"
+	Pool   string `json:"pool,omitempty"`  // no other pool serves; empty means "default"
 	Group  string `json:"group,omitempty"` // sessions of one group share a node
 }
 
 // HeaderNode is the header in which a node names itself when it refuses a
-// request: by it those who probe an address see that it is the right node's.
+// request. A probe of a URL checks by it that the URL belongs to the right node.
 const HeaderNode = "Usher-Node"
 
-// DefaultPool is the pool of a node or a login that names none.
+// DefaultPool is the pool of a node or a login that names no pool.
 const DefaultPool = "default"
 
-// Assignment answers a login, a reconnect and an assignment: who the client
-// is, and where it goes with what token.
+// Assignment is the answer to a login, a reconnect and an assignment: the user,
+// the session, the node to attach to, and the token for it.
 type Assignment struct {
 	Token          string      `json:"token"`
 	TokenExpiresAt time.Time   `json:"token_expires_at"`
@@ -68,7 +69,7 @@ type Assignment struct {
 	Node           NodeAddress `json:"node"`
 }
 
-// NodeAddress names a node and the URL at which clients attach to it.
+// NodeAddress is the id of a node and the URL at which clients attach to it.
 type NodeAddress struct {
 	ID  string `json:"id"`
 	URL string `json:"url"`
@@ -76,12 +77,12 @@ type NodeAddress struct {
 
 // ReconnectRequest is the body of POST /v1/reconnect.
 type ReconnectRequest struct {
-	// Unreachable names the node the client could not attach to, if any.
+	// Unreachable is the id of the node that the client could not attach to, or "".
 	Unreachable string `json:"unreachable,omitempty"`
 }
 
 // AssignmentRequest is the body of POST /v1/assignments on the private API: a
-// login for a user whom the caller has already verified.
+// login for a user that the caller has already authenticated.
 type AssignmentRequest struct {
 	User      string          `json:"user"`
 	Placement Placement       `json:"placement,omitzero"`

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bits of a message's kind byte. All others are 0.
+// Bits of the kind byte of a message. All others are 0.
 const (
 	kindText     = 1 << 0
 	kindVolatile = 1 << 1
@@ -22,10 +22,10 @@ var (
 type Message struct {
 	Data     []byte
 	Text     bool // Data is UTF-8 text
-	Volatile bool // neither counted, kept nor sent again
+	Volatile bool // sent at most once: not counted, kept or sent again
 }
 
-// AppendMessage appends the message as it travels in a binary WebSocket
+// AppendMessage appends the encoding of the message in a binary WebSocket
 // message: the kind byte, then the payload.
 func AppendMessage(b []byte, m Message) []byte {
 	var kind byte
@@ -38,8 +38,9 @@ func AppendMessage(b []byte, m Message) []byte {
 	return append(append(b, kind), m.Data...)
 }
 
-// ParseMessage reads the payload of a binary WebSocket message. The message's
-// Data is part of b.
+// ParseMessage decodes the payload of a binary WebSocket message. Data of the
+// result shares the memory of b. The error is ErrEmptyMessage, ErrUnknownKind or
+// ErrInvalidUTF8.
 func ParseMessage(b []byte) (Message, error) {
 	if len(b) == 0 {
 		return Message{}, ErrEmptyMessage

@@ -30,7 +30,7 @@ func TestMessageVectors(t *testing.T) {
 }
 
 func TestBadMessageVectors(t *testing.T) {
-	named := map[string]error{
+	errorNames := map[string]error{
 		vectors.ErrorEmpty:       proto.ErrEmptyMessage,
 		vectors.ErrorUnknownKind: proto.ErrUnknownKind,
 		vectors.ErrorInvalidUTF8: proto.ErrInvalidUTF8,
@@ -38,7 +38,7 @@ func TestBadMessageVectors(t *testing.T) {
 	for _, v := range vectors.BadMessages() {
 		t.Run(v.Name, func(t *testing.T) {
 			got, err := proto.ParseMessage(v.Frame)
-			if want := named[v.Error]; want == nil || !errors.Is(err, want) {
+			if want := errorNames[v.Error]; want == nil || !errors.Is(err, want) {
 				t.Errorf("got %v, want %v (%s)", err, want, v.Error)
 			}
 			if got.Data != nil {

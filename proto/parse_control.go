@@ -1,14 +1,18 @@
 package proto
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
-	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"github.com/usher-broker/usher/proto/strictjson"
 )
+
+// controlRules are lenient about duplicate names: the protocol does not specify which
+// of them counts, and clients of other implementations may depend on the last one.
+var controlRules = strictjson.Rules{Duplicates: strictjson.LastDuplicate}
+
+// errControlTooLong is made once: a peer that sends long controls costs no formatting.
+var errControlTooLong = fmt.Errorf("%w: longer than %d bytes", ErrControl, MaxControlBytes)
 
 // ParseControl reads the payload of a text WebSocket message. A type that this
 // version does not know is returned with only Type set: clients ignore it,
@@ -24,149 +28,73 @@ func ParseControl(b []byte) (Control, error) {
 // parseObject is ParseControl for controls of any form.
 func parseObject(b []byte) (Control, error) {
 	if len(b) > MaxControlBytes {
-		return Control{}, fmt.Errorf("%w: %d bytes", ErrControl, len(b))
+		return Control{}, errControlTooLong
 	}
-	if !utf8.Valid(b) {
-		return Control{}, fmt.Errorf("%w: %w", ErrControl, ErrInvalidUTF8)
-	}
-	fields, err := decodeObject(b)
+	o, err := controlRules.Parse(b)
 	if err != nil {
-		return Control{}, err
+		return Control{}, fmt.Errorf("%w: %w", ErrControl, err)
 	}
-	r := fieldReader{fields: fields}
-	c := Control{Type: r.text("type")}
-	if r.err == nil {
-		switch c.Type {
-		case "":
-			r.fail("type", "empty")
-		case TypeAck:
-			c.Received = r.count("received", 0, MaxCount)
-		case TypePing, TypePong:
-			c.ID = r.count("id", 0, MaxCount)
-		case TypeWelcome:
-			c.Welcome = r.welcome()
-		case TypeGoAway:
-			c.GoAway = r.goAway()
-		}
+	c := Control{Type: required(o, "type")}
+	switch c.Type {
+	case TypeAck:
+		c.Received = o.Uint("received", 0, MaxCount)
+	case TypePing, TypePong:
+		c.ID = o.Uint("id", 0, MaxCount)
+	case TypeWelcome:
+		c.Welcome = parseWelcome(o)
+	case TypeGoAway:
+		c.GoAway = parseGoAway(o)
 	}
-	if r.err != nil {
-		return Control{}, r.err
+	if err := o.Err(); err != nil {
+		return Control{}, fmt.Errorf("%w: %w", ErrControl, err)
 	}
 	return c, nil
 }
 
-// decodeObject reads exactly one JSON object. It makes a map and not a struct:
-// for a struct encoding/json would take "Type" for "type", which no other
-// implementation does.
-func decodeObject(b []byte) (map[string]json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&fields); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrControl, err)
-	}
-	if fields == nil { // JSON's null
-		return nil, fmt.Errorf("%w: not an object", ErrControl)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: more than one value", ErrControl)
-	}
-	return fields, nil
-}
-
-// fieldReader reads fields of an object and keeps the first error.
-type fieldReader struct {
-	fields map[string]json.RawMessage
-	err    error
-}
-
-func (r *fieldReader) fail(name, why string) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s: %s", ErrControl, name, why)
-	}
-}
-
-func (r *fieldReader) text(name string) string {
-	var s *string
-	if err := json.Unmarshal(r.fields[name], &s); err != nil || s == nil {
-		r.fail(name, "not a string")
-		return ""
-	}
-	return *s
-}
-
-func (r *fieldReader) required(name string) string {
-	s := r.text(name)
+// required returns the string of a field, which must not be empty.
+func required(o strictjson.Object, name string) string {
+	s := o.String(name)
 	if s == "" {
-		r.fail(name, "empty")
+		o.Fail(name, "expected a string that is not empty")
 	}
 	return s
 }
 
-func (r *fieldReader) flag(name string) bool {
-	switch string(r.fields[name]) {
-	case "true":
-		return true
-	case "false":
-	default:
-		r.fail(name, "not true or false")
-	}
-	return false
-}
-
-// count reads a number written in digits alone. Where JSON is read into
-// floating point 1.0 and 1e0 cannot be told from 1; here they are refused, so
-// that whoever writes them hears of it.
-func (r *fieldReader) count(name string, low, high uint64) uint64 {
-	n, err := strconv.ParseUint(string(r.fields[name]), 10, 64)
-	if err != nil || n < low || n > high {
-		r.fail(name, fmt.Sprintf("not an integer from %d to %d", low, high))
-		return 0
-	}
-	return n
-}
-
-func (r *fieldReader) time(name string) time.Time {
-	t, err := time.Parse(time.RFC3339, r.text(name))
-	if err != nil {
-		r.fail(name, "not a time as RFC 3339 has it")
-	}
-	return t
-}
-
-func (r *fieldReader) welcome() Welcome {
+func parseWelcome(o strictjson.Object) Welcome {
 	w := Welcome{
-		Session:            r.required("session"),
-		Stream:             r.required("stream"),
-		Node:               r.required("node"),
-		Resumed:            r.flag("resumed"),
-		Received:           r.count("received", 0, MaxCount),
-		PingIntervalMS:     int64(r.count("ping_interval_ms", 1, MaxSetting)),
-		ResumeWindowMS:     int64(r.count("resume_window_ms", 0, MaxSetting)),
-		MaxMessageBytes:    int(r.count("max_message_bytes", 1, MaxSetting)),
-		MaxUnackedBytes:    int(r.count("max_unacked_bytes", 1, MaxSetting)),
-		MaxUnackedMessages: int(r.count("max_unacked_messages", 1, MaxSetting)),
-		TokenExpiresAt:     r.time("token_expires_at"),
+		Session:            required(o, "session"),
+		Stream:             required(o, "stream"),
+		Node:               required(o, "node"),
+		Resumed:            o.Bool("resumed"),
+		Reason:             o.OptionalString("reason"),
+		Received:           o.Uint("received", 0, MaxCount),
+		PingIntervalMS:     int64(o.Uint("ping_interval_ms", 1, MaxSetting)),
+		ResumeWindowMS:     int64(o.Uint("resume_window_ms", 0, MaxSetting)),
+		MaxMessageBytes:    int(o.Uint("max_message_bytes", 1, MaxSetting)),
+		MaxUnackedBytes:    int(o.Uint("max_unacked_bytes", 1, MaxSetting)),
+		MaxUnackedMessages: int(o.Uint("max_unacked_messages", 1, MaxSetting)),
 	}
-	if _, ok := r.fields["reason"]; ok {
-		w.Reason = r.text("reason")
+	var err error
+	if w.TokenExpiresAt, err = time.Parse(time.RFC3339, o.String("token_expires_at")); err != nil {
+		o.Fail("token_expires_at", "expected a time in the form of RFC 3339")
 	}
 	if w.MaxUnackedBytes < w.MaxMessageBytes {
-		r.fail("max_unacked_bytes", "less than max_message_bytes: the largest message could never be sent")
+		o.Fail("max_unacked_bytes", "less than max_message_bytes: the largest message could never be sent")
 	}
 	if !w.Resumed && w.Received != 0 {
-		r.fail("received", "not 0 for a new stream")
+		o.Fail("received", "expected 0 for a new stream")
 	}
 	return w
 }
 
-func (r *fieldReader) goAway() GoAway {
+func parseGoAway(o strictjson.Object) GoAway {
 	g := GoAway{
-		Reason:  r.required("reason"),
-		AfterMS: int64(r.count("after_ms", 0, MaxSetting)),
-		ByMS:    int64(r.count("by_ms", 0, MaxSetting)),
+		Reason:  required(o, "reason"),
+		AfterMS: int64(o.Uint("after_ms", 0, MaxSetting)),
+		ByMS:    int64(o.Uint("by_ms", 0, MaxSetting)),
 	}
 	if g.ByMS < g.AfterMS {
-		r.fail("by_ms", "before after_ms")
+		o.Fail("by_ms", "earlier than after_ms")
 	}
 	return g
 }

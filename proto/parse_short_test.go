@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// However a control is written, it means the same: parseShort may only take
-// what parseObject takes, for the same.
+// parseShort may accept only what parseObject accepts, and must return the same control.
 func TestParseShortAgrees(t *testing.T) {
-	taken := 0
+	accepted := 0
 	for _, text := range []string{
 		`{"type":"ack","received":0}`, `{"type":"ack","received":7}`, `{"type":"ping","id":12}`, `{"type":"pong","id":345}`,
 		`{"type":"ack","received":9007199254740991}`, `{"type":"ack","received":9007199254740992}`,
@@ -18,11 +17,11 @@ func TestParseShortAgrees(t *testing.T) {
 		`{"type":"ack","received":"1"}`, `{"type":"ping","received":1}`, `{"type":"welcome","received":1}`, `{}`, ``, `{"type":"ack","received":١}`,
 	} {
 		if agree(t, []byte(text)) {
-			taken++
+			accepted++
 		}
 	}
-	if taken != 5 {
-		t.Errorf("parseShort took %d", taken)
+	if accepted != 5 {
+		t.Errorf("parseShort accepted %d", accepted)
 	}
 }
 
@@ -44,7 +43,7 @@ func agree(t *testing.T, b []byte) bool {
 	return true
 }
 
-// BenchmarkParseAckJSON is what parseShort is measured against.
+// BenchmarkParseAckJSON is BenchmarkParseAck without parseShort.
 func BenchmarkParseAckJSON(b *testing.B) {
 	text := []byte(`{"type":"ack","received":123456}`)
 	b.ReportAllocs()

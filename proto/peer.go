@@ -5,23 +5,24 @@ import (
 	"fmt"
 )
 
-// MaxPeerBytes bounds an encoded Peer or Report: memberlist carries no more as
-// a member's metadata.
+// MaxPeerBytes is the largest size of an encoded Peer or Report in bytes:
+// memberlist carries no more as metadata of a member.
 const MaxPeerBytes = 512
 
-// ErrPeer is wrapped by every error of the codec of Peer and Report.
+// ErrPeer is the error that every error of the codec of Peer and Report wraps.
 var ErrPeer = errors.New("malformed gossip record")
 
-// Role is what a member of the cluster does.
+// Role is the role of a member of the cluster.
 type Role uint8
 
-// The roles. Auths and brokers place sessions, nodes hold them.
+// The roles. Auth and broker members place sessions; nodes hold them.
 const (
 	RoleNode Role = iota + 1
 	RoleAuth
 	RoleBroker
 )
 
+// String returns "node", "auth" or "broker".
 func (r Role) String() string {
 	switch r {
 	case RoleNode:
@@ -34,21 +35,22 @@ func (r Role) String() string {
 	return fmt.Sprintf("role(%d)", uint8(r))
 }
 
-// Places reports whether members of the role decide where sessions go, and so
-// want every node's exact load.
+// Places reports whether members of the role place sessions, and therefore need
+// the exact load of every node.
 func (r Role) Places() bool { return r == RoleAuth || r == RoleBroker }
 
-// NodeState says whether a node may be given sessions.
+// NodeState says whether a node may get sessions.
 type NodeState uint8
 
 // The states of a node.
 const (
-	StateStarting NodeState = iota + 1 // no address yet, or not ready
+	StateStarting NodeState = iota + 1 // has no address yet, or is not ready
 	StateReady
 	StateFull     // holds as many sessions as it may
-	StateDraining // gives its sessions away and takes none
+	StateDraining // moves its sessions to other nodes and takes no new ones
 )
 
+// String returns "starting", "ready", "full" or "draining".
 func (s NodeState) String() string {
 	switch s {
 	case StateStarting:
@@ -63,8 +65,8 @@ func (s NodeState) String() string {
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
 
-// Peer is what a member says of itself to every other member. It changes
-// rarely; a node's exact load travels as a Report.
+// Peer is the description that a member sends of itself to every other member.
+// It changes rarely; the exact load of a node travels as a Report.
 type Peer struct {
 	ID         string
 	Role       Role
@@ -72,14 +74,15 @@ type Peer struct {
 	URL        string    // where clients attach; nodes only
 	Region     string
 	Pool       string
-	Capacity   uint32 // sessions the node may hold
-	Live       uint32 // sessions it holds, roughly
+	Capacity   uint32 // number of sessions that the node may hold
+	Live       uint32 // approximate number of sessions that the node holds
 	Generation uint64 // differs between two starts of one member
 	Version    string
-	Issued     int64 // when it was signed, in seconds since the Unix epoch; 0 if it is not (SignPeer)
+	Issued     int64 // time of the signature (SignPeer), in seconds since the Unix epoch; 0 without one
 }
 
-// Report is a node's exact load, sent straight to each member that places.
+// Report is the exact load of a node. The node sends it directly to each member
+// that places sessions.
 type Report struct {
 	ID         string
 	Generation uint64 // of the node that reports
@@ -88,21 +91,19 @@ type Report struct {
 	Capacity   uint32
 	Live       uint32 // sessions held, attached or detached
 	Attached   uint32
-	// Arrived counts the sessions that arrived with a token of the receiving
-	// member, ArrivedAll those that arrived with anybody's, since the node
-	// started.
+	// Arrived counts the sessions that arrived at the node since it started with a
+	// token of the receiving member, ArrivedAll those with a token of any member.
 	Arrived    uint64
 	ArrivedAll uint64
-	// LoadPenalty is the percentage by which the node wants fewer sessions than its
-	// capacity would have it, 0 to 100: its application is unwell, or its process
-	// does not keep up.
+	// LoadPenalty is the percentage, 0 to 100, by which the node asks for fewer
+	// sessions than its capacity allows, because its application reports trouble
+	// or its process does not keep up.
 	LoadPenalty uint8
-	// Drain is how far a node that gives its sessions away has come; nil when
-	// it does not.
+	// Drain is the progress of the node's drain; nil when it is not draining.
 	Drain *Drain
 }
 
-// Tags of the fields of Peer and Report. A tag is never given another meaning.
+// Tags of the fields of Peer and Report. The meaning of a tag never changes.
 const (
 	tagID byte = iota + 1
 	tagRole
@@ -126,12 +127,12 @@ const (
 	tagDrainKeep
 	tagLoadPenalty
 	tagIssued
-	tagSignature // of all that comes before it; the last field
+	tagSignature // of all bytes before it; the last field
 )
 
-// AppendPeer appends the encoded peer. It fails when the peer has no id or
-// role, a text is longer than 255 bytes or not UTF-8, or the whole is over
-// MaxPeerBytes; b is then returned as it was.
+// AppendPeer appends the encoded peer. It fails with ErrPeer if the peer has no
+// id or role, if a text is longer than 255 bytes or not UTF-8, or if the encoded
+// peer is larger than MaxPeerBytes; it then returns b unchanged.
 func AppendPeer(b []byte, p Peer) ([]byte, error) {
 	if p.ID == "" || p.Role == 0 {
 		return b, fmt.Errorf("%w: no id or role", ErrPeer)
@@ -151,7 +152,7 @@ func AppendPeer(b []byte, p Peer) ([]byte, error) {
 	return w.finish()
 }
 
-// ParsePeer decodes a peer.
+// ParsePeer decodes a peer. It fails with ErrPeer.
 func ParsePeer(b []byte) (Peer, error) {
 	var p Peer
 	err := readRecord(b, func(tag byte, f field) {
@@ -189,7 +190,8 @@ func ParsePeer(b []byte) (Peer, error) {
 	return p, nil
 }
 
-// AppendReport appends the encoded report. It fails as AppendPeer does.
+// AppendReport appends the encoded report. It fails with ErrPeer, as AppendPeer
+// does; a report needs an id only.
 func AppendReport(b []byte, r Report) ([]byte, error) {
 	if r.ID == "" {
 		return b, fmt.Errorf("%w: no id", ErrPeer)
@@ -218,7 +220,7 @@ func AppendReport(b []byte, r Report) ([]byte, error) {
 	return w.finish()
 }
 
-// ParseReport decodes a report.
+// ParseReport decodes a report. It fails with ErrPeer.
 func ParseReport(b []byte) (Report, error) {
 	var r Report
 	var drain Drain

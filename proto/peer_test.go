@@ -22,7 +22,7 @@ var (
 	}
 )
 
-// The bytes are read by members of other versions: they do not change.
+// Members of other versions read these bytes: they must not change.
 const (
 	goldenPeer   = "01" + "01026e31" + "020101" + "030102" + "040777733a2f2f682f" + "05026575" + "060170" + "0702904e" + "0802ac02" + "0906808080808020" + "0a027631"
 	goldenReport = "01" + "01026e31" + "030103" + "0702904e" + "0802ac02" + "090105" + "0b028001" + "0c02ab02" + "0d0107" + "0e0affffffffffffffffff01"
@@ -48,8 +48,8 @@ func TestReportGolden(t *testing.T) {
 	}
 }
 
-// A member of a later version adds fields; this one passes over them.
-func TestUnknownFieldsArePassedOver(t *testing.T) {
+// A member of a later version may add fields; this version ignores them.
+func TestUnknownFieldsAreIgnored(t *testing.T) {
 	later := "c800" + "c903616263" + "ffff" + strings.Repeat("00", 255)
 	if p, err := proto.ParsePeer(unhex(t, goldenPeer+later)); err != nil || p != aPeer {
 		t.Errorf("peer: got %+v, %v", p, err)
@@ -67,16 +67,16 @@ func TestBadRecords(t *testing.T) {
 	for name, in := range map[string]string{
 		"empty":                   "",
 		"version alone":           "01",
-		"version of tomorrow":     "02" + id,
+		"later version":           "02" + id,
 		"no id":                   "01" + "020101",
 		"no role":                 "01" + "01016e",
 		"role 0":                  "01" + "01016e" + "020100",
-		"a tag alone":             "01" + id + "03",
-		"a field cut short":       "01" + id + "0403777733"[:8],
+		"tag alone":               "01" + id + "03",
+		"truncated field":         "01" + id + "0403777733"[:8],
 		"length past the end":     "01" + id + "04ff61",
 		"text that is not UTF-8":  "01" + id + "0401ff",
 		"number without bytes":    "01" + id + "0700",
-		"number that goes on":     "01" + id + "07018" + "0",
+		"unterminated number":     "01" + id + "07018" + "0",
 		"bytes after a number":    "01" + id + "07020101",
 		"capacity past 32 bits":   "01" + id + "0705" + "8080808010",
 		"role past 8 bits":        "01" + "01016e" + "0202" + "8002",
@@ -95,7 +95,7 @@ func TestBadRecords(t *testing.T) {
 		"no id":                 "01" + "030101",
 		"seq past 64 bits":      "01" + "01016e" + "0b0a" + "80808080808080808002",
 		"attached past 32 bits": "01" + "01016e" + "0c05" + "8080808010",
-		"cut short":             goldenReport[:len(goldenReport)-2],
+		"truncated":             goldenReport[:len(goldenReport)-2],
 	} {
 		t.Run("report/"+name, func(t *testing.T) {
 			if r, err := proto.ParseReport(unhex(t, in)); !errors.Is(err, proto.ErrPeer) || r != (proto.Report{}) {
@@ -105,13 +105,13 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
-func TestAppendRefusesWhatCannotBeRead(t *testing.T) {
+func TestAppendRefusesInvalidRecords(t *testing.T) {
 	for name, change := range map[string]func(*proto.Peer){
 		"no id":        func(p *proto.Peer) { p.ID = "" },
 		"no role":      func(p *proto.Peer) { p.Role = 0 },
 		"long field":   func(p *proto.Peer) { p.URL = strings.Repeat("u", 256) },
 		"not UTF-8":    func(p *proto.Peer) { p.Pool = "\xff" },
-		"long in all":  func(p *proto.Peer) { p.ID, p.URL = strings.Repeat("i", 255), strings.Repeat("u", 255) },
+		"long in sum":  func(p *proto.Peer) { p.ID, p.URL = strings.Repeat("i", 255), strings.Repeat("u", 255) },
 		"long and bad": func(p *proto.Peer) { p.URL, p.Pool = strings.Repeat("u", 300), "\xff" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,9 +129,9 @@ func TestAppendRefusesWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// The whole fits memberlist's 512 bytes with the longest id and URL that the
-// configuration allows in one record.
-func TestPeerOfFullLengthFits(t *testing.T) {
+// A peer with the longest id and URL that the configuration allows together fits
+// the 512 bytes of memberlist.
+func TestLongestPeerFits(t *testing.T) {
 	p := proto.Peer{
 		ID: strings.Repeat("i", proto.MaxNameBytes), URL: "wss://" + strings.Repeat("u", 150), Region: strings.Repeat("r", 64), Pool: strings.Repeat("p", 64),
 		Role: proto.RoleBroker, State: proto.StateDraining, Capacity: 1<<32 - 1, Live: 1<<32 - 1, Generation: 1<<64 - 1, Version: "v1.2.3",
@@ -165,7 +165,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		r := proto.Report{
 			ID: p.ID, Generation: p.Generation, Seq: rapid.Uint64().Draw(t, "seq"), State: p.State,
 			Capacity: p.Capacity, Live: p.Live, Attached: rapid.Uint32().Draw(t, "attached"),
-			Arrived: rapid.Uint64().Draw(t, "landed"), ArrivedAll: rapid.Uint64().Draw(t, "landed all"),
+			Arrived: rapid.Uint64().Draw(t, "arrived"), ArrivedAll: rapid.Uint64().Draw(t, "arrived all"),
 		}
 		b, err = proto.AppendReport(b[:1], r)
 		if err != nil {

@@ -10,16 +10,16 @@ import (
 // ProblemContentType is the media type of every error body (RFC 9457).
 const ProblemContentType = "application/problem+json"
 
-// ProblemTypePrefix precedes the code in a problem's type.
+// ProblemTypePrefix precedes the code in the type of a problem.
 const ProblemTypePrefix = "urn:usher:problem:"
 
-// Codes of problems. They are stable: programs may choose by them.
+// Codes of problems. They are stable: programs may compare them.
 const (
 	ProblemInvalidRequest      = "invalid_request"
 	ProblemInvalidCredentials  = "invalid_credentials"
 	ProblemInvalidToken        = "invalid_token"
-	ProblemInvalidProof        = "invalid_proof" // no proof of the key that the token is bound to
-	ProblemStaleProof          = "stale_proof"   // a later one was used before
+	ProblemInvalidProof        = "invalid_proof" // no valid proof for the key that the token is bound to
+	ProblemStaleProof          = "stale_proof"   // this proof or a later one was used before
 	ProblemForbidden           = "forbidden"
 	ProblemNotFound            = "not_found"
 	ProblemMethodNotAllowed    = "method_not_allowed"
@@ -31,17 +31,17 @@ const (
 	ProblemNoCapacity          = "no_capacity"
 	ProblemStoreUnavailable    = "store_unavailable"
 	ProblemInternal            = "internal"
-	ProblemFull                = "full"         // the client of a session has too much unconfirmed
-	ProblemNotAttached         = "not_attached" // the client of a session has not come to its node yet
+	ProblemFull                = "full"         // the session has as many unconfirmed messages as its limits allow
+	ProblemNotAttached         = "not_attached" // the client has not attached to its node yet
 	ProblemNodeUnavailable     = "node_unavailable"
-	ProblemOverloaded          = "overloaded"           // too many ask at this moment
-	ProblemIdentityUnavailable = "identity_unavailable" // who checks credentials does not answer
-	ProblemInsecureNode        = "insecure_node"        // an address without TLS, for one who came by https
+	ProblemOverloaded          = "overloaded"           // too many requests at this moment
+	ProblemIdentityUnavailable = "identity_unavailable" // the service that checks credentials does not answer
+	ProblemInsecureNode        = "insecure_node"        // the request came by https and the node's URL has no TLS
 )
 
-// Problem is the body of every HTTP error, as RFC 9457 has it. Type is
-// ProblemTypePrefix followed by Code; Detail is a sentence a person can act on
-// and never carries a secret.
+// Problem is the body of every HTTP error (RFC 9457). Type is ProblemTypePrefix
+// followed by Code. Detail is a sentence that a person can act on; it never
+// holds a secret.
 type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -49,11 +49,12 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 	Code   string `json:"code"`
 
-	// RetryAfter is the Retry-After header in whole seconds, 0 when there is
-	// none. It does not travel in the body.
+	// RetryAfter is the header Retry-After in seconds; 0 for no header. It is not
+	// part of the body.
 	RetryAfter int `json:"-"`
 }
 
+// Error returns the status, the code and the detail.
 func (p *Problem) Error() string {
 	if p.Detail == "" {
 		return fmt.Sprintf("%d %s", p.Status, p.Code)
@@ -62,7 +63,7 @@ func (p *Problem) Error() string {
 }
 
 // WriteProblem answers a request with the problem. It sets Type and Title from
-// Code and Status where they are empty.
+// Code and Status if they are empty. It does not change p.
 func WriteProblem(w http.ResponseWriter, p *Problem) {
 	body := *p
 	if body.Type == "" {
@@ -79,5 +80,5 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 		h.Set("Retry-After", strconv.Itoa(body.RetryAfter))
 	}
 	w.WriteHeader(body.Status)
-	_ = json.NewEncoder(w).Encode(body) // the caller may be gone
+	_ = json.NewEncoder(w).Encode(body) // the client may have disconnected
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/base64"
 )
 
-// Constants of proofs of possession. See the chapter on them in PROTOCOL.md.
+// Constants of proofs of possession: PROTOCOL.md, section 3.1.
 const (
 	ProofType              = "usher-proof+jwt" // the header's typ
 	HeaderProof            = "Usher-Proof"
@@ -13,20 +13,20 @@ const (
 	MaxProofBytes          = 1 << 10
 )
 
-// What a proof is for: it serves for nothing else.
+// Acts of a proof. A proof is valid for its act only.
 const (
 	ProofAttach    = "attach"
 	ProofReconnect = "reconnect"
 	ProofLogout    = "logout"
 )
 
-// Confirmation says which key a token is bound to, as RFC 7800 has it: who shows
-// the token proves that it has the key.
+// Confirmation names the key that a token is bound to (RFC 7800). A client that
+// shows the token must prove that it has the key.
 type Confirmation struct {
-	Thumbprint string `json:"jkt"` // of the public key, RFC 7638, SHA-256, in base64url
+	Thumbprint string `json:"jkt"` // of the public key (RFC 7638), SHA-256 in base64url
 }
 
-// Valid reports whether the thumbprint has the form of one.
+// Valid reports whether the thumbprint is well-formed.
 func (c Confirmation) Valid() bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(c.Thumbprint)
 	return err == nil && len(b) == sha256.Size && len(c.Thumbprint) == base64.RawURLEncoding.EncodedLen(sha256.Size)
@@ -35,9 +35,9 @@ func (c Confirmation) Valid() bool {
 // Proof are the claims of a proof of possession.
 type Proof struct {
 	Act   string `json:"act"`
-	Token string `json:"ath"` // TokenHash of the token that it goes with
-	// N rises from each proof of a session to the next: an earlier one serves no
-	// more once a later one has.
+	Token string `json:"ath"` // TokenHash of the token that the proof is for
+	// N rises from each proof of a session to the next. Once a proof was used, a
+	// proof with the same or a lower N is stale.
 	N uint64 `json:"n"`
 }
 

@@ -9,7 +9,7 @@ type Push struct {
 	Volatile bool    `json:"volatile,omitempty"`
 }
 
-// Message returns the message, and whether there is one.
+// Message returns the message, and whether exactly one of Text and Data is set.
 func (p Push) Message() (Message, bool) {
 	if p.Text != nil {
 		return Message{Data: []byte(*p.Text), Text: true, Volatile: p.Volatile}, p.Data == nil
@@ -17,23 +17,23 @@ func (p Push) Message() (Message, bool) {
 	return Message{Data: p.Data, Volatile: p.Volatile}, p.Data != nil
 }
 
-// PushResult says what became of a message that was pushed to a session.
+// PushResult is the result of a push to one session.
 type PushResult struct {
 	Session string `json:"session"`
 	Node    string `json:"node,omitempty"`
 	Result  string `json:"result"`
 }
 
-// Results of a push. The first two and PushDropped are successes.
+// Results of a push. PushSent, PushBuffered and PushDropped are successes.
 const (
-	PushSent        = "sent"         // to be written to the connection
-	PushBuffered    = "buffered"     // kept for when the client is back
-	PushDropped     = "dropped"      // a volatile one, and the client is away or slow
-	PushFull        = "full"         // the client has too much unconfirmed; nothing was kept
-	PushNotAttached = "not_attached" // the client has not come to its node yet
+	PushSent        = "sent"         // queued for the connection
+	PushBuffered    = "buffered"     // kept until the client attaches again
+	PushDropped     = "dropped"      // a volatile message to a client that is detached or slow
+	PushFull        = "full"         // as many messages are unconfirmed as the limits allow; the message was not kept
+	PushNotAttached = "not_attached" // the client has not attached to its node yet
 	PushEnded       = "ended"        // the session is over
-	PushUnavailable = "unavailable"  // the node did not answer; whether it was sent is not known
+	PushUnavailable = "unavailable"  // the node did not answer; the message may have been sent
 )
 
-// MaxKeyBytes bounds an Idempotency-Key.
+// MaxKeyBytes is the largest size of an Idempotency-Key in bytes.
 const MaxKeyBytes = 64

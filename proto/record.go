@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// A record is a version byte and then fields: a tag byte, a length byte, and
-// that many bytes. Numbers are unsigned varints. Unknown tags are passed over,
-// so that members of two versions understand one another; a field at its zero
-// value is left out.
+// A record is a version byte followed by fields: a tag byte, a length byte, and
+// that many bytes. Numbers are unsigned varints. Unknown tags are ignored, so that
+// members of two versions understand each other. A field with its zero value is
+// omitted.
 const recordVersion = 1
 
 const (
@@ -56,7 +56,7 @@ func (w *recordWriter) finish() ([]byte, error) {
 	return w.b, nil
 }
 
-// field is the value of one field; its methods note in err what is wrong.
+// field is the value of one field. Its methods set *err if the value is invalid.
 type field struct {
 	b   []byte
 	err *error
@@ -73,23 +73,24 @@ func (f field) text() string {
 func (f field) number(limit uint64) uint64 {
 	n, size := binary.Uvarint(f.b)
 	if size <= 0 || size != len(f.b) || n > limit {
-		*f.err = fmt.Errorf("%w: number out of range", ErrPeer)
+		*f.err = fmt.Errorf("%w: number %x out of range, at most %d", ErrPeer, f.b, limit)
 		return 0
 	}
 	return n
 }
 
+// readRecord calls each for every field of the record b.
 func readRecord(b []byte, each func(tag byte, f field)) error {
 	if len(b) == 0 || len(b) > MaxPeerBytes {
-		return fmt.Errorf("%w: %d bytes", ErrPeer, len(b))
+		return fmt.Errorf("%w: %d bytes, must be 1 to %d", ErrPeer, len(b), MaxPeerBytes)
 	}
 	if b[0] != recordVersion {
-		return fmt.Errorf("%w: version %d", ErrPeer, b[0])
+		return fmt.Errorf("%w: version %d, must be %d", ErrPeer, b[0], recordVersion)
 	}
 	var err error
 	for b = b[1:]; len(b) > 0 && err == nil; {
 		if len(b) < 2 || len(b) < 2+int(b[1]) {
-			return fmt.Errorf("%w: cut short", ErrPeer)
+			return fmt.Errorf("%w: truncated", ErrPeer)
 		}
 		n := 2 + int(b[1])
 		each(b[0], field{b[2:n], &err})

@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// peerContext begins what is signed of a peer, so that no other signature by the
-// key passes for one.
+// peerContext precedes the signed bytes of a peer, so that no other signature by
+// the same key is accepted for a peer.
 const peerContext = "usher node record 1\n"
 
-// SignPeer adds the signature of an encoded peer to it, as its last field. It
-// fails when that makes it longer than MaxPeerBytes.
+// SignPeer appends the signature of an encoded peer to it, as its last field. It
+// fails with ErrPeer if the result would be longer than MaxPeerBytes.
 func SignPeer(b []byte, key ed25519.PrivateKey) ([]byte, error) {
 	if n := len(b) + 2 + ed25519.SignatureSize; n > MaxPeerBytes {
 		return nil, fmt.Errorf("%w: %d bytes with its signature, more than %d", ErrPeer, n, MaxPeerBytes)
@@ -19,7 +19,7 @@ func SignPeer(b []byte, key ed25519.PrivateKey) ([]byte, error) {
 	return append(append(b, tagSignature, ed25519.SignatureSize), signature...), nil
 }
 
-// PeerSigned reports whether an encoded peer, all of it, is signed with the key.
+// PeerSigned reports whether every byte of an encoded peer is signed with the key.
 func PeerSigned(b []byte, key ed25519.PublicKey) bool {
 	at := len(b) - 2 - ed25519.SignatureSize
 	if at < 0 {

@@ -25,7 +25,7 @@ func TestSignPeer(t *testing.T) {
 		t.Errorf("parsed as %+v, %v", got, err)
 	}
 	if !PeerSigned(signed, public) {
-		t.Error("its own signature is not good")
+		t.Error("the peer's own signature is refused")
 	}
 	for name, b := range map[string][]byte{
 		"nothing": nil, "not signed": plain, "signature alone": signed[len(plain):],
@@ -37,11 +37,11 @@ func TestSignPeer(t *testing.T) {
 		"inside a text":   append(bytes.Clone(plain), append([]byte{tagVersion, 66}, signed[len(plain):]...)...),
 	} {
 		if PeerSigned(b, public) {
-			t.Errorf("%s: taken for signed", name)
+			t.Errorf("%s: accepted as signed", name)
 		}
 	}
 	if PeerSigned(signed, other.Public().(ed25519.PublicKey)) {
-		t.Error("signed by another key")
+		t.Error("accepted as signed by another key")
 	}
 	p.URL, p.Region, p.Pool = "wss://"+strings.Repeat("a", 240), strings.Repeat("r", 200), ""
 	if plain, err = AppendPeer(nil, p); err != nil {

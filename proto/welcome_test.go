@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A welcome is written as encoding/json would.
+// appendWelcome writes the same bytes as encoding/json.
 func TestAppendWelcome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := Welcome{
@@ -19,7 +19,7 @@ func TestAppendWelcome(t *testing.T) {
 		}
 		got, want := string(AppendControl(nil, Control{Type: TypeWelcome, Welcome: w})), string(appendObject(nil, TypeWelcome, w))
 		if got != want {
-			t.Fatalf("%s, not %s", got, want)
+			t.Fatalf("got %s, want %s", got, want)
 		}
 	})
 }

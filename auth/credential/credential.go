@@ -1,5 +1,5 @@
-// Package credential finds out who a client is. A provider is one way of doing
-// so; which ones there are is the operator's choice.
+// Package credential identifies clients. A provider implements one login method; the
+// operator chooses which methods there are.
 package credential
 
 import (
@@ -11,32 +11,35 @@ import (
 	"unicode"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/strictjson"
 )
+
+// rules are those of credentials. A member whose value is null counts as absent.
+var rules = &strictjson.Rules{MaxBytes: proto.MaxBodyBytes, MaxDepth: 16, NullIsAbsent: true}
 
 // Provider verifies the credentials of one login method. Implementations are
 // safe for concurrent use.
 type Provider interface {
-	// Verify returns who the credentials belong to. It returns
-	// ErrInvalidCredentials when they belong to nobody, in the same time as
-	// when they are wrong; ErrMalformed, wrapped in a sentence for the client,
-	// when they do not have the form of the method; ErrBusy when it has too much
-	// to do; and ErrUnavailable when whom it asks does not answer.
+	// Verify returns the identity that the credentials belong to, or one of these
+	// errors. ErrInvalidCredentials: they are wrong, or the account does not exist;
+	// both take the same time. ErrMalformed, wrapped in a text for the client: they
+	// do not have the form of the method. ErrBusy: too many logins at once.
+	// ErrUnavailable: the service that the provider asks does not answer.
 	Verify(ctx context.Context, credentials json.RawMessage) (Identity, error)
 }
 
-// Accounts is implemented by providers whose credentials name an account, so
-// that failed attempts at one account can be counted before anything costly is
-// done.
+// Accounts is implemented by providers whose credentials name an account, so that failed
+// logins to the account can be counted before the provider does expensive work.
 type Accounts interface {
-	// Account returns the account the credentials claim to be for, whether it
-	// exists or not; "" when they are malformed.
+	// Account returns the account that the credentials name, whether it exists or
+	// not; "" if they are malformed.
 	Account(credentials json.RawMessage) string
 }
 
-// Identity is who a client is.
+// Identity identifies a client.
 type Identity struct {
-	User string          // 1 to proto.MaxNameBytes bytes, see CheckName
-	Ext  json.RawMessage // for the application, in the token; may be nil
+	User string          // a name that CheckName accepts
+	Ext  json.RawMessage // JSON for the application, in the token; may be nil
 }
 
 // Errors of a Provider.
@@ -44,12 +47,13 @@ var (
 	ErrInvalidCredentials = errors.New("invalid credentials")
 	ErrMalformed          = errors.New("malformed credentials")
 	ErrBusy               = errors.New("too many logins at once")
-	ErrUnavailable        = errors.New("whom the provider asks does not answer")
+	ErrUnavailable        = errors.New("the service that the provider asks does not answer")
 )
 
-// CheckName reports why a name cannot be that of a user: it must have 1 to
-// proto.MaxNameBytes bytes of UTF-8, all of it visible, so that no two names
-// look the same for what cannot be seen in them, and no space at its ends.
+// CheckName returns an error if a user cannot have the name. A name must have 1 to
+// proto.MaxNameBytes bytes of UTF-8, no space at either end, and only visible characters,
+// so that two names never differ in invisible characters alone. The error continues a
+// sentence that begins with the name.
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -64,6 +68,6 @@ func CheckName(name string) error {
 	return nil
 }
 
-// invisible also takes the replacement character, which is what a decoder
-// makes of text that is no text.
+// invisible also reports the replacement character, which a decoder puts in place of
+// invalid text.
 func invisible(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }

@@ -7,17 +7,16 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/usher-broker/usher/auth/internal/strictjson"
 	"github.com/usher-broker/usher/proto"
 )
 
-// Guest lets anybody in under the name they choose, or under a new one when
-// they choose none: credentials {"name":"ada"}, {} or nothing. Two guests of
-// one name are one user.
+// Guest accepts every client, under the name that the client chooses or under a new
+// random name. The credentials are {"name":"ada"}, {} or absent. Two guests with the same
+// name are the same user.
 type Guest struct {
-	// Prefix is put before every name. Where there are other providers it
-	// keeps a guest from passing as one of their users; with a colon in it no
-	// name of a users file can begin with it.
+	// Prefix is put before every name. It keeps a guest from having the name of a user
+	// of another provider. No name in a users file contains a colon, so a prefix with
+	// a colon is safe there.
 	Prefix string
 }
 
@@ -44,9 +43,10 @@ func guestName(credentials json.RawMessage) (string, error) {
 	if len(credentials) == 0 || string(credentials) == "null" {
 		return "", nil
 	}
-	fields, err := strictjson.Read(credentials)
+	o, err := rules.Parse(credentials)
 	if err != nil {
 		return "", err
 	}
-	return fields.Text("name")
+	name := o.OptionalString("name")
+	return name, o.Err()
 }

@@ -9,22 +9,21 @@ import (
 	"github.com/alexedwards/argon2id"
 )
 
-// Bounds of a password, in bytes. They are those of what is hashed: passwords
-// are compared byte for byte, without Unicode normalization.
+// Limits of a password, in bytes as it is hashed. Passwords are compared byte by byte,
+// without Unicode normalization.
 const (
 	minPasswordBytes = 1
 	maxPasswordBytes = 1024
 )
 
-// hashParams are those of new hashes: the first choice of OWASP for Argon2id,
-// 19 MiB and two passes in one thread.
+// hashParams returns the parameters of new hashes: the first recommendation of OWASP for
+// Argon2id, 19 MiB and two passes in one thread.
 func hashParams() *argon2id.Params {
 	return &argon2id.Params{Memory: 19456, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 }
 
-// HashLine returns a line for the users file: the user's name, a colon and a
-// new hash of the password. Names with a colon, and those that would read as a
-// comment, are refused.
+// HashLine returns a line for the users file: the user's name, a colon and a new hash of
+// the password. It refuses names that contain a colon or begin with #.
 func HashLine(user, password string) (string, error) {
 	if err := checkFileName(user); err != nil {
 		return "", fmt.Errorf("name %w", err)
@@ -46,20 +45,20 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// hashed is a password's hash from a users file.
+// hashed is the hash of a password in a users file.
 type hashed struct {
 	text    string
 	threads int64
 }
 
-// parseHash bounds what a line can make a login cost: 64 MiB, 10 passes, 4
-// threads; and it takes one spelling of a hash only.
+// parseHash parses a hash. It limits what a login can cost, to 64 MiB, 10 passes and 4
+// threads, and accepts each hash in one spelling only.
 func parseHash(text string) (hashed, error) {
 	if len(text) > 512 {
 		return hashed{}, errors.New("hash is too long")
 	}
 	p, salt, key, err := argon2id.DecodeHash(text)
-	if err != nil || !strings.HasPrefix(text, spelling(p)) { // the library reads over what follows a number
+	if err != nil || !strings.HasPrefix(text, spelling(p)) { // the library ignores text after a number
 		return hashed{}, errors.New("hash is not of the form $argon2id$v=19$m=19456,t=2,p=1$salt$key")
 	}
 	switch {
@@ -75,12 +74,12 @@ func parseHash(text string) (hashed, error) {
 	return hashed{text: text, threads: int64(min(int(p.Parallelism), runtime.GOMAXPROCS(0)))}, nil
 }
 
-// spelling returns how a hash with the parameters begins.
+// spelling returns the beginning of a hash with the parameters.
 func spelling(p *argon2id.Params) string {
 	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$", p.Memory, p.Iterations, p.Parallelism)
 }
 
-// dummyHash is a hash that no password has, with the parameters of new ones.
+// dummyHash returns a hash that no accepted password has, with the parameters of new hashes.
 func dummyHash() (hashed, error) {
 	text, err := argon2id.CreateHash("", hashParams()) // the empty password is refused before it is hashed
 	if err != nil {

@@ -21,62 +21,61 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/time/rate"
 
-	"github.com/usher-broker/usher/auth/internal/strictjson"
 	"github.com/usher-broker/usher/proto"
 )
 
-// OIDCConfig says whose ID tokens are taken.
+// OIDCConfig configures which ID tokens are accepted.
 type OIDCConfig struct {
-	Issuer  string   // exactly as in its tokens; its keys are found by discovery
-	Clients []string // audiences of which one must be named; at least one
-	// UserClaim is the claim that names the user. Default "sub", the only one that
-	// OpenID Connect promises never to give to somebody else.
+	Issuer  string   // exactly as in its tokens; discovery finds its keys
+	Clients []string // client ids; the audience of a token must contain one of them; required
+	// UserClaim is the claim that names the user. Default: "sub", the only claim that
+	// OpenID Connect never assigns to another user.
 	UserClaim string
-	Prefix    string   // before every name, where there are other methods
-	Claims    []string // that the application is told, in the token's ext
+	Prefix    string   // put before every name, if there are other methods
+	Claims    []string // copied into the token's ext, for the application
 	TLS       *tls.Config
 	Logger    *slog.Logger // default: no logs
 }
 
-// OIDC takes ID tokens of an OpenID Connect issuer: credentials
-// {"id_token":"…","nonce":"…"}. The nonce is the one that the client gave the issuer
-// when it asked for the token; a token that has one is no good without it. It is
-// safe for concurrent use.
+// OIDC accepts ID tokens of an OpenID Connect issuer. The credentials are
+// {"id_token":"…","nonce":"…"}. The nonce is the one that the client sent to the issuer
+// when it asked for the token; it is required if the token contains one. OIDC is safe for
+// concurrent use.
 type OIDC struct {
 	cfg    OIDCConfig
 	client *http.Client
 	parser *jwt.Parser
 
-	ctx    context.Context // ends what follows the keys
+	ctx    context.Context // of the goroutine that refreshes the keys
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
 	keys  keyfunc.Keyfunc // nil until discovery has succeeded
 	tried time.Time
-	err   error // of the last try
+	err   error // of the last attempt
 }
 
 const (
 	oidcTimeout   = 2 * time.Second  // of a request to the issuer
-	oidcRetry     = 2 * time.Second  // between two tries to discover it
-	oidcUnknown   = 10 * time.Second // between two fetches for a key that is not known
+	oidcRetry     = 2 * time.Second  // between two attempts at discovery
+	oidcUnknown   = 10 * time.Second // between two fetches for an unknown key
 	oidcRefresh   = 15 * time.Minute
 	oidcLeeway    = 30 * time.Second
-	maxOIDCBytes  = 256 << 10 // of an answer of the issuer
+	maxOIDCBytes  = 256 << 10 // of a response of the issuer
 	discoveryPath = "/.well-known/openid-configuration"
 )
 
-// NewOIDC returns a provider. It does not wait for the issuer: as long as that
-// has not answered, Verify returns ErrUnavailable.
+// NewOIDC returns a provider. It does not wait for the issuer: Verify returns
+// ErrUnavailable until the issuer has answered.
 func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	u, err := url.Parse(cfg.Issuer)
 	switch {
-	case err != nil:
-		return nil, err
+	case err != nil || u.Opaque != "":
+		return nil, errors.New("not a valid http or https URL") // err quotes the URL and its password
 	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("%q is not the URL of an issuer", u.Redacted())
+		return nil, fmt.Errorf("%q is not the URL of an issuer; it must be an http or https URL without query and fragment", u.Redacted())
 	case len(cfg.Clients) == 0 || slices.Contains(cfg.Clients, ""):
-		return nil, errors.New("no client ids: tokens for any application of the issuer would be taken")
+		return nil, errors.New("no client ids: tokens for every application of the issuer would be accepted")
 	}
 	if cfg.UserClaim == "" {
 		cfg.UserClaim = "sub"
@@ -89,8 +88,8 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	o := &OIDC{
 		cfg: cfg, client: &http.Client{Transport: transport, Timeout: oidcTimeout},
 		parser: jwt.NewParser(
-			// What is public can be verified by; a secret shared with the issuer is
-			// not what this is for, and «none» never.
+			// Signatures with public keys only: neither a secret shared with the
+			// issuer (HS256) nor "none".
 			jwt.WithValidMethods([]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}),
 			jwt.WithIssuer(cfg.Issuer), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(oidcLeeway), jwt.WithStrictDecoding(),
 		),
@@ -99,24 +98,20 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	return o, nil
 }
 
-// Close stops following the issuer's keys.
+// Close stops refreshing the issuer's keys.
 func (o *OIDC) Close() {
 	o.cancel()
 	o.client.CloseIdleConnections()
 }
 
-// Verify checks the token, and returns whose it is.
+// Verify checks the token, and returns the identity of its user.
 func (o *OIDC) Verify(ctx context.Context, credentials json.RawMessage) (Identity, error) {
-	fields, err := strictjson.Read(credentials)
+	fields, err := rules.Parse(credentials)
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	raw, err := fields.Text("id_token")
-	if err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	nonce, err := fields.Text("nonce")
-	if err != nil {
+	raw, nonce := fields.OptionalString("id_token"), fields.OptionalString("nonce")
+	if err := fields.Err(); err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if raw == "" {
@@ -141,9 +136,9 @@ func (o *OIDC) Verify(ctx context.Context, credentials json.RawMessage) (Identit
 	return o.identity(claims)
 }
 
-// find returns the key of a token. If that is not known the issuer is asked, though
-// not without end: a key that may be a new one, and cannot be asked for now, is not
-// one that there is not.
+// find returns the key of a token. It fetches the issuer's keys if the key is unknown. If
+// the limit of fetches does not allow that now, it returns ErrUnavailable, because the key
+// may exist.
 func find(ctx context.Context, keys keyfunc.Keyfunc, t *jwt.Token) (any, error) {
 	kid, ok := t.Header["kid"].(string)
 	if !ok {
@@ -157,28 +152,28 @@ func find(ctx context.Context, keys keyfunc.Keyfunc, t *jwt.Token) (any, error) 
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if alg := key.Marshal().ALG.String(); alg != "" && alg != t.Method.Alg() {
-		return nil, fmt.Errorf("the key is for %s", alg)
+		return nil, fmt.Errorf("the key is for %s, not %s", alg, t.Method.Alg())
 	}
 	return key.Key(), nil
 }
 
-// check looks at what the parser has not.
+// check checks what the parser does not.
 func (o *OIDC) check(claims jwt.MapClaims, nonce string) error {
 	audience, err := claims.GetAudience()
 	if err != nil || !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(o.cfg.Clients, a) }) {
-		return errors.New("it is for another audience")
+		return errors.New("the audience (aud) contains no client id of ours")
 	}
 	if azp, ok := claims["azp"].(string); ok || len(audience) > 1 {
 		if !slices.Contains(o.cfg.Clients, azp) {
-			return errors.New("it was given to another application (azp)")
+			return errors.New("it was issued to another application (azp)")
 		}
 	}
 	if at, err := claims.GetIssuedAt(); err != nil || at == nil {
-		return errors.New("it does not say when it was issued")
+		return errors.New("it has no time of issue (iat)")
 	}
-	said, _ := claims["nonce"].(string)
-	if subtle.ConstantTimeCompare([]byte(said), []byte(nonce)) != 1 {
-		return errors.New("the nonce is another")
+	want, _ := claims["nonce"].(string)
+	if subtle.ConstantTimeCompare([]byte(want), []byte(nonce)) != 1 {
+		return errors.New("its nonce is not that of the credentials")
 	}
 	return nil
 }
@@ -187,27 +182,27 @@ func (o *OIDC) identity(claims jwt.MapClaims) (Identity, error) {
 	name, _ := claims[o.cfg.UserClaim].(string)
 	user := o.cfg.Prefix + name
 	if name == "" || CheckName(user) != nil {
-		o.cfg.Logger.Warn("ID token refused: it names no user that could be one here", "issuer", o.cfg.Issuer, "claim", o.cfg.UserClaim)
+		o.cfg.Logger.Warn("ID token refused: its claim is not a valid user name", "issuer", o.cfg.Issuer, "claim", o.cfg.UserClaim)
 		return Identity{}, ErrInvalidCredentials
 	}
-	told := map[string]any{}
+	ext := map[string]any{}
 	for _, c := range o.cfg.Claims {
 		if v, ok := claims[c]; ok {
-			told[c] = v
+			ext[c] = v
 		}
 	}
-	if len(told) == 0 {
+	if len(ext) == 0 {
 		return Identity{User: user}, nil
 	}
-	ext, err := json.Marshal(told)
-	if err != nil || len(ext) > proto.MaxExtBytes {
-		return Identity{}, fmt.Errorf("the claims for the application are %d bytes, more than %d, or no JSON: %w", len(ext), proto.MaxExtBytes, err)
+	text, err := json.Marshal(ext)
+	if err != nil || len(text) > proto.MaxExtBytes {
+		return Identity{}, fmt.Errorf("the claims for the application have %d bytes, more than %d, or are not JSON: %w", len(text), proto.MaxExtBytes, err)
 	}
-	return Identity{User: user, Ext: ext}, nil
+	return Identity{User: user, Ext: text}, nil
 }
 
-// follow returns the issuer's keys, having found out where they are. While the
-// issuer does not answer it is asked now and then, by one caller at a time.
+// follow returns the issuer's keys. The first call discovers where they are. While the
+// issuer does not answer, one caller at a time repeats this, every oidcRetry at most.
 func (o *OIDC) follow(ctx context.Context) (keyfunc.Keyfunc, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -224,7 +219,7 @@ func (o *OIDC) follow(ctx context.Context) (keyfunc.Keyfunc, error) {
 		o.keys, err = keyfunc.NewDefaultOverrideCtx(o.ctx, []string{at}, keyfunc.Override{
 			Client: o.client, HTTPTimeout: oidcTimeout, NoErrorReturnFirstHTTPReq: &first,
 			RefreshInterval: oidcRefresh, RefreshUnknownKID: rate.NewLimiter(rate.Every(oidcUnknown), 1),
-			RateLimitWaitMax: oidcTimeout, // for its turn and the fetch together
+			RateLimitWaitMax: oidcTimeout, // for the rate limit and the fetch together
 			RefreshErrorHandlerFunc: func(u string) func(context.Context, error) {
 				return func(_ context.Context, err error) {
 					o.cfg.Logger.Warn("keys of the issuer not read", "url", u, "error", err)
@@ -236,12 +231,12 @@ func (o *OIDC) follow(ctx context.Context) (keyfunc.Keyfunc, error) {
 		}
 	}
 	if o.err = err; err != nil {
-		o.cfg.Logger.Warn("the issuer does not say where its keys are; ID tokens are refused", "issuer", o.cfg.Issuer, "error", err)
+		o.cfg.Logger.Warn("discovery of the issuer's keys failed; ID tokens are refused", "issuer", o.cfg.Issuer, "error", err)
 	}
 	return o.keys, err
 }
 
-// discover returns where the issuer's keys are.
+// discover returns the URL of the issuer's keys.
 func (o *OIDC) discover(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(o.cfg.Issuer, "/")+discoveryPath, nil)
 	if err != nil {
@@ -260,14 +255,14 @@ func (o *OIDC) discover(ctx context.Context) (string, error) {
 		JWKS   string `json:"jwks_uri"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxOIDCBytes)).Decode(&d); err != nil {
-		return "", fmt.Errorf("answered what is not JSON: %w", err)
+		return "", fmt.Errorf("answered with invalid JSON: %w", err)
 	}
 	if d.Issuer != o.cfg.Issuer {
-		return "", fmt.Errorf("says that it is %q", d.Issuer)
+		return "", fmt.Errorf("its discovery document names the issuer %q", d.Issuer)
 	}
 	u, err := url.Parse(d.JWKS)
 	if err != nil || u.Host == "" || u.Scheme != "https" && !strings.HasPrefix(o.cfg.Issuer, "http://") {
-		return "", fmt.Errorf("has its keys at %q, which is no https URL", d.JWKS)
+		return "", fmt.Errorf("its discovery document names %q as the URL of its keys, which is not an https URL", d.JWKS)
 	}
 	return d.JWKS, nil
 }

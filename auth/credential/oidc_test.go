@@ -20,7 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// issuer is an OpenID Connect issuer as far as a verifier sees it.
+// issuer is a fake OpenID Connect issuer: the parts that a verifier uses.
 type issuer struct {
 	t   *testing.T
 	srv *httptest.Server
@@ -28,8 +28,8 @@ type issuer struct {
 	mu    sync.Mutex
 	keys  map[string]crypto.Signer // by kid; all are published
 	down  bool
-	says  string // as its name, if it lies
-	asked int    // for keys
+	says  string // the name in its discovery document, if it is wrong
+	asked int    // requests for keys
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -108,7 +108,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// token signs an ID token for ada, after change.
+// token signs an ID token for ada; change may change the claims.
 func (i *issuer) token(kid string, k crypto.Signer, change func(h map[string]any, c jwt.MapClaims)) string {
 	i.t.Helper()
 	var method jwt.SigningMethod = jwt.SigningMethodRS256
@@ -194,14 +194,14 @@ func TestOIDCRefuses(t *testing.T) {
 		"key of another":    func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = "x"; h["kid"] = "evil" },
 	} {
 		id, err := o.Verify(t.Context(), idToken(i.token("rsa-1", k, change), "n-1"))
-		// The issuer is asked for one unknown key, and not for the next at once.
+		// Keys are fetched once for an unknown key, and not again at once for the next.
 		if unknown := strings.Contains(name, "key") && errors.Is(err, ErrUnavailable); !unknown && !errors.Is(err, ErrInvalidCredentials) {
 			t.Errorf("%s: %+v, %v", name, id, err)
 		}
 	}
 	good := i.token("rsa-1", k, nil)
 	parts := strings.Split(good, ".")
-	// The public key as a secret, which some verifiers take.
+	// The public key as a shared secret, which some verifiers accept.
 	confused := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": i.srv.URL, "aud": "game", "sub": "ada", "nonce": "n-1", "iat": past, "exp": past + 7200})
 	confused.Header["kid"] = "rsa-1"
 	hs, err := confused.SignedString([]byte("secret"))
@@ -227,7 +227,7 @@ func TestOIDCRefuses(t *testing.T) {
 	}
 }
 
-func TestOIDCFollowsTheKeys(t *testing.T) {
+func TestOIDCRefreshesTheKeys(t *testing.T) {
 	i := newIssuer(t)
 	o := i.provider(nil)
 	if _, err := o.Verify(t.Context(), idToken(i.token("rsa-1", i.keys["rsa-1"], nil), "n-1")); err != nil {
@@ -237,24 +237,24 @@ func TestOIDCFollowsTheKeys(t *testing.T) {
 	if _, err := o.Verify(t.Context(), idToken(i.token("rsa-2", i.keys["rsa-2"], nil), "n-1")); err != nil {
 		t.Errorf("a new key: %v", err)
 	}
-	// Tokens with keys that nobody has do not have the issuer asked without end.
+	// Tokens with unknown keys do not cause requests to the issuer without a limit.
 	before := i.asked
 	for range 50 {
 		if _, err := o.Verify(t.Context(), idToken(i.token("rsa-9", i.keys["rsa-1"], nil), "n-1")); !errors.Is(err, ErrUnavailable) {
 			t.Fatal(err)
 		}
 		if _, err := o.Verify(t.Context(), idToken(i.token("rsa-2", i.keys["rsa-2"], nil), "n-1")); err != nil {
-			t.Fatalf("a known key, beside those: %v", err)
+			t.Fatalf("a known key, meanwhile: %v", err)
 		}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if n := i.asked - before; n > 1 {
-		t.Errorf("it was asked %d times for keys that there are not", n)
+		t.Errorf("%d requests for unknown keys", n)
 	}
 }
 
-func TestOIDCWhileTheIssuerIsAway(t *testing.T) {
+func TestOIDCWithoutTheIssuer(t *testing.T) {
 	i := newIssuer(t)
 	i.down = true
 	o := i.provider(nil)
@@ -281,7 +281,7 @@ func TestOIDCWhileTheIssuerIsAway(t *testing.T) {
 	liar := newIssuer(t)
 	liar.says = "https://accounts.example.com"
 	if _, err := liar.provider(nil).Verify(t.Context(), good); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("one that says it is another: %v", err)
+		t.Errorf("an issuer with another name: %v", err)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestNewOIDCRefuses(t *testing.T) {
 	} {
 		if o, err := NewOIDC(c); err == nil {
 			o.Close()
-			t.Errorf("%+v was taken", c)
+			t.Errorf("%+v was accepted", c)
 		}
 	}
 }

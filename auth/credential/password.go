@@ -13,27 +13,24 @@ import (
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/usher-broker/usher/auth/internal/strictjson"
 )
 
-// usersInterval is how often the users file is looked at for changes.
+// usersInterval is the time between two checks of the users file for changes.
 const usersInterval = 2 * time.Second
 
-// queuePerProc is how many logins may wait for each that is hashed: about
-// 400 ms of them, so that one in the queue is still answered in time.
+// queuePerProc is how many logins may wait for each one that is hashed. Together they
+// take about 400 ms, so that the last one is still answered in time.
 const queuePerProc = 16
 
-// Password knows users by a file of password hashes: credentials
+// Password verifies users against a file of password hashes. The credentials are
 // {"username":"ada","password":"…"}.
 //
-// A login costs one Argon2id hash, also for a user that does not exist, so
-// that neither answer nor time tells who does. That holds for hashes with the
-// parameters that HashLine gives them: a user whose line has others is as
-// cheap or costly as that line says, and stands out by it.
+// A login costs one Argon2id hash, also for a user that does not exist, so that neither
+// the answer nor its time reveals which users exist. This is true for hashes with the
+// parameters of HashLine: a hash with other parameters takes another time.
 //
-// At most GOMAXPROCS threads hash at a time, and a bounded queue waits;
-// whoever comes beyond that gets ErrBusy. It is safe for concurrent use.
+// At most GOMAXPROCS threads hash at the same time, and a limited number of logins waits.
+// Further logins get ErrBusy. Password is safe for concurrent use.
 type Password struct {
 	path    string
 	log     *slog.Logger
@@ -41,15 +38,15 @@ type Password struct {
 	compare func(password, hash string) (bool, error)
 
 	users atomic.Pointer[map[string]hashed]
-	read  version // what Run has read last
+	read  version // of the file, when Run last read it
 
 	slots   *semaphore.Weighted
 	waiting atomic.Int64
 	queue   int64
 }
 
-// OpenPassword reads the users file. While Run runs, it is read again when it
-// changes.
+// OpenPassword reads the users file. While Run runs, it reads the file again after each
+// change.
 func OpenPassword(path string, log *slog.Logger) (*Password, error) {
 	procs := int64(runtime.GOMAXPROCS(0))
 	p := &Password{
@@ -78,8 +75,8 @@ func (p *Password) Account(credentials json.RawMessage) string {
 	return user
 }
 
-// Verify compares the password with the user's hash. When ctx ends before the
-// hash is begun it returns ErrBusy.
+// Verify compares the password with the user's hash. It returns ErrBusy if ctx ends before
+// it can begin to hash.
 func (p *Password) Verify(ctx context.Context, credentials json.RawMessage) (Identity, error) {
 	user, password, err := readPassword(credentials)
 	if err != nil {
@@ -103,7 +100,7 @@ func (p *Password) Verify(ctx context.Context, credentials json.RawMessage) (Ide
 	return Identity{User: user}, nil
 }
 
-// acquire waits for a turn to hash, which takes the given number of threads.
+// acquire waits until the given number of threads is free to hash.
 func (p *Password) acquire(ctx context.Context, threads int64) error {
 	if p.slots.TryAcquire(threads) {
 		return nil
@@ -122,14 +119,12 @@ func readPassword(credentials json.RawMessage) (user, password string, err error
 	if len(credentials) == 0 {
 		return "", "", errors.New("username and password are missing")
 	}
-	fields, err := strictjson.Read(credentials)
+	o, err := rules.Parse(credentials)
 	if err != nil {
 		return "", "", err
 	}
-	if user, err = fields.Text("username"); err != nil {
-		return "", "", err
-	}
-	if password, err = fields.Text("password"); err != nil {
+	user, password = o.OptionalString("username"), o.OptionalString("password")
+	if err := o.Err(); err != nil {
 		return "", "", err
 	}
 	if err := CheckName(user); err != nil {
@@ -138,12 +133,12 @@ func readPassword(credentials json.RawMessage) (user, password string, err error
 	return user, password, checkPassword(password)
 }
 
-// Run follows the changes of the users file until ctx ends. A file that cannot
-// be read or makes no sense is logged, and the users stay as they were.
+// Run reads the users file again after each change, until ctx ends. If the file cannot be
+// read or is invalid, Run logs that and keeps the users as they were.
 func (p *Password) Run(ctx context.Context) {
 	tick := time.NewTicker(usersInterval)
 	defer tick.Stop()
-	var told string // of a fault that lasts, one line
+	var logged string // the last error, so that a lasting one is logged once
 	for {
 		select {
 		case <-ctx.Done():
@@ -152,11 +147,11 @@ func (p *Password) Run(ctx context.Context) {
 		}
 		changed, err := p.reload()
 		switch {
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			p.log.Error("users not read; the old ones stay in use", "error", err)
+		case err != nil && err.Error() != logged:
+			logged = err.Error()
+			p.log.Error("users file not read; the previous users stay in use", "error", err)
 		case err == nil:
-			told = ""
+			logged = ""
 		}
 		if changed {
 			p.log.Info("users read", "file", p.path, "users", len(*p.users.Load()))
@@ -167,7 +162,7 @@ func (p *Password) Run(ctx context.Context) {
 func (p *Password) reload() (changed bool, err error) {
 	info, err := os.Stat(p.path)
 	if err != nil {
-		p.read = version{} // whatever comes back is read
+		p.read = version{} // the next file is read in any case
 		return false, err
 	}
 	if p.read.same(info) {
@@ -175,7 +170,7 @@ func (p *Password) reload() (changed bool, err error) {
 	}
 	users, read, err := readUsers(p.path, p.log)
 	if err != nil {
-		return false, err // and tried again: it may be in the middle of being written
+		return false, err // Run tries again: another process may be writing the file
 	}
 	p.read = read
 	p.users.Store(&users)

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cheap is a hash that costs next to nothing.
+// cheap is a hash that costs almost nothing.
 func cheap(t testing.TB, password string) string {
 	t.Helper()
 	hash, err := argon2id.CreateHash(password, &argon2id.Params{Memory: 8, Iterations: 1, Parallelism: 1, SaltLength: 8, KeyLength: 16})
@@ -31,7 +31,7 @@ func cheap(t testing.TB, password string) string {
 	return hash
 }
 
-// logBuffer keeps what is logged.
+// logBuffer stores the log.
 type logBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -106,7 +106,7 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// Whether a user exists shows neither in the answer nor in what it costs.
+// Neither the answer nor its cost reveals whether a user exists.
 func TestUnknownUserCostsTheSame(t *testing.T) {
 	line, err := HashLine("ada", "correct horse")
 	if err != nil {
@@ -136,7 +136,7 @@ func TestUnknownUserCostsTheSame(t *testing.T) {
 	}
 }
 
-// Not even the password of the dummy hash lets an unknown user in.
+// An unknown user cannot log in, even with the password of the dummy hash.
 func TestUnknownUserNeverMatches(t *testing.T) {
 	p := open(t, "")
 	p.compare = func(string, string) (bool, error) { return true, nil }
@@ -189,7 +189,7 @@ func TestHashesAtATimeAreBounded(t *testing.T) {
 	})
 }
 
-func TestWaitingForATurnEnds(t *testing.T) {
+func TestWaitingToHashEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, "ada:"+cheap(t, "x"))
 		release := make(chan struct{})
@@ -207,7 +207,7 @@ func TestWaitingForATurnEnds(t *testing.T) {
 		close(release)
 		wg.Wait()
 		if n := p.waiting.Load(); n != 0 {
-			t.Errorf("%d wait for ever", n)
+			t.Errorf("%d wait forever", n)
 		}
 	})
 }
@@ -233,7 +233,7 @@ func TestMalformedPasswordCredentials(t *testing.T) {
 	}
 }
 
-func TestUsersFileIsFollowed(t *testing.T) {
+func TestUsersFileIsReadAgain(t *testing.T) {
 	path := usersFile(t, "ada:"+cheap(t, "one"))
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer

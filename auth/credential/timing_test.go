@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// A login of a user that there is not, and one with the wrong password, get the same
-// answer, and take the same time: of two, the slower one may as well be either. The
-// hash is a cheap one here, so that what differs beside it would be seen.
-func TestTimingTellsNothing(t *testing.T) {
+// A login of an unknown user and one with a wrong password get the same answer and take
+// the same time: each is the slower one of a pair equally often. The hash is cheap here, so
+// that a difference in the rest of the work is visible.
+func TestTimingRevealsNothing(t *testing.T) {
 	each := 1000
 	if os.Getenv("USHER_SLOW") != "" {
 		each = 10_000
@@ -35,7 +35,7 @@ func TestTimingTellsNothing(t *testing.T) {
 		}
 	}
 	for range each {
-		// In turn, and each as often first: what the machine does else falls on both.
+		// Alternating, and each one first equally often, so that other load affects both.
 		order := []string{"ada", "eve"}
 		if rand.IntN(2) == 0 {
 			slices.Reverse(order)
@@ -51,15 +51,15 @@ func TestTimingTellsNothing(t *testing.T) {
 	}
 	t.Logf("%d each: P(wrong password slower than unknown user) = %.4f, z = %.2f; medians %v and %v",
 		each, auc, z, median(took["ada"]), median(took["eve"]))
-	// Five standard deviations: once in two million runs by chance. What a guesser can
-	// use is far beyond that.
+	// Five standard deviations occur by chance once in two million runs. A difference that
+	// helps a guesser is far larger.
 	if math.Abs(z) > 5 {
-		t.Errorf("P = %.4f, z = %.2f: they can be told apart", auc, z)
+		t.Errorf("P = %.4f, z = %.2f: the two cases can be distinguished", auc, z)
 	}
 }
 
-// mannWhitney returns the probability that one of a is more than one of b, and how
-// many standard deviations that is from even.
+// mannWhitney returns the probability that an element of a is greater than one of b, and
+// its distance from one half in standard deviations.
 func mannWhitney(a, b []float64) (auc, z float64) {
 	type sample struct {
 		value float64
@@ -81,7 +81,7 @@ func mannWhitney(a, b []float64) (auc, z float64) {
 		}
 		return 0
 	})
-	ranks := 0.0 // of a's; equal ones share theirs
+	ranks := 0.0 // of the elements of a; equal elements share their ranks
 	for i := 0; i < len(all); {
 		j := i
 		for j < len(all) && all[j].value == all[i].value {

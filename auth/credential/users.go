@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// maxUsersBytes bounds a users file: about half a million users.
+// maxUsersBytes is the largest size of a users file, about half a million users.
 const maxUsersBytes = 64 << 20
 
-// checkFileName reports why a name cannot stand in a users file.
+// checkFileName returns an error if a users file cannot contain the name.
 func checkFileName(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
@@ -28,9 +28,8 @@ func checkFileName(name string) error {
 	return nil
 }
 
-// parseUsers reads lines of the form name:hash. Empty lines and those that
-// begin with # are passed over. An error names the line and nothing that
-// stands in it but its name.
+// parseUsers parses lines of the form name:hash. It ignores empty lines and lines that
+// begin with #. An error quotes the name in a line, and nothing else of the line.
 func parseUsers(file []byte) (map[string]hashed, error) {
 	users := make(map[string]hashed)
 	number := 0
@@ -42,13 +41,13 @@ func parseUsers(file []byte) (map[string]hashed, error) {
 		}
 		name, hash, found := strings.Cut(text, ":")
 		if !found {
-			return nil, fmt.Errorf("line %d: no colon; «usher keys password» makes these lines", number)
+			return nil, fmt.Errorf("line %d: no colon; create lines with: usher keys password", number)
 		}
 		if err := checkFileName(name); err != nil {
 			return nil, fmt.Errorf("line %d: the name %w", number, err)
 		}
 		if _, twice := users[name]; twice {
-			return nil, fmt.Errorf("line %d: %q stands in the file twice", number, name)
+			return nil, fmt.Errorf("line %d: the file contains %q twice", number, name)
 		}
 		h, err := parseHash(hash)
 		if err != nil {
@@ -59,7 +58,7 @@ func parseUsers(file []byte) (map[string]hashed, error) {
 	return users, nil
 }
 
-// version tells one content of a file from another without reading it.
+// version identifies the content of a file without reading it.
 type version struct{ info fs.FileInfo }
 
 func (v version) same(info fs.FileInfo) bool {
@@ -88,7 +87,7 @@ func readUsers(path string, log *slog.Logger) (map[string]hashed, version, error
 		return nil, version{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if info.Mode().Perm()&0o004 != 0 {
-		log.Warn("everybody on this machine may read the password hashes", "file", path)
+		log.Warn("every user of this machine can read the password hashes; remove the permission for others", "file", path)
 	}
 	return users, version{info}, nil
 }

@@ -17,7 +17,7 @@ func TestUsersFileRefuses(t *testing.T) {
 		"name with spaces":   {"ada :" + good, "begins or ends with a space"},
 		"not UTF-8":          {"ad\xff:" + good, "cannot be shown"},
 		"long name":          {strings.Repeat("n", 129) + ":" + good, "longer"},
-		"twice":              {"ada:" + good + "\nbob:" + good + "\nada:" + good, "line 3: \"ada\" stands in the file twice"},
+		"twice":              {"ada:" + good + "\nbob:" + good + "\nada:" + good, "line 3: the file contains \"ada\" twice"},
 		"password, no hash":  {"ada:s3cret", "not of the form"},
 		"bcrypt":             {"ada:$2y$10$abcdefghijklmnopqrstuv", "not of the form"},
 		"argon2i":            {hash("argon2id", "argon2i"), "not of the form"},
@@ -47,7 +47,7 @@ func TestUsersFileRefuses(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 			if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), good[len(good)-10:]) {
-				t.Errorf("the error tells the hash: %v", err)
+				t.Errorf("the error contains the hash: %v", err)
 			}
 		})
 	}
@@ -56,7 +56,7 @@ func TestUsersFileRefuses(t *testing.T) {
 	}
 }
 
-func TestWorldReadableUsersAreToldOf(t *testing.T) {
+func TestWorldReadableUsersFileIsLogged(t *testing.T) {
 	var log logBuffer
 	path := usersFile(t, "ada:"+cheap(t, "x"))
 	if err := os.Chmod(path, 0o644); err != nil {

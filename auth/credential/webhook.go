@@ -27,30 +27,30 @@ import (
 const (
 	HeaderTimestamp   = "Usher-Timestamp" // Unix time in seconds
 	HeaderSignature   = "Usher-Signature" // see Sign
-	HeaderIdempotency = "Idempotency-Key" // the same when the request is repeated
+	HeaderIdempotency = "Idempotency-Key" // the same if the request is repeated
 )
 
-// WebhookConfig says whom a Webhook asks.
+// WebhookConfig configures a Webhook.
 type WebhookConfig struct {
 	URL    string
-	Secret []byte // that both sides know, MinSecretBytes or more
-	// Timeout bounds one request. Default 1.2 s, so that two fit into what auth
-	// gives a provider.
+	Secret []byte // shared with the service; MinSecretBytes or more
+	// Timeout limits one request. Default: 1.2 s, so that two fit into the time that
+	// auth gives a provider.
 	Timeout time.Duration
-	TLS     *tls.Config // default: the system's
+	TLS     *tls.Config // default: the system's roots
 }
 
-// MinSecretBytes is the least length of a secret that requests are signed with.
+// MinSecretBytes is the smallest length of the secret that signs requests.
 const MinSecretBytes = 16
 
-// Webhook asks a service of the operator's own who the credentials belong to,
-// whatever these are. It is safe for concurrent use.
+// Webhook has a service of the operator verify the credentials, which may be any JSON. It
+// is safe for concurrent use.
 //
-// The request is a POST of {"credentials":…}, signed. The answer is 200 and
-// {"user":"ada","ext":…} for somebody; 401 or 403 for nobody; 400 or 422 for
-// credentials that have the wrong form. Anything else is a failure of the
-// service: the request is repeated once, with the same Idempotency-Key, and after
-// some failures in a row the service is left alone for a while.
+// The request is a signed POST of {"credentials":…}. The service answers 200 and
+// {"user":"ada","ext":…} for valid credentials, 401 or 403 for invalid ones, and 400 or
+// 422 for malformed ones. Any other answer is a failure of the service: Webhook repeats
+// the request once, with the same Idempotency-Key. After some failures in a row it sends no
+// requests for a while.
 type Webhook struct {
 	cfg     WebhookConfig
 	client  *http.Client
@@ -59,18 +59,18 @@ type Webhook struct {
 
 const (
 	webhookTries    = 2
-	webhookPause    = 50 * time.Millisecond // before it is repeated, at the least
-	webhookFailures = 5                     // in a row, until the service is left alone
-	webhookRest     = 2 * time.Second       // for so long
+	webhookPause    = 50 * time.Millisecond // before the request is repeated, at least
+	webhookFailures = 5                     // in a row, until the circuit breaker opens
+	breakerOpenFor  = 2 * time.Second       // how long it stays open
 	maxWebhookBytes = proto.MaxExtBytes + 4<<10
 )
 
-// NewWebhook returns a provider that asks the service.
+// NewWebhook returns a provider that asks the service at the URL.
 func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	u, err := url.Parse(cfg.URL)
 	switch {
-	case err != nil:
-		return nil, err
+	case err != nil || u.Opaque != "":
+		return nil, errors.New("not a valid http or https URL") // err quotes the URL and its password
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, fmt.Errorf("%q is not an http or https URL", u.Redacted())
 	case len(cfg.Secret) < MinSecretBytes:
@@ -87,21 +87,21 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 		cfg: cfg,
 		client: &http.Client{
 			Transport: transport, Timeout: cfg.Timeout,
-			// Credentials go where the operator said, and nowhere else.
+			// Credentials are sent to the URL of the operator only.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		breaker: gobreaker.NewCircuitBreaker[Identity](gobreaker.Settings{
-			Timeout:      webhookRest,
+			Timeout:      breakerOpenFor,
 			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= webhookFailures },
 			IsSuccessful: func(err error) bool { return !errors.Is(err, ErrUnavailable) },
 		}),
 	}, nil
 }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (w *Webhook) Close() { w.client.CloseIdleConnections() }
 
-// Verify asks the service.
+// Verify has the service verify the credentials.
 func (w *Webhook) Verify(ctx context.Context, credentials json.RawMessage) (Identity, error) {
 	if len(credentials) == 0 {
 		credentials = json.RawMessage("null")
@@ -128,14 +128,14 @@ func (w *Webhook) Verify(ctx context.Context, credentials json.RawMessage) (Iden
 		return id, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		err = fmt.Errorf("%w: it has failed %d times in a row and is left alone for a while", ErrUnavailable, webhookFailures)
+		err = fmt.Errorf("%w: it failed %d times in a row, and is not asked for %s", ErrUnavailable, webhookFailures, breakerOpenFor)
 	}
 	return id, err
 }
 
-// Sign returns the signature of a request: v1= and, in hexadecimal, the
-// HMAC-SHA256 of timestamp, a dot, and the body. A service that checks it, and that
-// the time is near its own, knows that auth asks.
+// Sign returns the signature of a request: "v1=" and, in hexadecimal, the HMAC-SHA256 of
+// the timestamp, a dot, and the body. A service must check the signature, and that the
+// timestamp is close to its own time, to know that auth sent the request.
 func Sign(secret []byte, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(timestamp + "."))
@@ -165,24 +165,24 @@ func (w *Webhook) ask(ctx context.Context, body []byte, key string) (Identity, e
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
 		return Identity{}, ErrInvalidCredentials
 	case resp.StatusCode == http.StatusBadRequest, resp.StatusCode == http.StatusUnprocessableEntity:
-		return Identity{}, fmt.Errorf("%w: the service that checks them does not understand them", ErrMalformed)
+		return Identity{}, fmt.Errorf("%w: the service that checks them does not accept their form", ErrMalformed)
 	case resp.StatusCode != http.StatusOK:
 		return Identity{}, fmt.Errorf("%w: answered %s", ErrUnavailable, resp.Status)
 	case len(text) > maxWebhookBytes:
 		return Identity{}, fmt.Errorf("%w: answered more than %d bytes", ErrUnavailable, maxWebhookBytes)
 	}
-	var who struct {
+	var reply struct {
 		User string          `json:"user"`
 		Ext  json.RawMessage `json:"ext"`
 	}
-	if err := json.Unmarshal(text, &who); err != nil {
-		return Identity{}, fmt.Errorf("%w: answered what is not JSON: %w", ErrUnavailable, err)
+	if err := json.Unmarshal(text, &reply); err != nil {
+		return Identity{}, fmt.Errorf("%w: answered with invalid JSON: %w", ErrUnavailable, err)
 	}
-	if err := CheckName(who.User); err != nil {
-		return Identity{}, fmt.Errorf("%w: named a user whose name %w", ErrUnavailable, err)
+	if err := CheckName(reply.User); err != nil {
+		return Identity{}, fmt.Errorf("%w: answered with a user whose name %w", ErrUnavailable, err)
 	}
-	if string(who.Ext) == "null" {
-		who.Ext = nil
+	if string(reply.Ext) == "null" {
+		reply.Ext = nil
 	}
-	return Identity{User: who.User, Ext: who.Ext}, nil
+	return Identity{User: reply.User, Ext: reply.Ext}, nil
 }

@@ -14,40 +14,40 @@ import (
 	"time"
 )
 
-// house is the service of an operator.
-type house struct {
+// service is a fake of the operator's service.
+type service struct {
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, body string)
 	asked  []*http.Request
 	bodies []string
 }
 
-func (h *house) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	h.mu.Lock()
-	h.asked, h.bodies = append(h.asked, r), append(h.bodies, string(body))
-	answer := h.answer
-	h.mu.Unlock()
+	s.mu.Lock()
+	s.asked, s.bodies = append(s.asked, r), append(s.bodies, string(body))
+	answer := s.answer
+	s.mu.Unlock()
 	answer(w, string(body))
 }
 
-func (h *house) count() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.asked)
+func (s *service) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asked)
 }
 
-func newHouse(t *testing.T, answer func(w http.ResponseWriter, body string)) (*house, *Webhook) {
+func newService(t *testing.T, answer func(w http.ResponseWriter, body string)) (*service, *Webhook) {
 	t.Helper()
-	h := &house{answer: answer}
-	srv := httptest.NewServer(h)
+	s := &service{answer: answer}
+	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	w, err := NewWebhook(WebhookConfig{URL: srv.URL + "/check", Secret: []byte("a secret of many bytes"), Timeout: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	return h, w
+	return s, w
 }
 
 func says(status int, text string) func(http.ResponseWriter, string) {
@@ -58,12 +58,12 @@ func says(status int, text string) func(http.ResponseWriter, string) {
 }
 
 func TestWebhook(t *testing.T) {
-	h, w := newHouse(t, says(200, `{"user":"ada","ext":{"level":7}}`))
+	s, w := newService(t, says(200, `{"user":"ada","ext":{"level":7}}`))
 	id, err := w.Verify(t.Context(), json.RawMessage(`{"ticket":"abc"}`))
 	if err != nil || id.User != "ada" || string(id.Ext) != `{"level":7}` {
 		t.Fatalf("%+v, %v", id, err)
 	}
-	r, body := h.asked[0], h.bodies[0]
+	r, body := s.asked[0], s.bodies[0]
 	if r.Method != "POST" || r.URL.Path != "/check" || body != `{"credentials":{"ticket":"abc"}}` || r.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("it was asked %s %s %s", r.Method, r.URL, body)
 	}
@@ -71,12 +71,12 @@ func TestWebhook(t *testing.T) {
 	if r.Header.Get(HeaderSignature) != Sign([]byte("a secret of many bytes"), at, []byte(body)) || r.Header.Get(HeaderIdempotency) == "" {
 		t.Errorf("the request is not signed: %v", r.Header)
 	}
-	// What the signature is, in numbers that another language can check.
+	// The signature itself, so that implementations in other languages can compare.
 	if s := Sign([]byte("secret"), "1700000000", []byte(`{"credentials":null}`)); s != "v1=f98b463f6771b8ce5d5393b92f8f7e2f051b9eb8c6127e31c85c4eb85b14b1c4" {
 		t.Errorf("the signature is %s", s)
 	}
-	if _, err := w.Verify(t.Context(), nil); err != nil || h.bodies[1] != `{"credentials":null}` {
-		t.Errorf("without credentials: %v, %v", h.bodies, err)
+	if _, err := w.Verify(t.Context(), nil); err != nil || s.bodies[1] != `{"credentials":null}` {
+		t.Errorf("without credentials: %v, %v", s.bodies, err)
 	}
 }
 
@@ -102,15 +102,15 @@ func TestWebhookAnswers(t *testing.T) {
 		"well, with null": {says(200, `{"user":"ada","ext":null}`), nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, w := newHouse(t, c.answer)
+			s, w := newService(t, c.answer)
 			id, err := w.Verify(t.Context(), json.RawMessage(`{}`))
 			if !errors.Is(err, c.want) || c.want == nil && (err != nil || id.Ext != nil) {
 				t.Errorf("%+v, %v, want %v", id, err, c.want)
 			}
-			if n := h.count(); n != c.asked {
+			if n := s.count(); n != c.asked {
 				t.Errorf("asked %d times, want %d", n, c.asked)
 			}
-			if c.asked == 2 && h.asked[0].Header.Get(HeaderIdempotency) != h.asked[1].Header.Get(HeaderIdempotency) {
+			if c.asked == 2 && s.asked[0].Header.Get(HeaderIdempotency) != s.asked[1].Header.Get(HeaderIdempotency) {
 				t.Error("the repeated request has another key")
 			}
 		})
@@ -119,7 +119,7 @@ func TestWebhookAnswers(t *testing.T) {
 
 func TestWebhookRepeats(t *testing.T) {
 	n := 0
-	_, w := newHouse(t, func(w http.ResponseWriter, _ string) {
+	_, w := newService(t, func(w http.ResponseWriter, _ string) {
 		if n++; n == 1 {
 			w.WriteHeader(503)
 			return
@@ -131,42 +131,42 @@ func TestWebhookRepeats(t *testing.T) {
 	}
 }
 
-func TestWebhookLeavesAServiceAlone(t *testing.T) {
-	h, w := newHouse(t, says(500, ""))
+func TestWebhookStopsAskingAfterFailures(t *testing.T) {
+	s, w := newService(t, says(500, ""))
 	for range webhookFailures {
 		if _, err := w.Verify(t.Context(), nil); !errors.Is(err, ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}
-	before := h.count()
+	before := s.count()
 	for range 50 {
-		if _, err := w.Verify(t.Context(), nil); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "left alone") {
+		if _, err := w.Verify(t.Context(), nil); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "is not asked for") {
 			t.Fatal(err)
 		}
 	}
-	if n := h.count() - before; n != 0 {
+	if n := s.count() - before; n != 0 {
 		t.Errorf("asked %d times more", n)
 	}
-	h.mu.Lock()
-	h.answer = says(200, `{"user":"ada"}`)
-	h.mu.Unlock()
-	time.Sleep(webhookRest + 50*time.Millisecond)
+	s.mu.Lock()
+	s.answer = says(200, `{"user":"ada"}`)
+	s.mu.Unlock()
+	time.Sleep(breakerOpenFor + 50*time.Millisecond)
 	if id, err := w.Verify(t.Context(), nil); err != nil || id.User != "ada" {
-		t.Errorf("after its rest: %+v, %v", id, err)
+		t.Errorf("after the pause: %+v, %v", id, err)
 	}
 }
 
-// Wrong passwords, and callers that give up, are no failures of the service.
+// Wrong passwords and callers that give up are not failures of the service.
 func TestWebhookIsNotTrippedByClients(t *testing.T) {
-	h, w := newHouse(t, says(401, ""))
+	s, w := newService(t, says(401, ""))
 	for range 20 {
 		if _, err := w.Verify(t.Context(), nil); !errors.Is(err, ErrInvalidCredentials) {
 			t.Fatal(err)
 		}
 	}
-	h.mu.Lock()
-	h.answer = func(http.ResponseWriter, string) { time.Sleep(400 * time.Millisecond) }
-	h.mu.Unlock()
+	s.mu.Lock()
+	s.answer = func(http.ResponseWriter, string) { time.Sleep(400 * time.Millisecond) }
+	s.mu.Unlock()
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { time.Sleep(5 * time.Millisecond); cancel() }()
@@ -174,9 +174,9 @@ func TestWebhookIsNotTrippedByClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.mu.Lock()
-	h.answer = says(200, `{"user":"ada"}`)
-	h.mu.Unlock()
+	s.mu.Lock()
+	s.answer = says(200, `{"user":"ada"}`)
+	s.mu.Unlock()
 	if _, err := w.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
@@ -192,7 +192,7 @@ func TestNewWebhookRefuses(t *testing.T) {
 		{URL: "http://x"},
 	} {
 		if _, err := NewWebhook(c); err == nil {
-			t.Errorf("%+v was taken", c)
+			t.Errorf("%+v was accepted", c)
 		}
 	}
 	_, err := NewWebhook(WebhookConfig{URL: "http://user:hush@x", Secret: []byte("short")})

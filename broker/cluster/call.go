@@ -10,21 +10,20 @@ import (
 )
 
 const (
-	// callTimeout bounds a call whose context does not end sooner.
+	// callTimeout bounds a call whose context does not end earlier.
 	callTimeout = 10 * time.Second
-	// A call that is not answered is sent again after firstRetry, then after
-	// twice that, and so on up to maxRetry.
+	// A call without an answer is sent again after firstRetry, then after twice
+	// that, and so on up to maxRetry.
 	firstRetry = 250 * time.Millisecond
 	maxRetry   = 2 * time.Second
 )
 
-// Call has a member carry out a command and returns its result; the result's
-// Error is what the member says against it. The command is sent again until it
-// is answered, and yet carried out at most once, for at most 10 s or until ctx
-// ends: then the error is ErrNoAnswer and it is not known whether the command
-// was carried out. A member that is not in the cluster, or no longer, is
-// ErrUnknownMember.
-// Only members that place sessions give commands.
+// Call has a member execute a command and returns its result. CommandResult.Error
+// is why the member did not execute it. The command is sent again until it is
+// answered, for at most 10 s or until ctx ends; the member executes it at most
+// once. Without an answer the error is ErrNoAnswer, and whether the command was
+// executed is not known. If the member is not in the cluster, or leaves it, the
+// error is ErrUnknownMember. Only members that place sessions may call.
 func (c *Cluster) Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
 	c.counts.calls.Add(1)
 	r, err := c.call(ctx, to, cmd)
@@ -36,7 +35,7 @@ func (c *Cluster) Call(ctx context.Context, to string, cmd proto.Command) (proto
 
 func (c *Cluster) call(ctx context.Context, to string, cmd proto.Command) (none proto.CommandResult, _ error) {
 	if !c.cfg.Self.Role.Places() {
-		return none, fmt.Errorf("cluster: a %v gives no commands", c.cfg.Self.Role)
+		return none, fmt.Errorf("cluster: a %v may not send commands", c.cfg.Self.Role)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -59,7 +58,7 @@ func (c *Cluster) call(ctx context.Context, to string, cmd proto.Command) (none 
 	if err != nil {
 		return none, err
 	}
-	var failed error // of the last send
+	var failed error // error of the last send
 	retry := firstRetry
 	timer := time.NewTimer(retry)
 	defer timer.Stop()
@@ -73,7 +72,7 @@ func (c *Cluster) call(ctx context.Context, to string, cmd proto.Command) (none 
 			retry = min(2*retry, maxRetry)
 			timer.Reset(retry)
 			if sent != nil {
-				continue // it is still on its way
+				continue // the last send is not done
 			}
 			c.counts.retries.Add(1)
 			if sent, err = c.send(to, frame); err != nil {
@@ -87,8 +86,8 @@ func (c *Cluster) call(ctx context.Context, to string, cmd proto.Command) (none 
 	}
 }
 
-// send sends a frame reliably without waiting for it; the channel delivers how
-// that went.
+// send sends a frame reliably, in a goroutine. The channel delivers the error or
+// nil.
 func (c *Cluster) send(to string, frame []byte) (<-chan error, error) {
 	node, err := c.lookup(to)
 	if err != nil {
@@ -108,9 +107,9 @@ func (c *Cluster) send(to string, frame []byte) (<-chan error, error) {
 	return done, nil
 }
 
-// answered hands an answer to the call that waits for it. One that comes a
-// second time, or too late, is of no use.
-func (c *Cluster) answered(m message) {
+// deliverAnswer passes an answer to the call that waits for it. It counts and
+// drops a repeated or late answer.
+func (c *Cluster) deliverAnswer(m message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer := c.pending[m.id]
@@ -119,5 +118,5 @@ func (c *Cluster) answered(m message) {
 		return
 	}
 	delete(c.pending, m.id)
-	answer <- m.result // has room for the one
+	answer <- m.result // buffered
 }

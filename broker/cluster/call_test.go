@@ -36,14 +36,14 @@ func TestCall(t *testing.T) {
 	if _, err := a.Call(t.Context(), "n", proto.Command{Op: strings.Repeat("x", maxCallBytes)}); err == nil || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("too long a command: %v", err)
 	}
-	if _, err := n.Call(t.Context(), "a", endCommand); err == nil || !strings.Contains(err.Error(), "a node gives no commands") {
+	if _, err := n.Call(t.Context(), "a", endCommand); err == nil || !strings.Contains(err.Error(), "a node may not send commands") {
 		t.Errorf("a node's command: %v", err)
 	}
 	b := start(t, authConfig("b", a.Addr()))
 	eventually(t, "b to know a", func() bool { return len(b.Members()) == 3 })
 	eventually(t, "a to know b", func() bool { return len(a.Members()) == 3 })
 	if r, err := b.Call(t.Context(), "a", endCommand); err != nil || r.Error == "" {
-		t.Errorf("a member that takes no commands: %+v, %v", r, err)
+		t.Errorf("a member that accepts no commands: %+v, %v", r, err)
 	}
 	if h := a.Health(); h.Calls != 4 || h.CallsFailed != 2 || n.Health().Served != 2 {
 		t.Errorf("counts %+v", h)
@@ -69,11 +69,11 @@ func TestCallMany(t *testing.T) {
 	}
 	wg.Wait()
 	if handled.Load() != 100 {
-		t.Errorf("%d carried out", handled.Load())
+		t.Errorf("%d executed", handled.Load())
 	}
 }
 
-// A command that takes its time is asked for again, and carried out once.
+// A command that takes long is sent again, and executed once.
 func TestCallRetries(t *testing.T) {
 	node := nodeConfig("n")
 	var handled atomic.Int64
@@ -89,17 +89,17 @@ func TestCallRetries(t *testing.T) {
 		_, err := a.Call(t.Context(), "n", endCommand)
 		got <- err
 	}()
-	eventually(t, "a second asking", func() bool { return n.Health().Duplicates > 0 })
+	eventually(t, "the second request", func() bool { return n.Health().Duplicates > 0 })
 	close(release)
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
 	if handled.Load() != 1 {
-		t.Errorf("carried out %d times", handled.Load())
+		t.Errorf("executed %d times", handled.Load())
 	}
 }
 
-// An answer that was lost is given again.
+// A lost answer is sent again.
 func TestAnswerAgain(t *testing.T) {
 	node := nodeConfig("n")
 	var handled atomic.Int64
@@ -112,12 +112,12 @@ func TestAnswerAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range uint64(3) { // nobody at a waits for these answers
+	for i := range uint64(3) { // no call of a waits for these answers
 		n.receive(frame)
 		eventually(t, "the answer", func() bool { return a.Health().LateAnswers == i+1 })
 	}
 	if handled.Load() != 1 || n.Health().Duplicates != 2 {
-		t.Errorf("carried out %d times, %d duplicates", handled.Load(), n.Health().Duplicates)
+		t.Errorf("executed %d times, %d duplicates", handled.Load(), n.Health().Duplicates)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestCallTimesOut(t *testing.T) {
 	if _, err := a.Call(ctx, "n", endCommand); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	// Nor does it take longer when nobody is there any more.
+	// The same if the member is gone.
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestCallTimesOut(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.pending) != 0 {
-		t.Errorf("%d calls are still waited for", len(a.pending))
+		t.Errorf("%d calls are still pending", len(a.pending))
 	}
 }
 
@@ -173,15 +173,15 @@ func TestCloseEndsCalls(t *testing.T) {
 	if err := <-got; !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if err := n.Close(); err != nil { // waits for the command
+	if err := n.Close(); err != nil { // waits until the command has ended
 		t.Fatal(err)
 	}
 }
 
-func TestCommandsOfStrangers(t *testing.T) {
+func TestCommandsOfUnknownMembers(t *testing.T) {
 	node := nodeConfig("n")
 	node.Handle = func(context.Context, string, proto.Command) proto.CommandResult {
-		t.Error("carried out")
+		t.Error("executed")
 		return proto.CommandResult{}
 	}
 	_, n := pair(t, authConfig("a"), node)
@@ -231,10 +231,10 @@ func TestRecentIsBounded(t *testing.T) {
 		t.Errorf("remembers %d, %d", len(r.answers), len(r.ids))
 	}
 	if _, known := r.begin(id(2 * recentCalls)); !known {
-		t.Error("the oldest that fits is forgotten")
+		t.Error("the oldest call within the limit is forgotten")
 	}
-	r.finish(id(1), []byte{1}) // long forgotten
+	r.finish(id(1), []byte{1}) // already forgotten
 	if _, known := r.begin(id(1)); known {
-		t.Error("finish brought a forgotten call back")
+		t.Error("finish restored a forgotten call")
 	}
 }

@@ -1,9 +1,10 @@
-// Package cluster knows who is alive and how full they are.
+// Package cluster tracks the live members of the cluster and their load.
 //
-// Membership, identity and a coarse load travel as gossip to every member. A
-// node's exact load goes straight to the members that place sessions, and
-// commands go straight to a node. All of it is carried by memberlist, which no
-// other package names, under one key: who holds it is trusted.
+// Membership, metadata and a coarse load are gossiped to every member. A node
+// sends its exact load directly to the members that place sessions, and these
+// send commands directly to a node. Everything is carried by memberlist, which no
+// other package imports, and encrypted with one key: whoever holds the key is
+// trusted.
 package cluster
 
 import (
@@ -31,59 +32,59 @@ var (
 	ErrClosed        = errors.New("cluster: closed")
 )
 
-// Config says who a member is and how it finds the others.
+// Config configures a member and how it finds the others.
 type Config struct {
-	// Self is what the others are told. Its ID and Role never change.
+	// Self is this member's metadata. Its ID and Role must not change later.
 	Self proto.Peer
 
-	// Bind is the host:port to gossip on, UDP and TCP; port 0 is any that is
-	// free, and of host:first-last the first is taken that is. A host that is not
+	// Bind is the host:port to gossip on, over UDP and TCP. Port 0 means any free
+	// port, host:first-last the first free port of the range. A host that is not
 	// loopback requires a Key.
 	Bind string
-	// Advertise is the host:port at which others reach this member, when it is
-	// not the one bound. Without it a member bound to all addresses advertises
-	// a private one.
+	// Advertise is the host:port at which other members reach this one, if it
+	// differs from the bound one. Without it, a member bound to all addresses
+	// advertises a private one.
 	Advertise string
-	// Join names members to join through, each host:port. Names are looked up
-	// anew each time. This member may be among them.
+	// Join lists members to join through, each as host:port. Host names are
+	// resolved again for each attempt. This member may be in the list.
 	Join []string
-	// Key encrypts and authenticates everything: 32 bytes, or nil on loopback.
+	// Key encrypts and authenticates all messages: 32 bytes, or nil on loopback.
 	Key []byte
-	// OldKeys are others by which messages are understood: see SetKeys.
+	// OldKeys are further keys that decrypt messages: see SetKeys.
 	OldKeys [][]byte
-	// Sign is the key that this node's metadata is signed with; nil for none. Who
-	// knows the gossip key alone cannot make such metadata, nor change it.
+	// Sign is the key that signs this node's metadata; nil for none. A member
+	// that has only the gossip key can neither create nor change signed metadata.
 	Sign ed25519.PrivateKey
-	// Accept is asked whether a node's metadata is to be believed, raw as it came
-	// and as it was understood. With an error it is ignored, and what was known of
-	// the node stays. It must not block. Nil: all are.
+	// Accept decides whether a node's metadata is valid; raw is its encoding. If
+	// it returns an error, the metadata is ignored and the previous one stays. It
+	// must not block. Nil accepts all.
 	Accept func(p proto.Peer, raw []byte) error
-	// Networks are those from which members may gossip. None: from anywhere.
+	// Networks are the networks from which members may gossip. Empty means any.
 	Networks []netip.Prefix
-	// Label is the name of the cluster; members of another are not listened to.
+	// Label is the name of the cluster; messages with another label are ignored.
 	Label string
-	// Rejoin is how often members of Join that are not alive are tried.
-	// Default 10 s; while this member is alone, 1 s at most.
+	// Rejoin is the interval at which this member tries those of Join that are
+	// not live members. Default 10 s; at most 1 s while this member is alone.
 	Rejoin time.Duration
 
 	Logger *slog.Logger // default slog.Default()
 	Events Events
-	// Handle carries out a command of the member from, which places sessions.
-	// Calls of it may overlap; a command that was sent again is not carried
-	// out again. A member without it refuses all commands.
+	// Handle executes a command of the member from, which places sessions. Calls
+	// may overlap. A command that is sent again is not executed again. Nil
+	// refuses all commands.
 	Handle func(ctx context.Context, from string, cmd proto.Command) proto.CommandResult
 }
 
-// Events are told what happens to the other members, one event at a time. The
-// functions must not block, nor call SetSelf, Leave or Close: gossip waits for
-// them. Any may be nil. None is called after Close has returned.
+// Events are callbacks for changes of other members, called one at a time. The
+// functions must not block, nor call SetSelf, Leave or Close, because gossip
+// waits for them. Any may be nil. None is called after Close has returned.
 type Events struct {
 	Update func(proto.Peer)   // a member joined or its metadata changed
 	Leave  func(id string)    // a member left or died
-	Report func(proto.Report) // a node told its exact load; the node is a member at that time
+	Report func(proto.Report) // a node reported its load; the node is a member at that time
 }
 
-// Cluster is one member's part in a cluster. Its methods may be called
+// Cluster is this member's connection to the cluster. Its methods may be called
 // concurrently.
 type Cluster struct {
 	cfg    Config
@@ -93,46 +94,46 @@ type Cluster struct {
 	addr   string
 	counts counts
 	sent   *traffic
-	slots  chan struct{} // held by each command being carried out
-	nonce  uint64        // makes the ids of this process' calls its own
+	slots  chan struct{} // one for each command that is being executed
+	nonce  uint64        // first half of the ids of this process's calls
 	calls  atomic.Uint64
 
-	ctx    context.Context // ends when the cluster is left or closed
+	ctx    context.Context // ends with Leave or Close
 	cancel context.CancelFunc
-	goes   sync.WaitGroup
+	wg     sync.WaitGroup
 
-	life sync.Mutex // held while leaving and closing
-	down bool
+	closeMu sync.Mutex // held during Leave and Close
+	closed  bool
 
-	// order is held while an event is told, so that they come one at a time
-	// and in the order of the table's changes. It is taken before mu.
-	order sync.Mutex
-	quiet bool // no more events
+	// eventMu is held during an event, so that events come one at a time and in
+	// the order in which members changed. Lock it before mu.
+	eventMu   sync.Mutex
+	eventsOff bool // no more events
 
 	mu      sync.Mutex
 	closing bool
 	self    proto.Peer
 	meta    []byte // self, encoded
 	members map[string]member
-	refused map[string]memberlist.Node // alive, and not believed
+	refused map[string]memberlist.Node // live members whose metadata was not accepted
 	pending map[callID]chan proto.CommandResult
 	recent  recent
 
-	observers atomic.Uint64 // how often a member that places has joined
-	contested atomic.Bool   // another member claims the id of this one
+	observers atomic.Uint64 // number of joins of members that place sessions
+	contested atomic.Bool   // another member uses the id of this one
 	joined    atomic.Bool
 	joinError atomic.Pointer[error]
 }
 
-// member is another member, or this one, and where messages to it go.
+// member is a member, possibly this one, and where messages to it are sent.
 type member struct {
 	peer proto.Peer
 	node memberlist.Node
 }
 
-// Join binds and starts to gossip. It does not wait for others: as long as
-// none of cfg.Join can be reached they are tried again, and Health tells. ctx
-// bounds the start only.
+// Join binds the address and starts to gossip. It does not wait for other
+// members: while none of cfg.Join can be reached it tries again, and Health
+// reports it. ctx bounds Join only.
 func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.Rejoin <= 0 {
 		cfg.Rejoin = 10 * time.Second
@@ -165,7 +166,7 @@ func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// encode returns the metadata of this member.
+// encode returns the metadata of this member, signed if there is a key.
 func (c *Cluster) encode(p proto.Peer) ([]byte, error) {
 	if c.cfg.Sign != nil {
 		p.Issued = time.Now().Unix()
@@ -175,7 +176,7 @@ func (c *Cluster) encode(p proto.Peer) ([]byte, error) {
 		b, err = proto.SignPeer(b, c.cfg.Sign)
 	}
 	if err == nil {
-		_, err = proto.ParsePeer(b) // what the others would refuse is refused here
+		_, err = proto.ParsePeer(b) // fail here on what the other members would refuse
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cluster: metadata of this member: %w", err)
@@ -183,7 +184,8 @@ func (c *Cluster) encode(p proto.Peer) ([]byte, error) {
 	return b, nil
 }
 
-// Addr returns the gossip address at which others reach this member, host:port.
+// Addr returns the gossip address at which other members reach this one,
+// host:port.
 func (c *Cluster) Addr() string { return c.addr }
 
 // Members returns the live members, this one included, by id.
@@ -198,9 +200,9 @@ func (c *Cluster) Members() []proto.Peer {
 	return peers
 }
 
-// SetSelf has the others told what changed about this member. It does not wait
-// until they know. Every change goes to every member: the caller bounds how
-// often.
+// SetSelf changes this member's metadata and lets gossip spread it. It does not
+// wait for that. Every change is sent to every member, so the caller must limit
+// the rate.
 func (c *Cluster) SetSelf(p proto.Peer) error {
 	if p.ID != c.cfg.Self.ID || p.Role != c.cfg.Self.Role {
 		return fmt.Errorf("cluster: member %s (%v) cannot become %s (%v)", c.cfg.Self.ID, c.cfg.Self.Role, p.ID, p.Role)
@@ -219,12 +221,12 @@ func (c *Cluster) SetSelf(p proto.Peer) error {
 	return nil
 }
 
-// announce has gossip spread the metadata. The error of UpdateNode says only
-// that it had not spread within the time given to wait, which is none.
+// announce makes gossip spread the metadata. It ignores the error of UpdateNode,
+// which says only that the metadata had not spread within the timeout.
 func (c *Cluster) announce() { _ = c.list.UpdateNode(time.Nanosecond) }
 
-// SendReport sends a report to one member, best effort: no error does not mean
-// that it arrives.
+// SendReport sends a report to one member, best effort: nil does not mean that it
+// arrives.
 func (c *Cluster) SendReport(to string, r proto.Report) error {
 	node, err := c.lookup(to)
 	if err != nil {
@@ -255,55 +257,56 @@ func (c *Cluster) lookup(id string) (*memberlist.Node, error) {
 	return &m.node, nil
 }
 
-// spawn runs f in a goroutine that Close waits for, unless it is too late.
+// spawn runs f in a goroutine that Close waits for. It returns false if the
+// cluster is closing.
 func (c *Cluster) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
 		return false
 	}
-	c.goes.Go(f)
+	c.wg.Go(f)
 	return true
 }
 
-// Leave tells the others that this member goes, waits for at most so long until
-// that is on its way, and closes. Calls in flight fail.
+// Leave announces that this member leaves, waits at most timeout until that is
+// sent, and closes. Calls in flight fail.
 func (c *Cluster) Leave(timeout time.Duration) error {
-	c.life.Lock()
-	defer c.life.Unlock()
-	if c.down {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if c.closed {
 		return nil
 	}
 	c.cancel()
-	err := c.list.Leave(max(timeout, time.Millisecond)) // 0 would wait for ever
+	err := c.list.Leave(max(timeout, time.Millisecond)) // 0 means no timeout
 	if err != nil {
 		err = fmt.Errorf("cluster: %w", err)
 	}
 	return errors.Join(err, c.close())
 }
 
-// Close stops without a word: to the others this member looks dead. It waits
-// for everything that was started.
+// Close stops without announcing it: the other members will consider this one
+// dead. It waits for all goroutines.
 func (c *Cluster) Close() error {
-	c.life.Lock()
-	defer c.life.Unlock()
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
 	return c.close()
 }
 
-// close must be called with life held.
+// close stops everything. The caller holds closeMu.
 func (c *Cluster) close() error {
-	if c.down {
+	if c.closed {
 		return nil
 	}
-	c.down = true
+	c.closed = true
 	c.mu.Lock()
 	c.closing = true
 	c.mu.Unlock()
 	c.cancel()
 	err := c.list.Shutdown()
-	c.goes.Wait()
-	c.order.Lock()
-	c.quiet = true
-	c.order.Unlock()
+	c.wg.Wait()
+	c.eventMu.Lock()
+	c.eventsOff = true
+	c.eventMu.Unlock()
 	return err
 }

@@ -15,20 +15,20 @@ import (
 
 func TestJoinUpdateLeave(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
-	var r record
+	var r recorder
 	auth, node := authConfig("auth/1"), nodeConfig("n1")
 	auth.Key, node.Key, auth.Events = key, key, r.events()
 	node.Self.URL, node.Self.Region = "ws://127.0.0.1:1/v1/connect", "eu"
 	a, n := pair(t, auth, node)
 
 	if got := r.peer("n1"); got != node.Self {
-		t.Errorf("told of %+v, want %+v", got, node.Self)
+		t.Errorf("Update got %+v, want %+v", got, node.Self)
 	}
 	if got := a.Members(); got[0] != auth.Self || got[1] != node.Self {
 		t.Errorf("members %+v", got)
 	}
 	if r.knows("auth/1") {
-		t.Error("a member was told of itself")
+		t.Error("a member got an event about itself")
 	}
 	if h := n.Health(); !h.Joined || h.LastError != nil || h.Members != 2 {
 		t.Errorf("health %+v", h)
@@ -40,7 +40,7 @@ func TestJoinUpdateLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := n.Members()[1]; got != changed {
-		t.Errorf("of itself it knows %+v", got)
+		t.Errorf("its own metadata is %+v", got)
 	}
 	eventually(t, "the change", func() bool { return r.peer("n1") == changed })
 
@@ -54,8 +54,8 @@ func TestJoinUpdateLeave(t *testing.T) {
 		t.Errorf("leave seen after %v", d)
 	}
 	for what, err := range map[string]error{
-		"SetSelf": n.SetSelf(node.Self), "SendReport": n.SendReport("auth/1", proto.Report{ID: "n1"}), "Leave": nilIs(n.Leave(time.Second), ErrClosed),
-		"Close": nilIs(n.Close(), ErrClosed),
+		"SetSelf": n.SetSelf(node.Self), "SendReport": n.SendReport("auth/1", proto.Report{ID: "n1"}), "Leave": orIfNil(n.Leave(time.Second), ErrClosed),
+		"Close": orIfNil(n.Close(), ErrClosed),
 	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Leave: %v", what, err)
@@ -63,7 +63,7 @@ func TestJoinUpdateLeave(t *testing.T) {
 	}
 }
 
-func nilIs(err, instead error) error {
+func orIfNil(err, instead error) error {
 	if err == nil {
 		return instead
 	}
@@ -71,7 +71,7 @@ func nilIs(err, instead error) error {
 }
 
 func TestReport(t *testing.T) {
-	var r record
+	var r recorder
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, n := pair(t, auth, nodeConfig("n"))
@@ -87,12 +87,13 @@ func TestReport(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if err := n.SendReport("ghost", want); !errors.Is(err, ErrUnknownMember) {
-		t.Errorf("to nobody: %v", err)
+		t.Errorf("to an unknown member: %v", err)
 	}
 	if h := n.Health(); h.ReportsSent == 0 || a.Health().ReportsReceived == 0 {
 		t.Errorf("not counted: %+v", h)
 	}
-	// A report of nobody, and one of a member that is no node, are dropped.
+	// A report of an unknown member, and one of a member that is not a node, are
+	// dropped.
 	for _, id := range []string{"ghost", "a"} {
 		b, _ := proto.AppendReport([]byte{kindReport}, proto.Report{ID: id})
 		a.receive(b)
@@ -102,8 +103,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestDeathIsSilenceThenLeave(t *testing.T) {
-	var r record
+func TestDeathIsDetected(t *testing.T) {
+	var r recorder
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, n := pair(t, auth, nodeConfig("n"))
@@ -111,7 +112,7 @@ func TestDeathIsSilenceThenLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !r.knows("n") || len(a.Members()) != 2 {
-		t.Error("a member that closed without a word was known to be gone at once")
+		t.Error("a member that closed without Leave was removed at once")
 	}
 	begin := time.Now()
 	eventually(t, "the death", func() bool { return !r.knows("n") && len(a.Members()) == 1 })
@@ -145,7 +146,7 @@ func TestOnlySeedIsItself(t *testing.T) {
 	auth := authConfig("a", addr)
 	auth.Bind = addr
 	a := start(t, auth)
-	eventually(t, "to see that there is nobody to join", func() bool { return a.Health().Joined })
+	eventually(t, "Joined with no other member to join", func() bool { return a.Health().Joined })
 	if h := a.Health(); h.Members != 1 || h.LastError != nil {
 		t.Errorf("health %+v", h)
 	}
@@ -178,21 +179,21 @@ func TestKeyAndLabelMismatch(t *testing.T) {
 
 func TestConfigRefused(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"requires a key":         func(c *Config) { c.Bind = "0.0.0.0:0" },
-		"beyond loopback":        func(c *Config) { c.Bind = ":0" },
-		"has 5 bytes, want 32":   func(c *Config) { c.Key = []byte("short") },
-		"missing port":           func(c *Config) { c.Bind = "127.0.0.1" },
-		"not a number":           func(c *Config) { c.Bind = "127.0.0.1:http" },
-		"lookup":                 func(c *Config) { c.Bind = "no-such-host.invalid:0" },
-		"advertise":              func(c *Config) { c.Advertise = "127.0.0.1" },
-		"an address and a port":  func(c *Config) { c.Advertise = "127.0.0.1:0" },
-		"join \"x\"":             func(c *Config) { c.Join = []string{"x"} },
-		"join \":7946\"":         func(c *Config) { c.Join = []string{":7946"} },
-		"join \"x:0\"":           func(c *Config) { c.Join = []string{"x:0"} },
-		"the label has":          func(c *Config) { c.Label = strings.Repeat("x", 256) },
-		"no id or role":          func(c *Config) { c.Self.ID = "" },
-		"more than 255":          func(c *Config) { c.Self.URL = strings.Repeat("x", 256) },
-		"address already in use": func(c *Config) { c.Bind = "taken" },
+		"requires a key":              func(c *Config) { c.Bind = "0.0.0.0:0" },
+		"beyond loopback":             func(c *Config) { c.Bind = ":0" },
+		"has 5 bytes, must have 32":   func(c *Config) { c.Key = []byte("short") },
+		"missing port":                func(c *Config) { c.Bind = "127.0.0.1" },
+		"not a number":                func(c *Config) { c.Bind = "127.0.0.1:http" },
+		"lookup":                      func(c *Config) { c.Bind = "no-such-host.invalid:0" },
+		"advertise":                   func(c *Config) { c.Advertise = "127.0.0.1" },
+		"a specific address and port": func(c *Config) { c.Advertise = "127.0.0.1:0" },
+		"join \"x\"":                  func(c *Config) { c.Join = []string{"x"} },
+		"join \":7946\"":              func(c *Config) { c.Join = []string{":7946"} },
+		"join \"x:0\"":                func(c *Config) { c.Join = []string{"x:0"} },
+		"the label has":               func(c *Config) { c.Label = strings.Repeat("x", 256) },
+		"no id or role":               func(c *Config) { c.Self.ID = "" },
+		"more than 255":               func(c *Config) { c.Self.URL = strings.Repeat("x", 256) },
+		"address already in use":      func(c *Config) { c.Bind = "taken" },
 	} {
 		cfg := nodeConfig("n")
 		change(&cfg)
@@ -217,11 +218,11 @@ func TestSetSelfRefused(t *testing.T) {
 		{ID: "n", Role: proto.RoleNode, URL: strings.Repeat("x", 255), Region: strings.Repeat("x", 255), Pool: "x"},
 	} {
 		if n.SetSelf(p) == nil {
-			t.Errorf("became %+v", p)
+			t.Errorf("accepted %+v", p)
 		}
 	}
 	if got := n.Members()[0]; got != nodeConfig("n").Self {
-		t.Errorf("changed to %+v", got)
+		t.Errorf("the metadata changed to %+v", got)
 	}
 }
 
@@ -239,9 +240,9 @@ func TestAdvertise(t *testing.T) {
 	}
 }
 
-// Two live members of one id: the first stays, and both hear of it.
+// With two live members of one id, the first stays, and both detect the conflict.
 func TestConflict(t *testing.T) {
-	var r record
+	var r recorder
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, n := pair(t, auth, nodeConfig("n"))
@@ -250,22 +251,22 @@ func TestConflict(t *testing.T) {
 	s := start(t, second)
 	eventually(t, "the conflict", func() bool { return a.Health().Conflicts > 0 && s.Health().Conflicts > 0 })
 	if got := r.peer("n"); got.Generation != 1 {
-		t.Errorf("the second took the id over: %+v", got)
+		t.Errorf("the second member replaced the first: %+v", got)
 	}
-	// When the first has gone, the id is the second's.
+	// When the first has left, the second gets the id.
 	if err := n.Leave(time.Second); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second to be heard", func() bool { return r.peer("n").Generation == 2 })
+	eventually(t, "the second member to be accepted", func() bool { return r.peer("n").Generation == 2 })
 }
 
 func TestRestart(t *testing.T) {
-	var r record
+	var r recorder
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, n := pair(t, auth, nodeConfig("n"))
 	addr := n.Addr()
-	for range 3 { // so that others have seen it change more often than the next start will have
+	for range 3 { // so that the incarnation number is higher than that of the next start
 		p := nodeConfig("n").Self
 		p.Live++
 		if err := n.SetSelf(p); err != nil {
@@ -281,7 +282,7 @@ func TestRestart(t *testing.T) {
 	eventually(t, "the new start", func() bool { return r.peer("n").Generation == 2 })
 }
 
-// rawMeta is a member whose metadata is whatever it is.
+// rawMeta is the delegate of a member with arbitrary metadata.
 type rawMeta struct {
 	memberlist.Delegate
 	meta []byte
@@ -294,10 +295,10 @@ func (m *rawMeta) LocalState(bool) []byte          { return nil }
 func (m *rawMeta) MergeRemoteState([]byte, bool)   {}
 
 func TestBadMetadata(t *testing.T) {
-	other, _ := proto.AppendPeer(nil, proto.Peer{ID: "somebody-else", Role: proto.RoleNode})
+	other, _ := proto.AppendPeer(nil, proto.Peer{ID: "other", Role: proto.RoleNode})
 	for name, meta := range map[string][]byte{"nothing": nil, "garbage": []byte("garbage"), "another id": other} {
 		t.Run(name, func(t *testing.T) {
-			var r record
+			var r recorder
 			auth := authConfig("a")
 			auth.Events = r.events()
 			a := start(t, auth)
@@ -313,16 +314,16 @@ func TestBadMetadata(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the bad member to be counted", func() bool { return a.Health().BadMembers > 0 })
-			if len(a.Members()) != 1 || r.knows("odd") || r.knows("somebody-else") {
+			if len(a.Members()) != 1 || r.knows("odd") || r.knows("other") {
 				t.Errorf("members %v", a.Members())
 			}
 		})
 	}
 }
 
-// No event comes after Close.
+// Close ends the events.
 func TestCloseEndsEvents(t *testing.T) {
-	var r record
+	var r recorder
 	auth := authConfig("a")
 	auth.Events = r.events()
 	a, _ := pair(t, auth, nodeConfig("n"))
@@ -334,7 +335,7 @@ func TestCloseEndsEvents(t *testing.T) {
 	a.receive(b)
 	a.remove("n")
 	if len(r.reported()) != before || !r.knows("n") {
-		t.Error("an event was told after Close")
+		t.Error("an event came after Close")
 	}
 	if _, err := a.Call(t.Context(), "n", proto.Command{}); !errors.Is(err, ErrClosed) {
 		t.Errorf("Call: %v", err)

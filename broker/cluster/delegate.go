@@ -11,12 +11,12 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// delegate is what memberlist calls. The Notify methods for members are called
-// with memberlist's lock held, and so never call it.
+// delegate implements the callbacks of memberlist. Its Notify methods for members
+// are called with memberlist's lock held, so they must not call memberlist.
 type delegate struct {
 	c *Cluster
 
-	conflictLogged time.Time // guarded by memberlist's lock
+	conflictLogged time.Time // protected by memberlist's lock
 }
 
 var (
@@ -33,7 +33,7 @@ func (d *delegate) NodeMeta(int) []byte {
 
 func (d *delegate) NotifyMsg(b []byte) { d.c.receive(b) }
 
-// Nothing rides on gossip but metadata.
+// Gossip carries metadata only.
 func (*delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (*delegate) LocalState(bool) []byte          { return nil }
 func (*delegate) MergeRemoteState([]byte, bool)   {}
@@ -42,8 +42,8 @@ func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.c.update(n) }
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.c.update(n) }
 func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.c.remove(n.Name) }
 
-// NotifyConflict is called for every message of a member that claims the id of
-// another that lives.
+// NotifyConflict is called for every message of a member that uses the id of
+// another live member.
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	c := d.c
 	c.counts.conflicts.Add(1)
@@ -52,22 +52,22 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	}
 	if now := time.Now(); now.Sub(d.conflictLogged) >= 10*time.Second {
 		d.conflictLogged = now
-		c.log.Error("two members claim one id; the second is not listened to", "id", existing.Name, "first", existing.Address(), "second", other.Address())
+		c.log.Error("two live members have the same id; messages of the second are ignored", "id", existing.Name, "first", existing.Address(), "second", other.Address())
 	}
 }
 
-// update takes a member into the table, unless its metadata makes no sense:
-// then what was known of it stays.
+// update adds or changes a member. If its metadata is invalid, the previous one
+// stays.
 func (c *Cluster) update(n *memberlist.Node) {
-	p, err := c.believe(n)
-	c.order.Lock()
-	defer c.order.Unlock()
+	p, err := c.checkPeer(n)
+	c.eventMu.Lock()
+	defer c.eventMu.Unlock()
 	if err != nil {
 		c.counts.badMembers.Add(1)
 		c.mu.Lock()
 		c.refused[n.Name] = *n
 		c.mu.Unlock()
-		c.log.Warn("metadata of a member is not believed; it is ignored", "id", n.Name, "addr", n.Address(), "error", err)
+		c.log.Warn("invalid metadata of a member is ignored", "id", n.Name, "addr", n.Address(), "error", err)
 		return
 	}
 	c.mu.Lock()
@@ -84,16 +84,16 @@ func (c *Cluster) update(n *memberlist.Node) {
 			c.observers.Add(1)
 		}
 	}
-	if c.cfg.Events.Update != nil && !c.quiet {
+	if c.cfg.Events.Update != nil && !c.eventsOff {
 		c.cfg.Events.Update(p)
 	}
 }
 
-// believe returns what a member says of itself, if that is to be believed.
-func (c *Cluster) believe(n *memberlist.Node) (proto.Peer, error) {
+// checkPeer decodes and checks the metadata of a member.
+func (c *Cluster) checkPeer(n *memberlist.Node) (proto.Peer, error) {
 	p, err := proto.ParsePeer(n.Meta)
 	if err == nil && p.ID != n.Name {
-		err = fmt.Errorf("%w: says it is %q", proto.ErrPeer, p.ID)
+		err = fmt.Errorf("%w: its id is %q", proto.ErrPeer, p.ID)
 	}
 	if err == nil && p.Role == proto.RoleNode && p.ID != c.cfg.Self.ID && c.cfg.Accept != nil {
 		err = c.cfg.Accept(p, n.Meta)
@@ -101,8 +101,9 @@ func (c *Cluster) believe(n *memberlist.Node) (proto.Peer, error) {
 	return p, err
 }
 
-// Recheck has Accept asked again about all members: it may see them otherwise now.
-// Those that it no longer takes have left, as far as the Events go.
+// Recheck calls Accept again for all members, because its answer may have
+// changed. A member that is no longer accepted has left, as far as Events are
+// concerned.
 func (c *Cluster) Recheck() {
 	c.mu.Lock()
 	list := slices.Collect(maps.Values(c.refused))
@@ -113,7 +114,7 @@ func (c *Cluster) Recheck() {
 	}
 	c.mu.Unlock()
 	for _, n := range list {
-		if _, err := c.believe(&n); err != nil {
+		if _, err := c.checkPeer(&n); err != nil {
 			c.remove(n.Name)
 		}
 		c.update(&n)
@@ -121,8 +122,8 @@ func (c *Cluster) Recheck() {
 }
 
 func (c *Cluster) remove(id string) {
-	c.order.Lock()
-	defer c.order.Unlock()
+	c.eventMu.Lock()
+	defer c.eventMu.Unlock()
 	c.mu.Lock()
 	_, known := c.members[id]
 	delete(c.refused, id)
@@ -134,25 +135,25 @@ func (c *Cluster) remove(id string) {
 		return
 	}
 	c.log.Info("member left", "id", id)
-	if c.cfg.Events.Leave != nil && !c.quiet {
+	if c.cfg.Events.Leave != nil && !c.eventsOff {
 		c.cfg.Events.Leave(id)
 	}
 }
 
-// reported hands a report on if its node is a member.
-func (c *Cluster) reported(r proto.Report) {
-	c.order.Lock()
-	defer c.order.Unlock()
+// deliverReport passes on a report of a node that is a member.
+func (c *Cluster) deliverReport(r proto.Report) {
+	c.eventMu.Lock()
+	defer c.eventMu.Unlock()
 	c.mu.Lock()
 	m, known := c.members[r.ID]
-	_, refused := c.refused[r.ID] // then it may be another that reports
+	_, refused := c.refused[r.ID] // then the report may be from another member with that id
 	c.mu.Unlock()
 	if !known || refused || m.peer.Role != proto.RoleNode {
 		c.counts.strangers.Add(1)
 		return
 	}
 	c.counts.reports.Add(1)
-	if c.cfg.Events.Report != nil && !c.quiet {
+	if c.cfg.Events.Report != nil && !c.eventsOff {
 		c.cfg.Events.Report(r)
 	}
 }

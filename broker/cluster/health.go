@@ -2,15 +2,15 @@ package cluster
 
 import "sync/atomic"
 
-// Health is how a member fares. Counts are since Join.
+// Health is the state of this member. Counts are since Join.
 type Health struct {
 	Members int // live ones, this one included
-	// Joined says whether this member has ever been with another, or had
-	// nobody to join: no seeds, or none but itself.
+	// Joined says whether this member has ever been in contact with another, or
+	// had none to join: Config.Join is empty or names only this member.
 	Joined    bool
-	LastError error // of the latest attempt to join; nil when it went well
-	// Score is 0 while this member keeps up with gossip and rises, up to 7,
-	// when it is slow.
+	LastError error // of the latest attempt to join; nil if it succeeded
+	// Score is 0 while this member keeps up with gossip, and rises up to 7 when
+	// it is slow.
 	Score int
 
 	ReportsSent     uint64
@@ -22,16 +22,16 @@ type Health struct {
 	CallRetries uint64
 	LateAnswers uint64 // answers that no call waited for
 
-	Served     uint64 // commands carried out
-	Duplicates uint64 // commands that had been carried out, or were being
-	Overloads  uint64 // commands dropped because too many were being carried out
+	Served     uint64 // commands executed
+	Duplicates uint64 // repeated commands, not executed again
+	Overloads  uint64 // commands dropped because too many were being executed
 
-	BadMembers  uint64 // metadata that was not understood
-	BadMessages uint64 // messages that were not understood
-	Strangers   uint64 // reports and commands of members that are unknown, or whose role has none
-	Conflicts   uint64 // claims to the id of another live member
-	Foreign     uint64 // packets and connections from networks that members do not gossip from
-	Warnings    uint64 // of memberlist: undecryptable, foreign label, lost packets
+	BadMembers  uint64 // invalid metadata
+	BadMessages uint64 // malformed messages
+	Strangers   uint64 // reports and commands of unknown members, or of members whose role may not send them
+	Conflicts   uint64 // messages of members that use the id of another live member
+	Foreign     uint64 // packets and connections from outside Config.Networks
+	Warnings    uint64 // warnings of memberlist: decryption failed, other label, lost packets
 }
 
 type counts struct {
@@ -42,14 +42,14 @@ type counts struct {
 	warnings, foreign                             atomic.Uint64
 }
 
-// Health returns how this member fares.
+// Health returns the state of this member.
 func (c *Cluster) Health() Health {
 	c.mu.Lock()
 	members := len(c.members)
 	c.mu.Unlock()
 	h := Health{
 		Members: members,
-		// The others may have come first.
+		// Another member may have joined through this one.
 		Joined: c.joined.Load() || members > 1,
 		Score:  c.list.GetHealthScore(),
 

@@ -11,25 +11,25 @@ import (
 
 const keyBytes = 32
 
-// checkKeys allows no keys, or such as there can be.
+// checkKeys checks the lengths of the keys. No key at all is allowed.
 func checkKeys(key []byte, others [][]byte) error {
 	if key == nil && others == nil {
 		return nil
 	}
 	for _, k := range append([][]byte{key}, others...) {
 		if len(k) != keyBytes {
-			return fmt.Errorf("cluster: the key has %d bytes, want %d", len(k), keyBytes)
+			return fmt.Errorf("cluster: a key has %d bytes, must have %d", len(k), keyBytes)
 		}
 	}
 	return nil
 }
 
-// SetKeys has this member send by key, and understand what was sent by it or by
-// one of the others. To go over to a new key, have every member understand it
-// first, then send by it, and then forget the old one; no message is lost.
+// SetKeys makes this member encrypt with key, and decrypt with it and with the
+// others. To change the key without losing a message: first add the new key to
+// the others on every member, then encrypt with it, then remove the old one.
 func (c *Cluster) SetKeys(key []byte, others [][]byte) error {
 	if c.ring == nil {
-		return errors.New("cluster: it was joined without a key, and cannot take one now")
+		return errors.New("cluster: a member that joined without a key cannot get one; restart it with a key")
 	}
 	if err := checkKeys(key, others); err != nil {
 		return err

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// Members go over to another key one by one, in three steps, and hear of each
-// other all the time.
-func TestKeysAreChangedWithoutLosingAnybody(t *testing.T) {
+// Members change their key one by one, in three steps, and stay connected all the
+// time.
+func TestChangeKeys(t *testing.T) {
 	one, two := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-	var r record
+	var r recorder
 	auth, node := authConfig("a"), nodeConfig("n")
 	auth.Key, node.Key, auth.Events = one, one, r.events()
 	a, n := pair(t, auth, node)
 	live := uint32(0)
-	heard := func(when string) {
+	checkConnected := func(when string) {
 		t.Helper()
 		live++
 		p := node.Self
@@ -34,13 +34,13 @@ func TestKeysAreChangedWithoutLosingAnybody(t *testing.T) {
 			if err := c.SetKeys(step.key, step.others); err != nil {
 				t.Fatal(err)
 			}
-			heard(fmt.Sprintf("with step %d at %d of the two", i+1, j+1))
+			checkConnected(fmt.Sprintf("with step %d at %d of the two", i+1, j+1))
 		}
 	}
 	if w := a.Health().Warnings + n.Health().Warnings; w != 0 {
-		t.Errorf("%d warnings on the way", w)
+		t.Errorf("%d warnings during the change", w)
 	}
-	// The old key opens nothing any more.
+	// The old key is no longer accepted.
 	late := nodeConfig("late", a.Addr())
 	late.Key = one
 	l := start(t, late)
@@ -48,17 +48,17 @@ func TestKeysAreChangedWithoutLosingAnybody(t *testing.T) {
 	if len(a.Members()) != 2 {
 		t.Errorf("members %v", a.Members())
 	}
-	// A member that starts in the middle of a change understands both.
+	// A member that starts during a change has both keys.
 	middle := nodeConfig("middle", a.Addr())
 	middle.Key, middle.OldKeys = two, [][]byte{one}
 	start(t, middle)
-	eventually(t, "the one in the middle", func() bool { return r.knows("middle") })
+	eventually(t, "the member with both keys", func() bool { return r.knows("middle") })
 
 	if err := a.SetKeys([]byte("short"), nil); err == nil {
-		t.Error("a short key was taken")
+		t.Error("a short key was accepted")
 	}
 	if err := start(t, nodeConfig("open")).SetKeys(one, nil); err == nil {
-		t.Error("a member without a key took one")
+		t.Error("a member without a key accepted one")
 	}
 }
 

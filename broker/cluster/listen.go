@@ -14,11 +14,11 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// exchangeInterval is how often a member exchanges all states with another one;
-// from 32 members on it rises with their number.
+// exchangeInterval is how often a member exchanges all states with a random other
+// one; from 32 members on it grows with their number.
 const exchangeInterval = 10 * time.Second
 
-// listen binds and creates the memberlist.
+// listen binds the address and creates the memberlist.
 func (c *Cluster) listen(ctx context.Context) error {
 	at, last, err := cutRange(c.cfg.Bind)
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *Cluster) listen(ctx context.Context) error {
 		return fmt.Errorf("cluster: bind %s: gossip beyond loopback requires a key", c.cfg.Bind)
 	}
 	if len(c.cfg.Label) > memberlist.LabelMaxSize {
-		return fmt.Errorf("cluster: the label has %d bytes, more than %d", len(c.cfg.Label), memberlist.LabelMaxSize)
+		return fmt.Errorf("cluster: the label has %d bytes, at most %d are allowed", len(c.cfg.Label), memberlist.LabelMaxSize)
 	}
 	conf := memberlist.DefaultLANConfig()
 	conf.Name = c.cfg.Self.ID
@@ -51,19 +51,19 @@ func (c *Cluster) listen(ctx context.Context) error {
 			return err
 		}
 		if at.Port() == 0 || at.Addr().IsUnspecified() {
-			return fmt.Errorf("cluster: advertise %s: others need an address and a port", c.cfg.Advertise)
+			return fmt.Errorf("cluster: advertise %s: must have a specific address and port", c.cfg.Advertise)
 		}
 		conf.AdvertiseAddr, conf.AdvertisePort = at.Addr().String(), int(at.Port())
 	}
-	// Records are small and mostly encrypted; packing each costs more than it
+	// Messages are small and mostly encrypted: compression costs more than it
 	// saves.
 	conf.EnableCompression = false
-	// A member that died may come back at another address as soon as the
-	// others know that it is dead.
+	// A member that died may return with another address as soon as the others
+	// know that it is dead.
 	conf.DeadNodeReclaimTime = time.Second
-	// A member that the others took for dead, and that sees them alive, hears of it
-	// when it next exchanges all states with one of them, and refutes it. This is
-	// how long a part of a cluster that was split may stay out.
+	// A live member that the others consider dead learns of it in the next
+	// exchange of all states with one of them, and refutes it. This interval
+	// bounds how long a part of a split cluster stays out.
 	conf.PushPullInterval = exchangeInterval
 	d := &delegate{c: c}
 	conf.Delegate, conf.Events, conf.Conflict = d, d, d
@@ -76,7 +76,7 @@ func (c *Cluster) listen(ctx context.Context) error {
 	conf.Transport, conf.BindPort = t, t.GetAutoBindPort()
 	ip, port, err := t.FinalAdvertiseAddr(conf.AdvertiseAddr, conf.AdvertisePort)
 	if err == nil && ip.IsUnspecified() {
-		err = errors.New("it would advertise no address that others can reach")
+		err = errors.New("no address was found that other members can reach")
 	}
 	if err == nil {
 		c.addr = net.JoinHostPort(ip.String(), strconv.Itoa(port))
@@ -90,8 +90,8 @@ func (c *Cluster) listen(ctx context.Context) error {
 	return nil
 }
 
-// allowed returns the networks from which members may be, this one's own address
-// among them; nil for any.
+// allowed returns the networks of members, including this member's own address;
+// nil means any.
 func (c *Cluster) allowed(self net.IP) []net.IPNet {
 	var list []net.IPNet
 	for _, p := range c.cfg.Networks {
@@ -104,8 +104,9 @@ func (c *Cluster) allowed(self net.IP) []net.IPNet {
 	return list
 }
 
-// bind opens the sockets, at the port or, of a range, the first that is free. The
-// port of TCP may be taken for UDP: when any would do, another is tried.
+// bind opens the sockets, at the port or at the first free port of the range. A
+// port that is free for TCP may be in use for UDP; with port 0 it then tries
+// again.
 func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*transport, error) {
 	tries := 1 + int(last-at.Port())
 	if at.Port() == 0 {
@@ -119,9 +120,9 @@ func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*tra
 			BindAddrs: []string{at.Addr().String()}, BindPort: port, Logger: logger,
 		})
 		if err == nil {
-			bound := &transport{NetTransport: t, ctx: c.ctx, guard: guarded(c.cfg.Networks, &c.counts.foreign), sent: c.sent}
-			if bound.guard != nil {
-				go bound.guard.run(t)
+			bound := &transport{NetTransport: t, ctx: c.ctx, filter: newNetworkFilter(c.cfg.Networks, &c.counts.foreign), sent: c.sent}
+			if bound.filter != nil {
+				go bound.filter.run(t)
 			}
 			return bound, nil
 		}
@@ -132,10 +133,10 @@ func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*tra
 	return nil, fmt.Errorf("cluster: bind %s: %w", c.cfg.Bind, err)
 }
 
-// maxRange bounds a range of ports: all of them may have to be tried.
+// maxRange bounds a range of ports, because all of them may have to be tried.
 const maxRange = 1000
 
-// cutRange takes host:first-last apart, into host:first and last; of one port,
+// cutRange splits host:first-last into host:first and last. For a single port,
 // last is 0.
 func cutRange(hostport string) (first string, last uint16, err error) {
 	i := strings.LastIndexByte(hostport, ':')
@@ -146,13 +147,13 @@ func cutRange(hostport string) (first string, last uint16, err error) {
 	low, err1 := strconv.ParseUint(from, 10, 16)
 	high, err2 := strconv.ParseUint(to, 10, 16)
 	if err1 != nil || err2 != nil || low == 0 || low > high || high-low >= maxRange {
-		return "", 0, fmt.Errorf("cluster: bind %q: %q is not a range of at most %d ports", hostport, hostport[i+1:], maxRange)
+		return "", 0, fmt.Errorf("cluster: bind %q: %q is not a range FIRST-LAST of at most %d ports", hostport, hostport[i+1:], maxRange)
 	}
 	return hostport[:i+1] + from, uint16(high), nil
 }
 
-// resolve finds the one address that a host:port means. No host is all
-// addresses; of a name's addresses an IPv4 one is preferred.
+// resolve returns one address for a host:port. An empty host means all addresses.
+// Of several addresses of a name it prefers an IPv4 one.
 func resolve(ctx context.Context, what, hostport string) (netip.AddrPort, error) {
 	fail := func(err error) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("cluster: %s %q: %w", what, hostport, err)

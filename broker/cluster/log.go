@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Anybody who reaches the port can make memberlist complain: the log gets so
-// many warnings in so long, the rest is counted.
+// Anyone who can reach the port can make memberlist log warnings. At most
+// warningsLogged are logged per warningsPeriod; the rest is counted.
 const (
 	warningsLogged = 10
 	warningsPeriod = 10 * time.Second
 )
 
-// logBridge turns what memberlist prints into records of slog: warnings and
-// errors to warnings, all else to debug.
+// logBridge writes the log lines of memberlist to slog: warnings and errors as
+// warnings, all others as debug.
 type logBridge struct {
 	log      *slog.Logger
 	warnings *atomic.Uint64

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	// memberlist does not wait for its goroutines: a probe under way ends when
-	// it times out.
+	// memberlist does not wait for its goroutines: a probe under way ends with
+	// its timeout.
 	var err error
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if err = goleak.Find(); err == nil {
@@ -34,20 +34,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(40 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
 
-// record is what a member's events told.
-type record struct {
+// recorder records the events of a member.
+type recorder struct {
 	mu      sync.Mutex
 	peers   map[string]proto.Peer
 	left    []string
 	reports []proto.Report
 }
 
-func (r *record) events() Events {
+func (r *recorder) events() Events {
 	r.peers = map[string]proto.Peer{}
 	return Events{
 		Update: func(p proto.Peer) { r.mu.Lock(); r.peers[p.ID] = p; r.mu.Unlock() },
@@ -56,15 +56,15 @@ func (r *record) events() Events {
 	}
 }
 
-func (r *record) peer(id string) proto.Peer {
+func (r *recorder) peer(id string) proto.Peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.peers[id]
 }
 
-func (r *record) knows(id string) bool { return r.peer(id).ID != "" }
+func (r *recorder) knows(id string) bool { return r.peer(id).ID != "" }
 
-func (r *record) reported() []proto.Report {
+func (r *recorder) reported() []proto.Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]proto.Report(nil), r.reports...)

@@ -11,24 +11,25 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A message from member to member is a kind byte, and then: a report, as proto
-// encodes it; a call's id, the length and text of the caller's id, and the
-// command as JSON; a call's id and the result as JSON.
+// A message starts with a kind byte. Then follows, for a report: the report as
+// package proto encodes it; for a call: its id, the length and text of the
+// caller's id, and the command as JSON; for an answer: the id of the call, and
+// the result as JSON.
 const (
 	kindReport byte = iota + 1
 	kindCall
 	kindAnswer
 )
 
-// Bounds of messages, before anything of them is read. A call may carry a message
-// for a client.
+// Limits of messages, checked before they are decoded. A call may contain a
+// message for a client.
 const (
 	maxMessageBytes = 1 + proto.MaxPeerBytes
 	maxCallBytes    = 32 << 10
 )
 
-// callID tells calls apart: a random number of the caller's process, and one
-// that counts its calls.
+// callID identifies a call: a random number of the caller's process, and the
+// number of the call in it.
 type callID [16]byte
 
 func newNonce() uint64 {
@@ -45,7 +46,7 @@ func (c *Cluster) nextID() (id callID) {
 
 var errMessage = errors.New("malformed message")
 
-// message is what was read of one; kind tells which fields are set.
+// message is a decoded message; kind says which fields are set.
 type message struct {
 	kind   byte
 	report proto.Report
@@ -95,14 +96,14 @@ func appendCall(id callID, from string, cmd proto.Command) ([]byte, error) {
 		return nil, fmt.Errorf("cluster: command: %w", err)
 	}
 	b := append([]byte{kindCall}, id[:]...)
-	b = append(append(b, byte(len(from))), from...) // ids fit: a record carries no longer ones
+	b = append(append(b, byte(len(from))), from...) // fits in a byte: proto limits ids to 255 bytes
 	if b = append(b, body...); len(b) > maxCallBytes {
-		return nil, fmt.Errorf("cluster: command has %d bytes, more than %d", len(b), maxCallBytes)
+		return nil, fmt.Errorf("cluster: the command has %d bytes, at most %d are allowed", len(b), maxCallBytes)
 	}
 	return b, nil
 }
 
-// appendAnswer cuts an error short that would not fit.
+// appendAnswer encodes an answer. It truncates an error that is too long.
 func appendAnswer(id callID, r proto.CommandResult) []byte {
 	for limit := 400; ; limit /= 2 {
 		if len(r.Error) > limit {
@@ -122,20 +123,20 @@ func truncate(s string, n int) string {
 	return s[:n]
 }
 
-// receive takes a message in. It must not block.
+// receive handles a message from another member. It must not block.
 func (c *Cluster) receive(b []byte) {
 	m, err := parseMessage(b)
 	if err != nil {
 		c.counts.badMessages.Add(1)
-		c.log.Debug("message dropped", "error", err)
+		c.log.Debug("malformed message dropped", "error", err)
 		return
 	}
 	switch m.kind {
 	case kindReport:
-		c.reported(m.report)
+		c.deliverReport(m.report)
 	case kindCall:
 		c.serve(m)
 	case kindAnswer:
-		c.answered(m)
+		c.deliverAnswer(m)
 	}
 }

@@ -67,7 +67,7 @@ func FuzzParseMessage(f *testing.F) {
 		}
 		again, err := appendCall(m.id, m.from, m.cmd)
 		if err != nil {
-			return // JSON may be longer than it was
+			return // the JSON may have become longer
 		}
 		if m2, err := parseMessage(again); err != nil || m2.cmd != m.cmd || m2.from != m.from {
 			t.Fatalf("%+v became %+v, %v", m, m2, err)

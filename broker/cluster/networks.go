@@ -9,88 +9,88 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// guard passes on what comes from the networks that members gossip from, and drops
-// the rest before a byte of it is looked at.
-type guard struct {
+// networkFilter passes on the packets and connections from the allowed networks
+// and drops all others before it reads a byte of them.
+type networkFilter struct {
 	networks []netip.Prefix
 	foreign  *atomic.Uint64 // packets and connections dropped
 	packets  chan *memberlist.Packet
 	streams  chan net.Conn
-	quit     chan struct{} // closed when nothing is taken any more
-	done     chan struct{} // closed when nothing comes any more
+	quit     chan struct{} // closed when no one reads packets and streams any more
+	done     chan struct{} // closed when the transport delivers nothing any more
 }
 
-// guarded returns nil where everybody may gossip.
-func guarded(networks []netip.Prefix, foreign *atomic.Uint64) *guard {
+// newNetworkFilter returns nil if members may gossip from anywhere.
+func newNetworkFilter(networks []netip.Prefix, foreign *atomic.Uint64) *networkFilter {
 	if len(networks) == 0 {
 		return nil
 	}
-	return &guard{
+	return &networkFilter{
 		networks: networks, foreign: foreign,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
-func (g *guard) admits(a net.Addr) bool {
+func (f *networkFilter) allows(a net.Addr) bool {
 	at, err := netip.ParseAddrPort(a.String())
 	ip := at.Addr().Unmap().WithZone("")
-	if err == nil && slices.ContainsFunc(g.networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+	if err == nil && slices.ContainsFunc(f.networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 		return true
 	}
-	g.foreign.Add(1)
+	f.foreign.Add(1)
 	return false
 }
 
-// run passes on what t receives, until done.
-func (g *guard) run(t *memberlist.NetTransport) {
+// run filters what t receives, until done is closed.
+func (f *networkFilter) run(t *memberlist.NetTransport) {
 	for {
 		select {
 		case p := <-t.PacketCh():
-			if !g.admits(p.From) {
+			if !f.allows(p.From) {
 				continue
 			}
 			select {
-			case g.packets <- p:
-			case <-g.quit:
+			case f.packets <- p:
+			case <-f.quit:
 			}
 		case c := <-t.StreamCh():
-			if !g.admits(c.RemoteAddr()) {
+			if !f.allows(c.RemoteAddr()) {
 				c.Close()
 				continue
 			}
 			select {
-			case g.streams <- c:
-			case <-g.quit:
+			case f.streams <- c:
+			case <-f.quit:
 				c.Close()
 			}
-		case <-g.done:
+		case <-f.done:
 			return
 		}
 	}
 }
 
 func (t *transport) PacketCh() <-chan *memberlist.Packet {
-	if t.guard == nil {
+	if t.filter == nil {
 		return t.NetTransport.PacketCh()
 	}
-	return t.guard.packets
+	return t.filter.packets
 }
 
 func (t *transport) StreamCh() <-chan net.Conn {
-	if t.guard == nil {
+	if t.filter == nil {
 		return t.NetTransport.StreamCh()
 	}
-	return t.guard.streams
+	return t.filter.streams
 }
 
-// Shutdown returns when nothing is received any more.
+// Shutdown stops the transport and returns when it receives nothing any more.
 func (t *transport) Shutdown() error {
-	if t.guard == nil {
+	if t.filter == nil {
 		return t.NetTransport.Shutdown()
 	}
-	close(t.guard.quit)
-	err := t.NetTransport.Shutdown() // its listeners end when what they have is taken
-	close(t.guard.done)
+	close(t.filter.quit)
+	err := t.NetTransport.Shutdown() // its listeners end when what they have received has been read
+	close(t.filter.done)
 	return err
 }

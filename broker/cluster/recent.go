@@ -1,19 +1,19 @@
 package cluster
 
-// recentCalls is how many calls a member remembers to have carried out. It has
-// to outlast the retries of one: at most 10 s of calls.
+// recentCalls is how many executed calls a member remembers. It must cover the
+// retries of a call: the calls of at most 10 s.
 const recentCalls = 4096
 
-// recent remembers the latest calls and what was answered. The zero value is
-// empty. The owner locks.
+// recent remembers the latest calls and their answers. The zero value is empty.
+// The owner must lock it.
 type recent struct {
-	answers map[callID][]byte // nil while the call is being carried out
-	ids     []callID          // a ring, once it is full
+	answers map[callID][]byte // nil while the call is being executed
+	ids     []callID          // a ring buffer once it is full
 	next    int
 }
 
-// begin notes a call, unless it is known; then answer is what was answered, if
-// it was.
+// begin records a call, unless it is known. For a known call, answer is its
+// answer, or nil while it is being executed.
 func (r *recent) begin(id callID) (answer []byte, known bool) {
 	if answer, known = r.answers[id]; known {
 		return answer, true
@@ -32,7 +32,7 @@ func (r *recent) begin(id callID) (answer []byte, known bool) {
 	return nil, false
 }
 
-// finish notes the answer, if the call is still remembered.
+// finish records the answer, if the call is still remembered.
 func (r *recent) finish(id callID, answer []byte) {
 	if _, ok := r.answers[id]; ok {
 		r.answers[id] = answer

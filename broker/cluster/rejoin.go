@@ -12,11 +12,11 @@ import (
 
 const (
 	lookupTimeout = 3 * time.Second
-	// A member that is alone has nobody to burden, and everything to gain.
+	// A member that is alone puts no load on others and may try often.
 	aloneRejoin = time.Second
-	// reachedRejoin, in rejoin intervals, is the pause after an address was
-	// reached that is not the one its member advertises. Every try exchanges
-	// all of the members' states.
+	// reachedRejoin is the pause, in rejoin intervals, after a join through an
+	// address that is not the one its member advertises. Every attempt exchanges
+	// the states of all members.
 	reachedRejoin = 6
 )
 
@@ -28,23 +28,23 @@ func parseSeeds(join []string) ([]seed, error) {
 	for _, s := range join {
 		host, port, err := net.SplitHostPort(s)
 		if err == nil && host == "" {
-			err = errors.New("no host")
+			err = errors.New("host is missing")
 		}
 		if err == nil {
 			var n uint64
 			if n, err = strconv.ParseUint(port, 10, 16); err == nil && n == 0 {
-				err = errors.New("port 0")
+				err = errors.New("port must not be 0")
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cluster: join %q: want host:port: %w", s, err)
+			return nil, fmt.Errorf("cluster: join %q: must be host:port: %w", s, err)
 		}
 		seeds = append(seeds, seed{host, port})
 	}
 	return seeds, nil
 }
 
-// addrs returns the addresses the seed has now.
+// addrs resolves the seed.
 func (r *rejoiner) addrs(s seed) ([]string, error) {
 	ctx, cancel := context.WithTimeout(r.c.ctx, lookupTimeout)
 	defer cancel()
@@ -56,23 +56,23 @@ func (r *rejoiner) addrs(s seed) ([]string, error) {
 	return addrs, err
 }
 
-// keepJoined tries the seeds again and again: a member that joined nobody but
-// itself would else stay alone, and two halves of a cluster that lost sight of
-// each other would stay apart.
+// keepJoined tries the seeds repeatedly. Otherwise a member that reached only
+// itself would stay alone, and two parts of a split cluster would stay apart.
 func (c *Cluster) keepJoined(seeds []seed) {
 	r := rejoiner{c: c, seeds: seeds, lookup: net.DefaultResolver.LookupHost}
 	for {
 		r.round(time.Now())
 		if c.contested.Swap(false) {
-			// The other may be this member's past, dead by now: say once more
-			// where it is.
+			// The other member may be a dead earlier start of this one: announce
+			// the current address again.
 			c.announce()
 		}
 		pause := c.cfg.Rejoin
 		if c.alone() {
 			pause = min(pause, aloneRejoin)
 		}
-		// Members that start together must not come together for ever.
+		// Jitter keeps members that start together from joining at the same
+		// moments.
 		timer := time.NewTimer(time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64())))
 		select {
 		case <-timer.C:
@@ -89,8 +89,8 @@ func (c *Cluster) alone() bool {
 	return len(c.members) <= 1
 }
 
-// at reports whether a live member, this one included, has the address.
-func (c *Cluster) at(addr string) bool {
+// memberAt reports whether a live member, this one included, has the address.
+func (c *Cluster) memberAt(addr string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range c.members {
@@ -105,11 +105,12 @@ type rejoiner struct {
 	c      *Cluster
 	seeds  []seed
 	lookup func(ctx context.Context, host string) ([]string, error)
-	pause  map[string]time.Time // until when an address is let be
-	warn   bool                 // this member is alone, and that was logged
+	pause  map[string]time.Time // end of the pause, by address
+	warn   bool                 // the warning that this member is alone was logged
 }
 
-// round tries every address of every seed that is not one of a live member.
+// round tries every address of every seed, except the addresses of live members
+// and those with a pause.
 func (r *rejoiner) round(now time.Time) {
 	var errs []error
 	pause := map[string]time.Time{}
@@ -119,7 +120,7 @@ func (r *rejoiner) round(now time.Time) {
 			errs = append(errs, fmt.Errorf("look up %s: %w", s.host, err))
 		}
 		for _, addr := range addrs {
-			if r.c.at(addr) {
+			if r.c.memberAt(addr) {
 				continue
 			}
 			if until := r.pause[addr]; now.Before(until) && !r.c.alone() {
@@ -144,7 +145,7 @@ func (r *rejoiner) note(err error) {
 	}
 	c.joinError.Store(&err)
 	alone := c.alone()
-	// Alone without an error: all that the seeds name is this very member.
+	// Alone and without an error: the seeds name only this member.
 	if (!alone || err == nil) && !c.joined.Swap(true) {
 		c.log.Info("joined the cluster", "alone", alone)
 	}
@@ -153,8 +154,8 @@ func (r *rejoiner) note(err error) {
 		r.warn = false
 	case alone && !r.warn:
 		r.warn = true
-		c.log.Warn("no other member can be reached; trying on", "error", err)
+		c.log.Warn("no other member can be reached; trying again", "error", err)
 	default:
-		c.log.Debug("not every member to join through can be reached", "error", err)
+		c.log.Debug("some members to join through cannot be reached", "error", err)
 	}
 }

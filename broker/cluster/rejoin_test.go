@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A name is looked up anew in each round, and only what is not a live member's
-// address is tried.
+// Each round resolves the names again and tries only addresses that are not a
+// live member's.
 func TestRejoinLooksUpAnew(t *testing.T) {
 	a, b := start(t, authConfig("a")), start(t, authConfig("b"))
 	n := start(t, nodeConfig("n"))
@@ -36,12 +36,12 @@ func TestRejoinLooksUpAnew(t *testing.T) {
 		t.Errorf("with a name: %+v", h)
 	}
 	if r.warn {
-		t.Error("it would not warn when it is alone again")
+		t.Error("it would not log a warning when it is alone again")
 	}
 }
 
-// An address that leads to a member which advertises another is not tried in
-// every round: each exchanges the states of all members.
+// An address that leads to a member with another advertised address is not tried
+// in every round, because each attempt exchanges the states of all members.
 func TestRejoinPauses(t *testing.T) {
 	a := start(t, authConfig("a"))
 	front, tries := forward(t, a.Addr())
@@ -61,7 +61,7 @@ func TestRejoinPauses(t *testing.T) {
 	if h := n.Health(); h.Members != 2 || h.LastError != nil {
 		t.Errorf("health %+v", h)
 	}
-	// Alone again, it tries at once.
+	// When it is alone again, it tries at once.
 	n.remove("a")
 	r.round(now.Add(8 * n.cfg.Rejoin))
 	if got := tries.Load(); got != 3 {
@@ -69,7 +69,8 @@ func TestRejoinPauses(t *testing.T) {
 	}
 }
 
-// forward returns an address that leads to another, and counts who takes it.
+// forward returns an address that forwards to another one, and the number of
+// connections to it.
 func forward(t *testing.T, to string) (string, *atomic.Int64) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

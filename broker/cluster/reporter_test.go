@@ -12,7 +12,7 @@ import (
 
 func TestPublisher(t *testing.T) {
 	t0 := time.Unix(1_700_000_000, 0)
-	p := publisher{capacity: 1000, published: standing{proto.StateStarting, 0}, metaAt: t0}
+	p := publisher{capacity: 1000, published: nodeLoad{proto.StateStarting, 0}, metaAt: t0}
 	for _, s := range []struct {
 		ms           int
 		state        proto.NodeState
@@ -22,27 +22,27 @@ func TestPublisher(t *testing.T) {
 		why          string
 	}{
 		{0, proto.StateStarting, 0, 1, true, false, "the first report"},
-		{25, proto.StateReady, 0, 1, false, true, "ready for the first time is told at once; reports keep their distance"},
-		{50, proto.StateReady, 0, 1, true, false, "and follow"},
-		{1000, proto.StateReady, 9, 1, false, false, "too little"},
-		{1049, proto.StateReady, 9, 1, false, false, "not yet a second"},
+		{25, proto.StateReady, 0, 1, false, true, "ready for the first time is published at once; reports keep reportSpacing"},
+		{50, proto.StateReady, 0, 1, true, false, "the report follows"},
+		{1000, proto.StateReady, 9, 1, false, false, "less than 1 %"},
+		{1049, proto.StateReady, 9, 1, false, false, "less than a second"},
 		{1050, proto.StateReady, 9, 1, true, false, "a second"},
 		{1075, proto.StateReady, 19, 1, false, false, "1 % but just reported"},
 		{1100, proto.StateReady, 19, 1, true, false, "1 %"},
 		{1150, proto.StateReady, 9, 1, true, false, "1 % down"},
 		{1200, proto.StateReady, 9, 2, true, false, "a new observer"},
-		{1250, proto.StateReady, 110, 2, true, false, "10 %, but 10 s are not over"},
-		{10024, proto.StateReady, 110, 2, true, false, "nearly"},
+		{1250, proto.StateReady, 110, 2, true, false, "10 %, but within 10 s"},
+		{10024, proto.StateReady, 110, 2, true, false, "just before 10 s"},
 		{10025, proto.StateReady, 110, 2, false, true, "10 s after the last metadata"},
-		{11024, proto.StateFull, 1000, 2, true, false, "full: metadata not again within 10 s"},
+		{11024, proto.StateFull, 1000, 2, true, false, "full, but no metadata within 10 s"},
 		{11074, proto.StateReady, 999, 2, true, false, "a report at once"},
-		{20025, proto.StateFull, 1000, 2, true, true, "10 s are over"},
-		{20030, proto.StateDraining, 1000, 2, false, true, "draining is told at once"},
-		{20075, proto.StateDraining, 1000, 2, true, false, "and reported"},
+		{20025, proto.StateFull, 1000, 2, true, true, "after 10 s"},
+		{20030, proto.StateDraining, 1000, 2, false, true, "draining is published at once"},
+		{20075, proto.StateDraining, 1000, 2, true, false, "and then reported"},
 		{31000, proto.StateDraining, 901, 2, true, false, "9.9 %"},
 		{31050, proto.StateDraining, 900, 2, false, true, "10 %"},
 	} {
-		report, meta := p.due(t0.Add(time.Duration(s.ms)*time.Millisecond), standing{s.state, s.live}, s.observers)
+		report, meta := p.due(t0.Add(time.Duration(s.ms)*time.Millisecond), nodeLoad{s.state, s.live}, s.observers)
 		if report != s.report || meta != s.meta {
 			t.Errorf("%d ms: report %v, metadata %v; want %v, %v: %s", s.ms, report, meta, s.report, s.meta, s.why)
 		}
@@ -51,10 +51,10 @@ func TestPublisher(t *testing.T) {
 
 func TestPublisherRates(t *testing.T) {
 	t0 := time.Unix(1_700_000_000, 0)
-	p := publisher{capacity: 100, published: standing{proto.StateReady, 0}, metaAt: t0}
+	p := publisher{capacity: 100, published: nodeLoad{proto.StateReady, 0}, metaAt: t0}
 	var reports, metas int
-	for ms := 0; ms < 60_000; ms += 10 { // everything changes all the time
-		s := standing{proto.StateReady, uint32(ms) % 100}
+	for ms := 0; ms < 60_000; ms += 10 { // state, load and observers change all the time
+		s := nodeLoad{proto.StateReady, uint32(ms) % 100}
 		if ms%20 == 0 {
 			s.state = proto.StateFull
 		}
@@ -69,19 +69,19 @@ func TestPublisherRates(t *testing.T) {
 	if reports > 60*20 || reports < 60*15 || metas > 6 || metas < 5 {
 		t.Errorf("%d reports, %d metadata in a minute", reports, metas)
 	}
-	// Without capacity nothing is a part of it.
-	idle := publisher{published: standing{proto.StateReady, 0}, metaAt: t0, reportedAt: t0, reported: standing{proto.StateReady, 0}}
-	if report, meta := idle.due(t0.Add(time.Millisecond*999), standing{proto.StateReady, 0}, 0); report || meta {
+	// Without a capacity, no change of load is a fraction of it.
+	idle := publisher{published: nodeLoad{proto.StateReady, 0}, metaAt: t0, reportedAt: t0, reported: nodeLoad{proto.StateReady, 0}}
+	if report, meta := idle.due(t0.Add(time.Millisecond*999), nodeLoad{proto.StateReady, 0}, 0); report || meta {
 		t.Error("an idle node published")
 	}
 }
 
-// fakeLoad is a node's load.
+// fakeLoad is a Load with settable values.
 type fakeLoad struct {
-	mu     sync.Mutex
-	state  proto.NodeState
-	live   uint32
-	landed map[string]uint64
+	mu      sync.Mutex
+	state   proto.NodeState
+	live    uint32
+	arrived map[string]uint64
 }
 
 func (l *fakeLoad) Load() (proto.NodeState, uint32, uint32) {
@@ -99,22 +99,22 @@ func (l *fakeLoad) Draining() *proto.Drain {
 func (l *fakeLoad) Arrived(issuer string) (uint64, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.landed[issuer], 99
+	return l.arrived[issuer], 99
 }
 
 func TestRunReporter(t *testing.T) {
-	var a, b record
+	var a, b recorder
 	auth, other := authConfig("a"), authConfig("b")
 	auth.Events, other.Events = a.events(), b.events()
 	ca, n := pair(t, auth, nodeConfig("n"))
-	load := &fakeLoad{state: proto.StateReady, live: 40, landed: map[string]uint64{"a": 3, "b": 4}}
+	load := &fakeLoad{state: proto.StateReady, live: 40, arrived: map[string]uint64{"a": 3, "b": 4}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		n.RunReporter(ctx, load)
 	}()
-	last := func(r *record) proto.Report {
+	last := func(r *recorder) proto.Report {
 		if all := r.reported(); len(all) > 0 {
 			return all[len(all)-1]
 		}
@@ -131,7 +131,7 @@ func TestRunReporter(t *testing.T) {
 	}
 	other.Join = []string{ca.Addr()}
 	start(t, other)
-	eventually(t, "a report to the new one", func() bool { return last(&b).Arrived == 4 })
+	eventually(t, "a report to the new member", func() bool { return last(&b).Arrived == 4 })
 
 	load.mu.Lock()
 	load.state, load.live = proto.StateDraining, 500

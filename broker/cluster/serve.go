@@ -8,22 +8,22 @@ import (
 )
 
 const (
-	// maxServing bounds the commands being carried out at a time. More are
-	// dropped; their callers send them again.
+	// maxServing bounds the concurrent commands. More are dropped; their callers
+	// send them again.
 	maxServing = 256
-	// serveTimeout bounds the carrying out of one.
+	// serveTimeout bounds the execution of a command.
 	serveTimeout = 10 * time.Second
 )
 
-// serve carries out a command and answers it. One that was carried out before
-// is only answered again, and one that is being carried out is let be.
+// serve executes a command and answers it. For a repeated one it sends the answer
+// again, or does nothing while the first is being executed.
 func (c *Cluster) serve(m message) {
 	c.mu.Lock()
 	caller, known := c.members[m.from]
 	c.mu.Unlock()
 	if !known || !caller.peer.Role.Places() {
 		c.counts.strangers.Add(1)
-		c.log.Debug("command of a member that is unknown or may not give any", "from", m.from, "op", m.cmd.Op)
+		c.log.Debug("command dropped: the member is unknown or may not send commands", "from", m.from, "op", m.cmd.Op)
 		return
 	}
 	select {
@@ -34,14 +34,14 @@ func (c *Cluster) serve(m message) {
 	}
 	ok := c.spawn(func() {
 		defer func() { <-c.slots }()
-		c.carryOut(m)
+		c.execute(m)
 	})
 	if !ok {
 		<-c.slots
 	}
 }
 
-func (c *Cluster) carryOut(m message) {
+func (c *Cluster) execute(m message) {
 	c.mu.Lock()
 	answer, known := c.recent.begin(m.id)
 	c.mu.Unlock()
@@ -56,7 +56,7 @@ func (c *Cluster) carryOut(m message) {
 		c.recent.finish(m.id, answer)
 		c.mu.Unlock()
 	}
-	// If this fails, the caller asks again.
+	// If the send fails, the caller asks again.
 	if done, err := c.send(m.from, answer); err == nil {
 		<-done
 	}
@@ -65,7 +65,7 @@ func (c *Cluster) carryOut(m message) {
 func (c *Cluster) handle(m message) proto.CommandResult {
 	c.counts.served.Add(1)
 	if c.cfg.Handle == nil {
-		return proto.CommandResult{Error: "this member takes no commands"}
+		return proto.CommandResult{Error: "this member accepts no commands"}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, serveTimeout)
 	defer cancel()

@@ -9,24 +9,25 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// dialTimeout is less than memberlist's own, because members to join are tried
-// one after another.
+// dialTimeout is less than memberlist's default, because members to join are
+// tried one after another.
 const dialTimeout = 3 * time.Second
 
-// transport is memberlist's, but what it dials ends with ctx: nobody waits for
-// a dead peer when this member closes.
+// transport is memberlist's transport. What it dials ends with ctx, so that Close
+// does not wait for a dead peer.
 type transport struct {
 	*memberlist.NetTransport
-	ctx   context.Context
-	guard *guard // nil where everybody may gossip
-	sent  *traffic
+	ctx    context.Context
+	filter *networkFilter // nil if members may gossip from anywhere
+	sent   *traffic
 }
 
-// traffic counts the bytes that a member has sent, above UDP and TCP.
+// traffic counts the bytes that this member has sent, without UDP and TCP
+// headers.
 type traffic struct{ packets, streams atomic.Uint64 }
 
-// Traffic returns how many bytes this member has sent since it joined: in packets,
-// and in both directions of the streams that it opened.
+// Traffic returns the number of bytes since the member joined: sent in packets,
+// and sent and received on the streams that it opened.
 func (c *Cluster) Traffic() (packets, streams uint64) {
 	return c.sent.packets.Load(), c.sent.streams.Load()
 }
@@ -79,8 +80,8 @@ func (c *boundConn) Close() error {
 	return c.Conn.Close()
 }
 
-// abandon shuts the transport down when there is no memberlist that takes what
-// comes in, which it waits for.
+// abandon shuts down a transport that no memberlist reads from. Shutdown waits
+// until its input is read.
 func (t *transport) abandon() {
 	done := make(chan struct{})
 	go func() {

@@ -12,18 +12,18 @@ import (
 )
 
 func TestBadBodies(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for name, tc := range map[string]struct {
 		body   string
 		status int
 		detail string
 	}{
-		"empty":        {" ", 400, "cut short"},
+		"empty":        {" ", 400, "empty"},
 		"cut short":    {`{"user":"a`, 400, "cut short"},
 		"not JSON":     {`user=ada`, 400, "from byte 1 on"},
 		"an array":     {`[]`, 400, "not a JSON object"},
-		"wrong type":   {`{"user":7}`, 400, `"user" cannot be a JSON number`},
-		"deeper":       {`{"user":"a","placement":{"pool":[]}}`, 400, `"placement.pool" cannot be a JSON array`},
+		"wrong type":   {`{"user":7}`, 400, `user: expected a string, not a JSON number`},
+		"deeper":       {`{"user":"a","placement":{"pool":[]}}`, 400, `placement.pool: expected a string, not a JSON array`},
 		"misspelt":     {`{"user":"a","pool":"vip"}`, 400, `unknown field "pool"`},
 		"long name":    {`{"` + strings.Repeat("x", 9999) + `":1}`, 400, "very long name"},
 		"two values":   {`{"user":"a"}{}`, 400, "something after"},
@@ -60,7 +60,7 @@ func TestBadBodies(t *testing.T) {
 
 // A body that does not arrive ends the request, on a real connection.
 func TestSlowBody(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	s, err := console.New(console.Config{Broker: h.broker, Listen: loopback, BodyTimeout: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)

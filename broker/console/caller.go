@@ -11,19 +11,18 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Role is what the holder of a key may do.
+// Role decides what the holder of a key may do.
 type Role string
 
-// The roles. Who runs the cluster need not be able to open sessions in it, and
-// a backend does not see the machines.
+// The roles. An operator cannot create sessions, and a backend cannot see the nodes.
 const (
 	Viewer   Role = "viewer"   // reads nodes and sessions
 	Operator Role = "operator" // reads nodes and sessions, drains nodes, ends sessions
-	Backend  Role = "backend"  // opens, reads and ends sessions, and sends to them
-	anybody  Role = "local"    // in open mode: everything
+	Backend  Role = "backend"  // creates, reads and ends sessions, and sends messages to them
+	local    Role = "local"    // may do everything; every caller has it in local mode
 )
 
-// Roles lists the roles of keys.
+// Roles lists the roles that a key can have.
 var Roles = []Role{Viewer, Operator, Backend}
 
 // caller is who makes a request.
@@ -39,16 +38,17 @@ func callerOf(r *http.Request) caller {
 	return c
 }
 
-// identify lets through whoever has a key, or in open mode whoever is here.
+// identify passes on requests with a valid key, and in local mode those that checkLocal
+// accepts. It refuses the others, and callers that exceed their rate.
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var c caller
 		var problem *proto.Problem
 		switch {
 		case s.cfg.Keys == nil:
-			c, problem = caller{anybody, "local"}, checkLocal(r)
+			c, problem = caller{local, "local"}, checkLocal(r)
 		case isPage(r):
-			// It asks for a key by itself.
+			// The page asks the user for a key.
 		default:
 			c, problem = s.holder(w, r)
 		}
@@ -64,7 +64,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 	})
 }
 
-// holder returns the holder of the request's key.
+// holder returns the holder of the request's key, or the problem to answer with.
 func (s *Server) holder(w http.ResponseWriter, r *http.Request) (caller, *proto.Problem) {
 	key, ok := bearer(r.Header)
 	if ok {
@@ -80,14 +80,14 @@ func (s *Server) holder(w http.ResponseWriter, r *http.Request) (caller, *proto.
 	}
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="usher"`)
-		return caller{}, httpapi.Unauthorized("Send an API key in one header: «Authorization: Bearer …».")
+		return caller{}, httpapi.Unauthorized("Send an API key in one header \"Authorization: Bearer …\".")
 	}
 	s.log.Warn("unknown API key", "client", r.RemoteAddr)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_token"`)
-	return caller{}, httpapi.Unauthorized("This API key is not known here.")
+	return caller{}, httpapi.Unauthorized("This API key is not known to the broker.")
 }
 
-// bearer returns the one key of a request.
+// bearer returns the key of a request. ok is false if there is not exactly one.
 func bearer(h http.Header) (key string, ok bool) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {
@@ -101,7 +101,7 @@ func bearer(h http.Header) (key string, ok bool) {
 // handler answers a request, or returns the problem to answer with.
 type handler func(http.ResponseWriter, *http.Request) *proto.Problem
 
-// read answers those of the roles.
+// read returns a handler that serves callers with one of the roles.
 func (s *Server) read(h handler, roles ...Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		problem := checkRole(callerOf(r), roles)
@@ -114,11 +114,12 @@ func (s *Server) read(h handler, roles ...Role) http.HandlerFunc {
 	}
 }
 
-// change does the same and writes down who did what, also when it failed.
+// change does the same for a handler that changes something. It writes each request to
+// the audit log, also if it fails.
 func (s *Server) change(action string, h handler, roles ...Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := callerOf(r)
-		audit := &audited{}
+		audit := &auditAttrs{}
 		problem := checkRole(c, roles)
 		if problem == nil {
 			problem = h(w, r.WithContext(context.WithValue(r.Context(), auditKey{}, audit)))
@@ -136,20 +137,20 @@ func (s *Server) change(action string, h handler, roles ...Role) http.HandlerFun
 	}
 }
 
-// audited collects what a change was about.
-type audited struct{ attrs []slog.Attr }
+// auditAttrs collects the attributes of an audit line.
+type auditAttrs struct{ attrs []slog.Attr }
 
 type auditKey struct{}
 
-// note adds to the audit line of the request.
+// note adds an attribute to the audit line of the request.
 func note(r *http.Request, key, value string) {
-	if a, ok := r.Context().Value(auditKey{}).(*audited); ok {
+	if a, ok := r.Context().Value(auditKey{}).(*auditAttrs); ok {
 		a.attrs = append(a.attrs, slog.String(key, value))
 	}
 }
 
 func checkRole(c caller, roles []Role) *proto.Problem {
-	if c.role == anybody || slices.Contains(roles, c.role) {
+	if c.role == local || slices.Contains(roles, c.role) {
 		return nil
 	}
 	return forbidden("A key of role " + string(c.role) + " may not do this.")

@@ -1,8 +1,8 @@
-// Package console is the private door of a cluster: what the operator and the
-// game's backend may ask of a broker over HTTP.
+// Package console is the private API of a broker: the HTTP interface for the operator
+// and for the game's backend. It also serves the dashboard.
 //
-// Callers show an API key, and what they may do depends on its role. Without
-// keys the door is open, but to this machine alone.
+// Callers send an API key; its role decides what they may do. A broker without API
+// keys serves requests from its own machine only, without a key.
 package console
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Broker is what the door leads to; see broker.Broker for the methods and
-// their errors.
+// Broker is what the private API calls. See broker.Broker for the methods and their
+// errors.
 type Broker interface {
 	Assign(ctx context.Context, req proto.AssignmentRequest) (proto.Assignment, error)
 	End(ctx context.Context, sid string, code proto.CloseCode, reason string) error
@@ -41,42 +41,44 @@ type Broker interface {
 	Node(id string) (placement.NodeView, bool)
 }
 
-// Config says what a Server is made of. Broker and Listen are required.
+// Config is the configuration of a Server. Broker and Listen are required.
 type Config struct {
 	Broker Broker
 
-	// Keys are the API keys. Nil opens the door to whoever is on this machine:
-	// New then refuses to listen beyond loopback, and requests are refused that
-	// were not made here, for here, and by no foreign web page.
+	// Keys are the API keys. Nil means local mode: every program on this machine may
+	// call without a key. New then refuses an address that is not loopback. The
+	// server refuses requests that come from other machines, that name another host,
+	// that come through a proxy, or that a web page of another origin makes.
 	Keys *Keys
-	// Listen is the address that the handler is served at.
+	// Listen is the address at which the handler is served.
 	Listen net.Addr
 
-	// Rate is how many requests a second the holder of a key may make, on average
-	// over two seconds. Default 1000; negative for any number.
+	// Rate is how many requests a second the holder of a key may make, averaged over
+	// two seconds. Default 1000; negative for no limit.
 	Rate int
 
-	// Timeout bounds what the broker may take for one request. Default 800 ms:
-	// an answer comes within a second when the store hangs.
+	// Timeout limits the time of the broker for one request. Default 800 ms, so that
+	// the answer comes within a second even if the store hangs.
 	Timeout time.Duration
-	// BodyTimeout bounds the time in which a request's body arrives. Default 5 s.
+	// BodyTimeout limits the time until the body of a request has arrived. Default 5 s.
 	BodyTimeout time.Duration
 
 	Logger *slog.Logger // default: no logs
 }
 
-// Server answers the private interface. It has no goroutines of its own.
+// Server serves the private API. It has no goroutines of its own.
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	router *chi.Mux
 
-	// failures is how many wrong keys are answered and logged. More are
-	// answered with 429; right keys are not held up by them.
+	// failures limits how many requests with a wrong key are answered with 401 and
+	// logged. The others are answered with 429. Requests with a valid key do not
+	// count.
 	failures *rate.Limiter
-	limiter  *limiter // nil where any number may be made
+	limiter  *limiter // nil if requests are not limited
 
-	streams *httpapi.Streams // of events
+	streams *httpapi.Streams // the streams of events
 }
 
 const (
@@ -84,14 +86,13 @@ const (
 	failuresAtOnce    = 20
 )
 
-// New returns a server, or an error that names what is wrong with the
-// configuration.
+// New returns a server, or an error that says what is wrong with the configuration.
 func New(cfg Config) (*Server, error) {
 	if cfg.Broker == nil || cfg.Listen == nil {
 		return nil, errors.New("console: Broker and Listen are required")
 	}
 	if cfg.Keys == nil && !isLoopbackAddr(cfg.Listen.String()) {
-		return nil, errors.New("console: without API keys the private door listens on loopback only, not on " + cfg.Listen.String())
+		return nil, errors.New("console: without API keys the private API listens on loopback addresses only, not on " + cfg.Listen.String())
 	}
 	cfg.Timeout = cmp.Or(cfg.Timeout, 800*time.Millisecond)
 	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, 5*time.Second)
@@ -106,14 +107,14 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Handler returns the handler of the whole private interface.
+// Handler returns the handler of the private API and of the dashboard.
 func (s *Server) Handler() http.Handler { return s.router }
 
-// Close ends the streams of events: the http.Server would wait for them when it
-// shuts down.
+// Close ends the streams of events. Call it before you shut down the http.Server,
+// which would wait for them.
 func (s *Server) Close() { s.streams.Close() }
 
-// routes are all paths there are, and who may use them.
+// routes returns the router with all paths and the roles that may use them.
 func (s *Server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.recover, s.identify)

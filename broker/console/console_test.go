@@ -17,7 +17,7 @@ import (
 )
 
 func TestRoles(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	for _, tc := range []struct {
 		method, path, body string
@@ -48,12 +48,12 @@ func TestRoles(t *testing.T) {
 }
 
 func TestNodes(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	var got struct{ Nodes []json.RawMessage }
 	h.get(console.Viewer, "/v1/nodes", &got)
 	want := []string{
 		`{"id":"node-1","url":"wss://n1.example/v1/connect","region":"eu","pool":"default","state":"full","capacity":2000,"live":20,"attached":19,"arrived":91220,"pending":3,"estimate":26,"report_age_ms":430,"load_penalty":0,"reach":"reached","eligible":true,"version":"v1"}`,
-		`{"id":"a/b c","pool":"vip","state":"draining","capacity":5,"live":3,"attached":1,"arrived":0,"pending":0,"estimate":0,"report_age_ms":0,"load_penalty":40,"reach":"shut","unreached":"refused","eligible":false,"why":"draining"}`,
+		`{"id":"a/b c","pool":"vip","state":"draining","capacity":5,"live":3,"attached":1,"arrived":0,"pending":0,"estimate":0,"report_age_ms":0,"load_penalty":40,"reach":"never_reached","unreached":"refused","eligible":false,"why":"draining"}`,
 	}
 	if len(got.Nodes) != 2 || string(got.Nodes[0]) != want[0] || string(got.Nodes[1]) != want[1] {
 		t.Errorf("got  %s\nwant %s", got.Nodes, want)
@@ -75,7 +75,7 @@ func TestNodes(t *testing.T) {
 }
 
 func TestSessions(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	first, second := h.broker.sessions[0].ID, h.broker.sessions[1].ID
 	want := []string{
 		`{"id":"` + first + `","user":"ada","node":"node-1","epoch":1,"state":"assigned","pool":"default","created":"2026-01-02T02:04:05.000006Z","changed":"2026-01-02T02:04:05.000006Z"}`,
@@ -94,7 +94,7 @@ func TestSessions(t *testing.T) {
 }
 
 func TestSessionsOfOddUsers(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for user, path := range map[string]string{
 		"a/b":   "/v1/users/a%2Fb/sessions",
 		"ä €":   "/v1/users/%C3%A4%20%E2%82%AC/sessions",
@@ -114,7 +114,7 @@ func TestSessionsOfOddUsers(t *testing.T) {
 }
 
 func TestManySessions(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for n, more := range map[int]bool{100: false, 101: true, 150: true} {
 		h.broker.sessions = make([]session.Record, n)
 		for i := range h.broker.sessions {
@@ -133,8 +133,8 @@ func TestManySessions(t *testing.T) {
 	}
 }
 
-func TestSessionThatIsOver(t *testing.T) {
-	h := newHouse(t)
+func TestEndedSession(t *testing.T) {
+	h := newFixture(t)
 	r := &h.broker.sessions[0]
 	r.State, r.Reason = session.Ended, proto.CloseKicked
 	var got struct {
@@ -148,7 +148,7 @@ func TestSessionThatIsOver(t *testing.T) {
 }
 
 func TestAssign(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	w := h.do(h.request(console.Backend, "POST", "/v1/assignments",
 		` {"user":"ada","placement":{"region":"eu","pool":"vip","group":"g"},"ext":{"rank": 3}} `))
 	var a proto.Assignment
@@ -176,19 +176,19 @@ func TestAssign(t *testing.T) {
 }
 
 func TestEndSession(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	w := h.do(h.request(console.Operator, "DELETE", "/v1/sessions/"+sid, ""))
 	if w.Code != http.StatusNoContent || h.broker.ended[sid] != proto.CloseKicked {
 		t.Errorf("%d %s, ended %v", w.Code, w.Body, h.broker.ended)
 	}
 	if w := h.do(h.request(console.Operator, "DELETE", "/v1/sessions/none", "")); w.Code != http.StatusNotFound {
-		t.Errorf("one there is not: %d", w.Code)
+		t.Errorf("unknown session: %d", w.Code)
 	}
 }
 
 func TestEndReasons(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	h.do(h.request(console.Operator, "DELETE", "/v1/sessions/"+sid+"?reason=cheating", ""))
 	if h.broker.reason != "cheating" {
@@ -201,12 +201,12 @@ func TestEndReasons(t *testing.T) {
 		t.Errorf("%+v, reason %q", got, h.broker.reason)
 	}
 	if w := h.do(h.request(console.Operator, "DELETE", "/v1/users/nobody/sessions", "")); w.Body.String() != `{"ended":[]}`+"\n" {
-		t.Errorf("nobody: %d %s", w.Code, w.Body)
+		t.Errorf("user without sessions: %d %s", w.Code, w.Body)
 	}
 }
 
 func TestDrain(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	drain := &proto.Drain{Total: 9, Remaining: 4, Held: 1, Cut: 2, Deadline: born.UTC()}
 	h.broker.views[0].Report.Drain = drain
 	var got struct {
@@ -215,7 +215,7 @@ func TestDrain(t *testing.T) {
 	}
 	h.get(console.Viewer, "/v1/nodes/node-1", &got)
 	if got.Drain != nil {
-		t.Errorf("a node that does not drain: %+v", got)
+		t.Errorf("a node that is not draining: %+v", got)
 	}
 	decode(t, h.do(h.request(console.Operator, "PUT", "/v1/nodes/node-1/drain", "")), &got)
 	if got.State != "draining" || h.broker.drained["node-1"] != (proto.DrainRequest{}) {
@@ -238,7 +238,7 @@ func TestDrain(t *testing.T) {
 }
 
 func TestPush(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	r := h.request(console.Backend, "POST", "/v1/sessions/"+sid+"/messages", `{"text":"hi","volatile":true}`)
 	r.Header.Set("Idempotency-Key", "k-1")
@@ -265,17 +265,17 @@ func TestPush(t *testing.T) {
 		r.Header["Idempotency-Key"] = []string{key}
 		h.spec = nil
 		w := httptest.NewRecorder()
-		h.handler.ServeHTTP(w, r) // the specification refuses the request already
+		h.handler.ServeHTTP(w, r) // not checked: the request itself violates the specification
 		if w.Code != http.StatusBadRequest {
 			t.Errorf("key %q: %d", key, w.Code)
 		}
 	}
 }
 
-// Who changed what is written down, also when it came to nothing; who read
-// what is not.
+// The audit log has every change, also one that failed, with the caller. It does not have
+// reads.
 func TestAudit(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	h.do(h.request(console.Viewer, "GET", "/v1/sessions/"+sid, ""))
 	h.do(h.request(console.Backend, "POST", "/v1/assignments", `{"user":"bob"}`))
@@ -317,7 +317,7 @@ func TestAudit(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for path, want := range map[string]string{
 		"/v1/assignments": "POST", "/v1/nodes": "GET", "/v1/sessions/x": "GET, DELETE", "/v1/users/a%2Fb/sessions": "GET, DELETE",
 		"/v1/nodes/x/drain": "PUT, DELETE", "/v1/sessions/x/messages": "POST", "/v1/users/x/messages": "POST",
@@ -331,7 +331,7 @@ func TestMethods(t *testing.T) {
 		t.Errorf("without a key: %d", w.Code)
 	}
 	if w := h.do(h.request("", "GET", "/secret", "")); w.Code != http.StatusUnauthorized {
-		t.Errorf("no such path, without a key: %d", w.Code)
+		t.Errorf("unknown path, without a key: %d", w.Code)
 	}
 }
 

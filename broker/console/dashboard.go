@@ -13,8 +13,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// The dashboard is a page that speaks to this door as any other program does: it
-// is the same for everybody, and shows nothing without a key.
+// dashboardFiles are the files of the dashboard, a page that calls the private API as any
+// other program does. The files are the same for every caller, and show nothing without
+// a key.
 //
 //go:embed dashboard
 var dashboardFiles embed.FS
@@ -22,17 +23,18 @@ var dashboardFiles embed.FS
 var dashboard = func() fs.FS {
 	files, err := fs.Sub(dashboardFiles, "dashboard")
 	if err != nil {
-		panic(err) // the directory above is there
+		panic(err) // cannot happen: the directory is embedded
 	}
 	return files
 }()
 
-// dashboardPolicy lets the page load what is here, and nothing else from
-// anywhere. What it draws it styles by script, which needs no permission.
+// dashboardPolicy allows the page to load files of its own origin only. Styles that the
+// script sets need no permission.
 const dashboardPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// dashboardETag is that of this start: the files are those of the binary.
+// dashboardETag changes with each start of the process, because the files are part of
+// the binary.
 var dashboardETag = `"` + strconv.FormatInt(time.Now().UnixNano(), 36) + `"`
 
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
@@ -61,24 +63,23 @@ var pages = func() []string {
 		return err
 	})
 	if err != nil {
-		panic(err) // they are in the binary
+		panic(err) // cannot happen: the files are embedded
 	}
 	return paths
 }()
 
-// isPage reports whether the request is for the dashboard's files, which need no
-// key.
+// isPage reports whether the request is for a file of the dashboard, which needs no key.
 func isPage(r *http.Request) bool {
 	return r.Method == http.MethodGet && slices.Contains(pages, r.URL.Path)
 }
 
-// meJSON is who the caller is.
+// meJSON identifies the caller.
 type meJSON struct {
 	Role Role   `json:"role"`
 	Name string `json:"name"`
 }
 
-// me tells the holder of a key what it may do.
+// me answers with the role and the name of the caller.
 func (s *Server) me(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	c := callerOf(r)
 	httpapi.WriteJSON(w, meJSON{c.role, c.name})

@@ -11,18 +11,18 @@ import (
 	"github.com/usher-broker/usher/broker/console"
 )
 
-// page asks for a file of the dashboard without a key.
-func (h *house) page(path string) *httptest.ResponseRecorder {
+// page requests a file of the dashboard without a key.
+func (h *fixture) page(path string) *httptest.ResponseRecorder {
 	h.t.Helper()
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, h.request("", "GET", path, ""))
 	return w
 }
 
-// The page needs no key, loads nothing from elsewhere, and everything that it
-// loads is there.
+// The page needs no key, loads nothing from other origins, and every file that it loads
+// exists.
 func TestDashboard(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	index := h.page("/")
 	policy := index.Header().Get("Content-Security-Policy")
 	if index.Code != http.StatusOK || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
@@ -30,7 +30,7 @@ func TestDashboard(t *testing.T) {
 	}
 	body := index.Body.String()
 	if strings.Contains(body, "style=") || strings.Contains(body, "<script>") || regexp.MustCompile(`\son[a-z]+=`).MatchString(body) {
-		t.Error("something in the page that its policy forbids")
+		t.Error("the page contains something that its policy forbids")
 	}
 	files := regexp.MustCompile(`(?:src|href)="([^"#]+)"`).FindAllStringSubmatch(body, -1)
 	if len(files) < 5 {
@@ -45,7 +45,7 @@ func TestDashboard(t *testing.T) {
 		r.Header.Set("If-None-Match", w.Header().Get("ETag"))
 		again := httptest.NewRecorder()
 		if h.handler.ServeHTTP(again, r); again.Code != http.StatusNotModified {
-			t.Errorf("%s, which has not changed: %d", f[1], again.Code)
+			t.Errorf("%s with its ETag: %d, want 304", f[1], again.Code)
 		}
 	}
 	for _, path := range []string{"/index.html", "/vendor/", "/vendor", "/../console.go", "/nowhere", "/v1/nodes", "/v1/me"} {
@@ -55,23 +55,23 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// Without keys the page is for this machine, and not for pages of others.
+// Without API keys the page is served to this machine only.
 func TestDashboardIsLocal(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.openLocal()
 	if w := h.page("/"); w.Code != http.StatusOK {
-		t.Errorf("from here: %d", w.Code)
+		t.Errorf("from this machine: %d", w.Code)
 	}
 	r := h.request("", "GET", "/", "")
 	r.RemoteAddr = "192.0.2.1:1"
 	w := httptest.NewRecorder()
 	if h.handler.ServeHTTP(w, r); w.Code != http.StatusForbidden {
-		t.Errorf("from elsewhere: %d", w.Code)
+		t.Errorf("from another machine: %d", w.Code)
 	}
 }
 
 func TestMeAndEvents(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for _, role := range console.Roles {
 		var me struct{ Role, Name string }
 		if h.get(role, "/v1/me", &me); me.Role != string(role) || me.Name != "the-"+string(role) {

@@ -7,7 +7,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// drainNode has a node give its sessions away. The body may be missing.
+// drainNode drains a node. The body is optional.
 func (s *Server) drainNode(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	var req proto.DrainRequest
 	if r.ContentLength != 0 {
@@ -22,7 +22,7 @@ func (s *Server) drainNode(w http.ResponseWriter, r *http.Request) *proto.Proble
 	if err := s.cfg.Broker.Drain(ctx, id, req); err != nil {
 		return s.brokerProblem(r, err)
 	}
-	return s.ordered(w, id, proto.StateDraining)
+	return s.writeNode(w, id, proto.StateDraining)
 }
 
 func (s *Server) undrainNode(w http.ResponseWriter, r *http.Request) *proto.Problem {
@@ -33,15 +33,15 @@ func (s *Server) undrainNode(w http.ResponseWriter, r *http.Request) *proto.Prob
 	if err := s.cfg.Broker.Undrain(ctx, id); err != nil {
 		return s.brokerProblem(r, err)
 	}
-	return s.ordered(w, id, proto.StateReady)
+	return s.writeNode(w, id, proto.StateReady)
 }
 
-// ordered answers with the node in the state that it was told to be in: its
-// own word of that may come a moment later.
-func (s *Server) ordered(w http.ResponseWriter, id string, state proto.NodeState) *proto.Problem {
+// writeNode answers with the node, and with the state that it was commanded to enter,
+// because its report of that state may arrive a moment later.
+func (s *Server) writeNode(w http.ResponseWriter, id string, state proto.NodeState) *proto.Problem {
 	v, ok := s.cfg.Broker.Node(id)
 	if !ok {
-		return notFound("The node has left.")
+		return noSuchNode(id)
 	}
 	n := showNode(v)
 	n.State = state.String()

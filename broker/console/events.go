@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// maxStreams bounds the streams of events that are open.
+	// maxStreams is the most streams of events that may be open.
 	maxStreams = 200
 	// eventEvery is the time between two events.
 	eventEvery = time.Second
 )
 
-// events sends all nodes, once a second, until the caller has gone.
+// events sends all nodes once a second, until the caller closes the connection.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	stream, ok := s.streams.Open(w, r)
 	if !ok {
 		return &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemOverloaded, RetryAfter: httpapi.RetryAfter(),
-			Detail: fmt.Sprintf("There are %d streams of events already.", maxStreams),
+			Detail: fmt.Sprintf("The broker already has %d open streams of events, the most that it allows. Try again later.", maxStreams),
 		}
 	}
 	defer stream.End()

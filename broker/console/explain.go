@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 
@@ -9,8 +10,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// explanationJSON is why a login would go where; openapi.yaml says what the
-// fields mean.
+// explanationJSON says which node a login would get, and why. openapi.yaml defines the
+// fields.
 type explanationJSON struct {
 	User     string        `json:"user"`
 	Node     string        `json:"node,omitempty"`
@@ -32,19 +33,20 @@ type verdictJSON struct {
 	Because     string   `json:"because"`
 }
 
-// explain says where a login would go now, and why not elsewhere.
+// explain answers with the node that a login would get now, and with the reason for
+// each other node.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	q := r.URL.Query()
 	for name := range q {
 		switch name {
 		case "user", "region", "fallback", "strict", "pool", "group", "unreachable":
 		default:
-			return httpapi.Invalid("There is no parameter of that name; there are user, region, fallback, strict, pool, group and unreachable.")
+			return httpapi.Invalid(fmt.Sprintf("Unknown parameter %.64q. The parameters are user, region, fallback, strict, pool, group and unreachable.", name))
 		}
 	}
 	strict := q.Get("strict")
 	if strict != "" && strict != "true" && strict != "false" {
-		return httpapi.Invalid("Set strict to true or false.")
+		return httpapi.Invalid(fmt.Sprintf("The parameter strict is %.64q; set it to true or false.", strict))
 	}
 	req := proto.AssignmentRequest{User: q.Get("user"), Placement: proto.Placement{
 		Region: q.Get("region"), Fallback: q["fallback"], Strict: strict == "true", Pool: q.Get("pool"), Group: q.Get("group"),

@@ -23,17 +23,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Keys are the API keys of a file. Each line of it is role:name:hash, where
-// hash is the SHA-256 of the key in hex; empty lines and lines that begin with
-// # are passed over. Keys are 256 random bits, so there is nothing to guess and
-// a fast hash does. They are safe for concurrent use.
+// Keys are the API keys of a file. Each line of the file is role:name:hash, where hash is
+// the SHA-256 of the key in hex. Empty lines and lines that begin with # are ignored. A
+// key has 256 random bits, so it cannot be guessed, and a fast hash is enough. Keys is
+// safe for concurrent use.
 type Keys struct {
 	path  string
 	log   *slog.Logger
 	state atomic.Pointer[keyFile]
 }
 
-// keyFile is one reading of the file.
+// keyFile is the content of the file at one time.
 type keyFile struct {
 	text []byte
 	keys []key
@@ -45,13 +45,13 @@ type key struct {
 }
 
 const (
-	keyPrefix       = "usher_" // by it scanners for secrets can know one
+	keyPrefix       = "usher_" // by which scanners for secrets recognise a key
 	keysInterval    = 2 * time.Second
 	maxKeyFileBytes = 1 << 20
 )
 
-// NewKey returns a new key of the role, and its line for the file. The name is
-// for people and for the audit log.
+// NewKey returns a new key of the role, and its line for the file. name identifies the
+// holder to people and in the audit log.
 func NewKey(role, name string) (secret, line string, err error) {
 	if err := checkKeyName(Role(role), name); err != nil {
 		return "", "", err
@@ -66,17 +66,17 @@ func NewKey(role, name string) (secret, line string, err error) {
 func checkKeyName(role Role, name string) error {
 	switch {
 	case !slices.Contains(Roles, role):
-		return fmt.Errorf("there is no role %q; there are viewer, operator and backend", role)
+		return fmt.Errorf("unknown role %q; the roles are viewer, operator and backend", role)
 	case name == "" || len(name) > proto.MaxNameBytes:
-		return fmt.Errorf("a name of %d bytes, not 1 to %d", len(name), proto.MaxNameBytes)
+		return fmt.Errorf("the name has %d bytes; it must have 1 to %d", len(name), proto.MaxNameBytes)
 	case !utf8.ValidString(name) || strings.Contains(name, ":") || strings.ContainsFunc(name, unicode.IsControl):
-		return fmt.Errorf("the name %q has a colon or a character that cannot be shown", name)
+		return fmt.Errorf("the name %q contains a colon, a control character or invalid UTF-8", name)
 	}
 	return nil
 }
 
-// OpenKeys reads the file. One without a key is an error, for nobody could
-// call. While Run runs, the file is read again when it changes.
+// OpenKeys reads the file. It returns an error if the file has no key, because then no
+// caller could use the API. While Run runs, the file is read again when it changes.
 func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 	k := &Keys{path: path, log: log}
 	if log == nil {
@@ -86,18 +86,18 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 		return nil, err
 	}
 	if len(k.state.Load().keys) == 0 {
-		return nil, fmt.Errorf("%s: no API key in it", path)
+		return nil, fmt.Errorf("%s: the file has no API key; make one with usher keys api", path)
 	}
 	return k, nil
 }
 
-// Run follows the changes of the file until ctx ends. A file that cannot be
-// read or makes no sense is logged, and the keys stay as they were; one that
-// was emptied takes them all back.
+// Run reads the file again whenever it changes, until ctx is done. If the file cannot be
+// read or is not valid, Run logs the error once, and the keys stay as they are. If the
+// file has become empty, no key is valid any more.
 func (k *Keys) Run(ctx context.Context) {
 	tick := time.NewTicker(keysInterval)
 	defer tick.Stop()
-	told := "" // of a fault that lasts, one line
+	logged := "" // the error that was logged last, so that a lasting one is logged once
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,10 +107,10 @@ func (k *Keys) Run(ctx context.Context) {
 		changed, err := k.reload()
 		switch {
 		case err == nil:
-			told = ""
-		case err.Error() != told:
-			told = err.Error()
-			k.log.Error("API keys not read; the old ones stay in use", "error", err)
+			logged = ""
+		case err.Error() != logged:
+			logged = err.Error()
+			k.log.Error("cannot read the API keys; the old ones stay in use", "error", err)
 		}
 		if changed {
 			k.log.Info("API keys read", "file", k.path, "keys", len(k.state.Load().keys))
@@ -118,7 +118,7 @@ func (k *Keys) Run(ctx context.Context) {
 	}
 }
 
-// reload reads the file and reports whether it was another than before.
+// reload reads the file and reports whether it has changed.
 func (k *Keys) reload() (changed bool, err error) {
 	f, err := os.Open(k.path)
 	if err != nil {
@@ -161,11 +161,12 @@ func parseKeys(text []byte) ([]key, error) {
 	return keys, nil
 }
 
-// parseKey does not quote the line: somebody may have put the key itself there.
+// parseKey does not quote the line in its errors, because an operator may have put the
+// key itself there.
 func parseKey(line string) (key, error) {
 	parts := strings.Split(line, ":")
 	if len(parts) != 3 {
-		return key{}, errors.New("not of the form role:name:hash")
+		return key{}, fmt.Errorf("%d fields separated by colons, want 3: role:name:hash", len(parts))
 	}
 	k := key{caller: caller{role: Role(parts[0]), name: parts[1]}}
 	if err := checkKeyName(k.role, k.name); err != nil {
@@ -173,14 +174,14 @@ func parseKey(line string) (key, error) {
 	}
 	hash, err := hex.DecodeString(parts[2])
 	if err != nil || len(hash) != sha256.Size {
-		return key{}, errors.New("the hash is not a SHA-256 in hex")
+		return key{}, errors.New("the hash is not a SHA-256 in hex (64 digits)")
 	}
 	copy(k.hash[:], hash)
 	return k, nil
 }
 
-// find returns the holder of a key, in a time that does not depend on how much
-// of it is right.
+// find returns the holder of a key. The time it takes does not depend on how many bytes
+// of the key are right.
 func (k *Keys) find(secret string) (caller, bool) {
 	hash := sha256.Sum256([]byte(secret))
 	var c caller

@@ -27,7 +27,7 @@ func TestNewKey(t *testing.T) {
 		t.Errorf("line %q, want %q", line, want)
 	}
 	if again, _, _ := console.NewKey("backend", "shop"); again == key {
-		t.Error("the same key twice")
+		t.Error("two calls returned the same key")
 	}
 	for _, bad := range [][2]string{{"root", "a"}, {"", "a"}, {"viewer", ""}, {"viewer", "a:b"}, {"viewer", "a\nb"}, {"viewer", "a\xff"}, {"viewer", strings.Repeat("x", 129)}} {
 		if _, _, err := console.NewKey(bad[0], bad[1]); err == nil {
@@ -37,7 +37,7 @@ func TestNewKey(t *testing.T) {
 }
 
 func TestUnknownKeys(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	key := h.keys[console.Viewer]
 	for name, values := range map[string][]string{
 		"none":         nil,
@@ -64,9 +64,9 @@ func TestUnknownKeys(t *testing.T) {
 	}
 }
 
-// Many wrong keys are slowed down; a right one is not held up by them.
+// Many requests with wrong keys get 429. Requests with a valid key are not affected.
 func TestManyUnknownKeys(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	var last int
 	for range 50 {
 		r := h.request("", "GET", "/v1/nodes", "")
@@ -117,10 +117,10 @@ func TestOpenKeysRefuses(t *testing.T) {
 	}
 }
 
-// The file is followed: keys come and go with its lines, and a file that makes
-// no sense changes nothing.
+// Keys become valid and invalid as the lines of the file change. A file that is not valid
+// changes nothing.
 func TestKeysFollowTheFile(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	path := filepath.Join(t.TempDir(), "keys")
 	write := func(text string) {
 		t.Helper()
@@ -156,18 +156,18 @@ func TestKeysFollowTheFile(t *testing.T) {
 			synctest.Wait()
 		}
 		expect("at first", first, 200)
-		expect("not yet there", second, 401)
+		expect("not added yet", second, 401)
 		write(firstLine + "\n" + secondLine)
 		settle()
 		expect("both", first, 200)
 		expect("both", second, 200)
-		write("nonsense")
+		write("not a key")
 		settle()
-		expect("after nonsense", first, 200)
+		expect("with an invalid file", first, 200)
 		write(secondLine)
 		settle()
-		expect("taken back", first, 401)
-		expect("the one left", second, 200)
+		expect("removed", first, 401)
+		expect("still there", second, 200)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -175,9 +175,9 @@ func TestKeysFollowTheFile(t *testing.T) {
 		expect("without a file", second, 200)
 		write("")
 		settle()
-		expect("all taken back", second, 401)
-		if n := strings.Count(log.String(), "not read"); n != 2 { // once for each fault that lasted
-			t.Errorf("%d faults in the log:\n%s", n, log.String())
+		expect("all removed", second, 401)
+		if n := strings.Count(log.String(), "cannot read the API keys"); n != 2 { // once for each lasting error
+			t.Errorf("%d errors in the log, want 2:\n%s", n, log.String())
 		}
 	})
 }

@@ -9,31 +9,32 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// checkLocal refuses, in open mode, whatever does not come from a program on
-// this machine that means this door. A web page can make a browser here send
-// requests: under the page's own name made to point here, or plainly across
-// origins. And a proxy here makes everybody local.
+// checkLocal accepts, in local mode, only requests from a program on this machine that
+// are meant for this API. A web page can make a browser on this machine send requests,
+// by DNS rebinding of the page's own host name or across origins. A proxy on this
+// machine makes the requests of other machines look local.
 func checkLocal(r *http.Request) *proto.Problem {
 	switch {
 	case !isLoopbackAddr(r.RemoteAddr):
-		return forbidden("Without API keys this door serves its own machine only.")
+		return forbidden("Without API keys, this API serves requests from its own machine only.")
 	case len(r.Header.Values("Forwarded"))+len(r.Header.Values("X-Forwarded-For")) > 0:
-		return forbidden("Without API keys this door does not serve through a proxy.")
+		return forbidden("Without API keys, this API does not serve requests through a proxy.")
 	case !isLoopbackHost(r.Host):
-		return forbidden("Without API keys this door answers to localhost and loopback addresses only, not to other names.")
+		return forbidden("Without API keys, this API serves localhost and loopback addresses only, no other host names.")
 	case isForeignPage(r):
-		return forbidden("Without API keys this door does not serve web pages of other origins.")
+		return forbidden("Without API keys, this API does not serve web pages of other origins.")
 	}
 	return nil
 }
 
-// isLoopbackAddr reports whether host:port is an address of this machine only.
+// isLoopbackAddr reports whether host:port is a loopback address.
 func isLoopbackAddr(addr string) bool {
 	ap, err := netip.ParseAddrPort(addr)
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }
 
-// isLoopbackHost looks at a Host header, with or without a port.
+// isLoopbackHost reports whether a Host header, with or without a port, names localhost
+// or a loopback address.
 func isLoopbackHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -46,8 +47,8 @@ func isLoopbackHost(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// isForeignPage reports whether a browser says that it asks for a page that is
-// not from here. Programs that are no browsers say nothing of the kind.
+// isForeignPage reports whether a browser makes the request for a page of another origin.
+// Programs that are not browsers do not send these headers.
 func isForeignPage(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":

@@ -8,7 +8,7 @@ import (
 	"github.com/usher-broker/usher/broker/console"
 )
 
-func TestOpenModeListensOnLoopbackOnly(t *testing.T) {
+func TestLocalModeListensOnLoopbackOnly(t *testing.T) {
 	b := newFakeBroker()
 	for addr, ok := range map[net.Addr]bool{
 		&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}:   true,
@@ -30,8 +30,8 @@ func TestOpenModeListensOnLoopbackOnly(t *testing.T) {
 	}
 }
 
-func TestOpenMode(t *testing.T) {
-	h := newHouse(t)
+func TestLocalMode(t *testing.T) {
+	h := newFixture(t)
 	h.openLocal()
 	sid := h.broker.sessions[0].ID
 	for name, tc := range map[string]struct {
@@ -44,24 +44,24 @@ func TestOpenMode(t *testing.T) {
 		"over IPv6":          {func(r *http.Request) { r.RemoteAddr, r.Host = "[::1]:4", "[::1]:8081" }, true},
 		"over IPv6, no port": {func(r *http.Request) { r.RemoteAddr, r.Host = "[::1]:4", "[::1]" }, true},
 		"mapped IPv4":        {func(r *http.Request) { r.RemoteAddr = "[::ffff:127.0.0.1]:4" }, true},
-		"a page of here": {func(r *http.Request) {
+		"own page": {func(r *http.Request) {
 			r.Header.Set("Origin", "http://"+r.Host)
 			r.Header.Set("Sec-Fetch-Site", "same-origin")
 		}, true},
-		"typed":               {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "none") }, true},
-		"from elsewhere":      {func(r *http.Request) { r.RemoteAddr = "192.0.2.1:4" }, false},
-		"from nowhere":        {func(r *http.Request) { r.RemoteAddr = "@" }, false},
+		"typed URL":           {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "none") }, true},
+		"another machine":     {func(r *http.Request) { r.RemoteAddr = "192.0.2.1:4" }, false},
+		"no address":          {func(r *http.Request) { r.RemoteAddr = "@" }, false},
 		"through a proxy":     {func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") }, false},
-		"through another":     {func(r *http.Request) { r.Header.Set("Forwarded", "for=192.0.2.1") }, false},
-		"a rebound name":      {func(r *http.Request) { r.Host = "evil.example:8081" }, false},
-		"a name like it":      {func(r *http.Request) { r.Host = "localhost.evil.example" }, false},
-		"an address of ours":  {func(r *http.Request) { r.Host = "192.0.2.7:8081" }, false},
-		"no name":             {func(r *http.Request) { r.Host = "" }, false},
+		"through a proxy (2)": {func(r *http.Request) { r.Header.Set("Forwarded", "for=192.0.2.1") }, false},
+		"a rebound host name": {func(r *http.Request) { r.Host = "evil.example:8081" }, false},
+		"a similar host name": {func(r *http.Request) { r.Host = "localhost.evil.example" }, false},
+		"an outside address":  {func(r *http.Request) { r.Host = "192.0.2.7:8081" }, false},
+		"no host name":        {func(r *http.Request) { r.Host = "" }, false},
 		"a foreign page":      {func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") }, false},
 		"a sandboxed page":    {func(r *http.Request) { r.Header.Set("Origin", "null") }, false},
 		"another port's page": {func(r *http.Request) { r.Header.Set("Origin", "http://127.0.0.1:3000") }, false},
-		"a foreign image":     {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, false},
-		"another port":        {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, false},
+		"cross-site fetch":    {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, false},
+		"same-site fetch":     {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, false},
 	} {
 		for _, o := range [][3]string{
 			{"GET", "/v1/nodes", ""},
@@ -77,13 +77,13 @@ func TestOpenMode(t *testing.T) {
 		}
 	}
 	if lines := h.audits(); len(lines) == 0 || lines[0]["by"] != "local" {
-		t.Errorf("audited %v", lines)
+		t.Errorf("audit log: %v", lines)
 	}
 }
 
-// With keys, where a request comes from does not matter.
-func TestKeysServeElsewhere(t *testing.T) {
-	h := newHouse(t)
+// With API keys, requests may come from other machines.
+func TestKeysServeOtherMachines(t *testing.T) {
+	h := newFixture(t)
 	r := h.request(console.Viewer, "GET", "/v1/nodes", "")
 	r.RemoteAddr, r.Host = "192.0.2.1:4", "broker.internal:8081"
 	if w := h.do(r); w.Code != http.StatusOK {

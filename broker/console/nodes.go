@@ -9,7 +9,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// nodeJSON is a node as it is shown; openapi.yaml says what the fields mean.
+// nodeJSON is a node in an answer. openapi.yaml defines the fields.
 type nodeJSON struct {
 	ID          string  `json:"id"`
 	URL         string  `json:"url,omitempty"`
@@ -33,8 +33,8 @@ type nodeJSON struct {
 	Drain *proto.Drain `json:"drain,omitempty"`
 }
 
-// showNode prefers the node's own report to gossip, which is coarser and
-// slower, except that a drain shows as soon as either tells of it.
+// showNode prefers the node's report to gossip, which is coarser and slower. The
+// exception is a drain: it shows as soon as either source reports it.
 func showNode(v placement.NodeView) nodeJSON {
 	p := v.Peer
 	state, capacity, live := p.State, p.Capacity, p.Live
@@ -75,7 +75,7 @@ func (s *Server) showNodes() []nodeJSON {
 func (s *Server) node(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	v, ok := s.cfg.Broker.Node(param(r, "id"))
 	if !ok {
-		return notFound("There is no such node; it never was, or it has left.")
+		return noSuchNode(param(r, "id"))
 	}
 	httpapi.WriteJSON(w, showNode(v))
 	return nil

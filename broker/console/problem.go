@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -15,36 +16,50 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// brokerProblem turns an error of the broker into what the caller is told.
+// brokerProblem returns the problem for an error of the broker, and logs it if it is
+// not the caller's fault.
 func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 	switch {
 	case errors.Is(err, broker.ErrInvalid):
 		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
 	case errors.Is(err, broker.ErrNoSigner):
-		return forbidden("This door has no signing key and opens no sessions. Start the broker with --signing-key, or ask another.")
+		return forbidden("This broker has no signing key and cannot create sessions. Start it with --signing-key, or call another broker.")
 	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
 		return httpapi.NoCapacity()
 	case errors.Is(err, broker.ErrNoNode):
-		return notFound("There is no such node; it never was, or it has left.")
+		return noSuchNode(param(r, "id"))
 	case errors.Is(err, broker.ErrNodeUnavailable):
 		s.log.Warn("node does not answer", "path", r.URL.Path, "error", err)
 		return &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemNodeUnavailable, RetryAfter: 1,
-			Detail: "The node does not answer. It may have done what it was told; that can be told again.",
+			Detail: "The node does not answer. It may have executed the command. It is safe to send it again.",
 		}
 	case errors.Is(err, session.ErrConnected):
 		return &proto.Problem{
 			Status: http.StatusConflict, Code: proto.ProblemAlreadyConnected,
-			Detail: "This user is connected already, and the policy of the pool refuses another session.",
+			Detail: "This user is already connected, and the policy of the pool refuses another session.",
 		}
 	case errors.Is(err, session.ErrNotFound):
-		return notFound("There is no such session; it never was, or its time is over.")
+		return noSuchSession(r)
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("session store unavailable", "path", r.URL.Path, "error", err)
 		return httpapi.StoreUnavailable("The session store does not answer at this moment. Try again.")
 	}
 	s.log.Error("request failed", "path", r.URL.Path, "error", err)
 	return httpapi.Internal()
+}
+
+func noSuchNode(id string) *proto.Problem {
+	return notFound(fmt.Sprintf("No node %.128q: it never joined the cluster or has left.", id))
+}
+
+// noSuchSession is the answer to a request for a session, or for the sessions of a
+// user, if there is none.
+func noSuchSession(r *http.Request) *proto.Problem {
+	if sid := param(r, "sid"); sid != "" {
+		return notFound(fmt.Sprintf("No session %.64q: it never existed or has expired.", sid))
+	}
+	return notFound(fmt.Sprintf("User %.128q has no session.", param(r, "user")))
 }
 
 func forbidden(detail string) *proto.Problem {
@@ -56,7 +71,7 @@ func notFound(detail string) *proto.Problem {
 }
 
 func (s *Server) notFound(w http.ResponseWriter, _ *http.Request) {
-	proto.WriteProblem(w, notFound("There is no such path here. Paths begin with /v1/, as in /v1/nodes."))
+	proto.WriteProblem(w, notFound("No such path. The paths of the private API begin with /v1/, such as /v1/nodes."))
 }
 
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
@@ -70,11 +85,11 @@ func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", allow)
 	proto.WriteProblem(w, &proto.Problem{
 		Status: http.StatusMethodNotAllowed, Code: proto.ProblemMethodNotAllowed,
-		Detail: "This path takes " + allow + ".",
+		Detail: "This path supports only " + allow + ".",
 	})
 }
 
-// recover answers a request whose handler panics, and logs where.
+// recover answers a request whose handler panics, and logs the panic.
 func (s *Server) recover(next http.Handler) http.Handler {
 	return httpapi.Recover(s.log, proto.WriteProblem, next)
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// idempotencyKey is the header by which a message that is pushed again, since
-// nobody knows whether it was, is not sent twice.
+// idempotencyKey is the header that identifies a message. If the backend does not know
+// whether a message was sent and pushes it again with the same key, it is not sent
+// twice.
 const idempotencyKey = "Idempotency-Key"
 
 func (s *Server) pushSession(w http.ResponseWriter, r *http.Request) *proto.Problem {
@@ -36,8 +37,8 @@ func (s *Server) pushSession(w http.ResponseWriter, r *http.Request) *proto.Prob
 	return nil
 }
 
-// pushUser answers for each session of the user by itself, and with a problem
-// when none of them took the message.
+// pushUser answers with the result for each session of the user, or with a problem if
+// none of them accepted the message.
 func (s *Server) pushUser(w http.ResponseWriter, r *http.Request) *proto.Problem {
 	user := param(r, "user")
 	note(r, "user", user)
@@ -58,7 +59,7 @@ func (s *Server) pushUser(w http.ResponseWriter, r *http.Request) *proto.Problem
 			httpapi.WriteJSON(w, map[string]any{"messages": results})
 			return nil
 		}
-		if worst == nil || problem.Status > worst.Status { // what may still succeed comes first
+		if worst == nil || problem.Status > worst.Status { // 503 is the highest: a later try may succeed
 			worst = problem
 		}
 	}
@@ -70,30 +71,30 @@ func (s *Server) readPush(w http.ResponseWriter, r *http.Request) (m proto.Push,
 	printable := func(c rune) bool { return c > ' ' && c < 0x7f }
 	if len(r.Header.Values(idempotencyKey)) > 1 || len(key) > proto.MaxKeyBytes ||
 		strings.ContainsFunc(key, func(c rune) bool { return !printable(c) }) {
-		return m, "", httpapi.Invalid("The header Idempotency-Key has 1 to 64 printable ASCII characters, without spaces.")
+		return m, "", httpapi.Invalid("The header Idempotency-Key must have 1 to 64 printable ASCII characters, without spaces.")
 	}
 	return m, key, s.readBody(w, r, &m)
 }
 
-// pushProblem is how a result that is no success is told.
+// pushProblem returns the problem for a result, nil if the result is a success.
 func pushProblem(result string) *proto.Problem {
 	switch result {
 	case proto.PushFull:
 		return &proto.Problem{
 			Status: http.StatusConflict, Code: proto.ProblemFull,
-			Detail: "The client has as much unconfirmed as its limits allow. Nothing was kept of this message.",
+			Detail: "The client has as many unconfirmed messages as its limits allow. This message was dropped.",
 		}
 	case proto.PushNotAttached:
 		return &proto.Problem{
 			Status: http.StatusConflict, Code: proto.ProblemNotAttached,
-			Detail: "The client has not come to its node yet, so that there is no buffer for it.",
+			Detail: "The client has not attached to its node yet, so there is no buffer for the message.",
 		}
 	case proto.PushEnded:
-		return &proto.Problem{Status: http.StatusGone, Code: proto.ProblemSessionEnded, Detail: "This session is over."}
+		return &proto.Problem{Status: http.StatusGone, Code: proto.ProblemSessionEnded, Detail: "This session has ended."}
 	case proto.PushUnavailable:
 		return &proto.Problem{
 			Status: http.StatusServiceUnavailable, Code: proto.ProblemNodeUnavailable, RetryAfter: 1,
-			Detail: "The node of the session did not answer. Try again with the same Idempotency-Key: the message may have been sent.",
+			Detail: "The node of the session did not answer. The message may have been sent. Try again with the same Idempotency-Key.",
 		}
 	}
 	return nil

@@ -9,16 +9,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// limiter bounds the requests of each caller: a backend in a loop must not keep
-// the others, and the broker, from their work.
+// limiter limits the requests of each caller, so that a backend in a loop does not slow
+// down the broker and other callers.
 type limiter struct {
 	perSecond rate.Limit
 
 	mu sync.Mutex
-	by map[caller]*rate.Limiter // there are no more callers than keys have been
+	by map[caller]*rate.Limiter // at most maxCallers
 }
 
-// maxCallers bounds the callers that are remembered: keys come and go.
+// maxCallers is the most callers with a limiter. If there are more, because keys were
+// replaced often, all limiters start again.
 const maxCallers = 10_000
 
 func (l *limiter) allow(c caller) bool {
@@ -38,6 +39,6 @@ func (l *limiter) allow(c caller) bool {
 func tooMany() *proto.Problem {
 	return &proto.Problem{
 		Status: http.StatusTooManyRequests, Code: proto.ProblemTooManyAttempts, RetryAfter: 1,
-		Detail: "This key makes more requests a second than it may. Try again later.",
+		Detail: "This API key makes more requests a second than allowed. Try again later.",
 	}
 }

@@ -7,9 +7,10 @@ import (
 	"github.com/usher-broker/usher/broker/console"
 )
 
-// One key that makes too many requests is told so, and holds up no other.
+// A key that makes too many requests gets 429 for some of them, and other keys are
+// not affected.
 func TestRateOfAKey(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.rate = 5
 	h.open(h.opened)
 	refused := 0
@@ -19,7 +20,7 @@ func TestRateOfAKey(t *testing.T) {
 		case http.StatusTooManyRequests:
 			refused++
 			if w.Header().Get("Retry-After") == "" {
-				t.Error("it is not said when to come back")
+				t.Error("no Retry-After")
 			}
 		case http.StatusOK:
 		default:

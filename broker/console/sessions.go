@@ -11,11 +11,11 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// maxSessions bounds how many sessions of a user are shown.
+// maxSessions is the most sessions of a user that are returned.
 const maxSessions = 100
 
-// sessionJSON is a session as it is shown; openapi.yaml says what the fields
-// mean. What the backend told the application in ext is not for the operator.
+// sessionJSON is a session in an answer. openapi.yaml defines the fields. ext is left
+// out: it is for the application, and the operator must not see it.
 type sessionJSON struct {
 	ID          string          `json:"id"`
 	User        string          `json:"user"`

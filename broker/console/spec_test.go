@@ -28,7 +28,7 @@ import (
 
 func init() { openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder) }
 
-// spec is openapi.yaml, and which of its answers have been seen.
+// spec is openapi.yaml, and the answers of it that the tests have seen.
 type spec struct {
 	doc    *openapi3.T
 	router routers.Router
@@ -42,7 +42,7 @@ func readSpec(t *testing.T) *spec {
 		t.Fatal(err)
 	}
 	for _, item := range doc.Paths.Map() {
-		item.Servers = nil // the tests have other addresses
+		item.Servers = nil // the tests use other addresses
 	}
 	router, err := gorillamux.NewRouter(doc)
 	if err != nil {
@@ -51,15 +51,15 @@ func readSpec(t *testing.T) *spec {
 	return &spec{doc: doc, router: router, seen: map[string]bool{}}
 }
 
-// check holds an answer to the specification; one to a path that is not in it,
-// to be a problem document.
+// check checks an answer against the specification. The answer to a path that is not in
+// the specification must be a problem document.
 func (s *spec) check(t *testing.T, r *http.Request, w *httptest.ResponseRecorder) {
 	t.Helper()
 	route, params, err := s.route(r)
 	if err != nil {
 		name, ok := map[int]string{401: "InvalidToken", 404: "NotFound"}[w.Code]
 		if !ok {
-			t.Fatalf("%s %s, which there is not: %d", r.Method, r.URL, w.Code)
+			t.Fatalf("%s %s is not in the specification: %d", r.Method, r.URL, w.Code)
 		}
 		var body any
 		decode(t, w, &body)
@@ -83,8 +83,8 @@ func (s *spec) check(t *testing.T, r *http.Request, w *httptest.ResponseRecorder
 	}
 }
 
-// see notes an answer. One to a method that the path does not have is one of
-// all its operations.
+// see records an answer. An answer to a method that the path does not support counts for
+// all operations of the path.
 func (s *spec) see(route *routers.Route, status int) {
 	for _, o := range route.PathItem.Operations() {
 		if o == route.Operation || status == http.StatusMethodNotAllowed {
@@ -93,8 +93,8 @@ func (s *spec) see(route *routers.Route, status int) {
 	}
 }
 
-// route finds the operation of a request, for a method that its path does not
-// have any other.
+// route finds the operation of a request. If the path does not support the method, it
+// returns another operation of the path.
 func (s *spec) route(r *http.Request) (*routers.Route, map[string]string, error) {
 	route, params, err := s.router.FindRoute(r)
 	for _, method := range []string{"GET", "POST", "DELETE"} {
@@ -111,15 +111,15 @@ func (s *spec) route(r *http.Request) (*routers.Route, map[string]string, error)
 func TestSpecIsValid(t *testing.T) {
 	s := readSpec(t)
 	if !s.doc.IsOpenAPI31OrLater() {
-		t.Errorf("it is OpenAPI %s", s.doc.OpenAPI)
+		t.Errorf("the document is OpenAPI %s, want 3.1 or later", s.doc.OpenAPI)
 	}
 	if err := s.doc.Validate(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// A specification that takes anything would make the other tests worthless.
-func TestSpecNoticesDrift(t *testing.T) {
+// If the specification accepted anything, the other tests would be worthless.
+func TestSpecRefusesWrongDocuments(t *testing.T) {
 	s := readSpec(t)
 	for name, v := range map[string]any{
 		"Problem":      map[string]any{"type": "urn:usher:problem:x", "title": "x", "status": 400.0},
@@ -136,14 +136,14 @@ func TestSpecNoticesDrift(t *testing.T) {
 	}
 }
 
-// Every answer that the specification gives to the private operations is given,
-// and holds to it; and there is no other.
+// The server gives every answer that the specification describes for the private
+// operations, in that form, and no other.
 func TestEveryAnswer(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	sid := h.broker.sessions[0].ID
 	type op struct {
 		id, method, path, body string
-		role, other            console.Role // who may, and who may not
+		role, other            console.Role // a role that may call it, and one that may not
 	}
 	ops := []op{
 		{"assign", "POST", "/v1/assignments", `{"user":"ada"}`, console.Backend, console.Operator},
@@ -188,7 +188,7 @@ func TestEveryAnswer(t *testing.T) {
 			h.badBodies(o.role, o.method, o.path)
 		}
 	}
-	h.crowdOfStreams()
+	h.tooManyStreams()
 	h.do(h.request(console.Viewer, "GET", "/v1/nodes/none", ""))
 	for _, query := range []string{"?user=ada&colour=red", "?user=ada&strict=perhaps"} {
 		if w := h.do(h.request(console.Viewer, "GET", "/v1/explain"+query, "")); w.Code != http.StatusBadRequest {
@@ -198,20 +198,20 @@ func TestEveryAnswer(t *testing.T) {
 	h.do(h.request(console.Viewer, "GET", "/v1/explain?user=ada&region=eu&fallback=us&fallback=ap&strict=true&pool=p&group=g&unreachable=node-3", ""))
 	want := proto.Placement{Region: "eu", Fallback: []string{"us", "ap"}, Strict: true, Pool: "p", Group: "g"}
 	if got := h.broker.assigned; got.User != "ada" || !reflect.DeepEqual(got.Placement, want) || h.broker.unreachable != "node-3" {
-		t.Errorf("asked for %+v, %q", got, h.broker.unreachable)
+		t.Errorf("the broker got %+v, %q", got, h.broker.unreachable)
 	}
 	h.do(h.request(console.Viewer, "GET", "/v1/nowhere", ""))
 
 	h.provokeInternal("/v1/nodes", "/v1/nodes/node-1")
 	h.openLocal()
-	for _, o := range ops { // from elsewhere
+	for _, o := range ops { // from another machine
 		r := h.request("", o.method, o.path, o.body)
 		r.RemoteAddr = "192.0.2.1:1"
 		h.do(r)
 	}
 	h.lockOut()
 	for _, o := range ops {
-		for range 10 { // a slow machine gives time for another failure
+		for range 10 { // on a slow machine, another failure may be allowed meanwhile
 			if h.do(h.request("", o.method, o.path, o.body)).Code == http.StatusTooManyRequests {
 				break
 			}
@@ -233,12 +233,12 @@ func TestEveryAnswer(t *testing.T) {
 	}
 	slices.Sort(missing)
 	if len(missing) > 0 {
-		t.Errorf("described and never given:\n%s", strings.Join(missing, "\n"))
+		t.Errorf("the server never gave these answers of the specification:\n%s", strings.Join(missing, "\n"))
 	}
 }
 
-// crowdOfStreams opens streams of events until there are too many.
-func (h *house) crowdOfStreams() {
+// tooManyStreams opens streams of events up to the limit, and one more.
+func (h *fixture) tooManyStreams() {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	defer cancel()
@@ -247,26 +247,28 @@ func (h *house) crowdOfStreams() {
 	defer cancel()
 	for range 200 {
 		r := h.request(console.Viewer, "GET", "/v1/events", "").WithContext(ctx)
-		begun := make(chan struct{})
-		wg.Go(func() { h.handler.ServeHTTP(&streamWriter{ResponseRecorder: httptest.NewRecorder(), begun: begun}, r) })
-		<-begun
+		started := make(chan struct{})
+		wg.Go(func() {
+			h.handler.ServeHTTP(&streamWriter{ResponseRecorder: httptest.NewRecorder(), started: started}, r)
+		})
+		<-started
 	}
 	if w := h.do(h.request(console.Viewer, "GET", "/v1/events", "")); w.Code != http.StatusServiceUnavailable {
 		h.t.Errorf("one stream too many: %d", w.Code)
 	}
 }
 
-// streamWriter says when the first event is out.
+// streamWriter closes started when the first event is written.
 type streamWriter struct {
 	*httptest.ResponseRecorder
-	begun chan struct{}
-	once  sync.Once
+	started chan struct{}
+	once    sync.Once
 }
 
-func (w *streamWriter) Flush() { w.once.Do(func() { close(w.begun) }) }
+func (w *streamWriter) Flush() { w.once.Do(func() { close(w.started) }) }
 
-// badBodies sends bodies that cannot be.
-func (h *house) badBodies(role console.Role, method, path string) {
+// badBodies sends bodies that the server refuses.
+func (h *fixture) badBodies(role console.Role, method, path string) {
 	large := h.request(role, method, path, strings.Repeat(" ", 16<<10)+"{}")
 	h.do(large)
 	form := h.request(role, method, path, "{}")
@@ -277,10 +279,10 @@ func (h *house) badBodies(role console.Role, method, path string) {
 	h.do(slow)
 }
 
-// fits reports whether the broker could return the error from there.
+// fits reports whether the broker can return the error for the operation.
 func fits(op string, err error) bool {
 	if op == "me" || op == "events" {
-		return false // they ask the broker for nothing that can fail
+		return false // they call no method of the broker that can fail
 	}
 	switch err {
 	case broker.ErrInvalid:

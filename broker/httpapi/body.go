@@ -14,8 +14,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// ReadBody reads a body of at most proto.MaxBodyBytes that may be JSON. The
-// timeout is the one that ends the reading, for the problem to name.
+// ReadBody reads a request body of at most proto.MaxBodyBytes. It checks that the
+// headers allow JSON, but does not parse the body. timeout is the read timeout of
+// the server; ReadBody only names it in the problem.
 func ReadBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) ([]byte, *proto.Problem) {
 	if problem := checkContentType(r.Header); problem != nil {
 		return nil, problem
@@ -43,9 +44,8 @@ func readProblem(err error, timeout time.Duration) *proto.Problem {
 	return Invalid("The body was cut short.")
 }
 
-// checkContentType takes JSON, and what was not declared at all; that includes
-// the form type, which curl and others put on any body they are not told
-// about. The body is read as JSON in any case.
+// checkContentType accepts JSON, a missing Content-Type, and the form type, which
+// curl and others send by default. The body is parsed as JSON in any case.
 func checkContentType(h http.Header) *proto.Problem {
 	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return Unsupported("Send the body without Content-Encoding.")
@@ -64,15 +64,16 @@ func checkContentType(h http.Header) *proto.Problem {
 	return nil
 }
 
-// WriteJSON answers with v, which nobody may keep: it may hold a token.
+// WriteJSON answers with status 200 and v as JSON. It forbids caches to store it,
+// because it may hold a token.
 func WriteJSON(w http.ResponseWriter, v any) { WriteJSONStatus(w, http.StatusOK, v) }
 
-// WriteJSONStatus is WriteJSON with another status than 200.
+// WriteJSONStatus is WriteJSON with another status.
 func WriteJSONStatus(w http.ResponseWriter, status int, v any) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the caller may be gone
+	_ = json.NewEncoder(w).Encode(v) // an error means that the caller is gone
 }

@@ -9,42 +9,43 @@ import (
 	"time"
 )
 
-// eventWrite is how long a slow reader may hold up an event.
-const eventWrite = 5 * time.Second
+// eventWriteTimeout bounds the write of an event to a slow reader.
+const eventWriteTimeout = 5 * time.Second
 
-// Streams are the streams of server-sent events that a door has open.
+// Streams holds the open streams of server-sent events of an API and limits their
+// number. Its methods may be called concurrently.
 type Streams struct {
-	most    int64
+	limit   int64
 	open    atomic.Int64
 	closing chan struct{}
 	close   sync.Once
 }
 
-// NewStreams returns room for so many streams.
-func NewStreams(most int) *Streams {
-	return &Streams{most: int64(most), closing: make(chan struct{})}
+// NewStreams returns a Streams that allows limit streams at a time.
+func NewStreams(limit int) *Streams {
+	return &Streams{limit: int64(limit), closing: make(chan struct{})}
 }
 
-// Close ends all streams: the http.Server would wait for them when it shuts down.
+// Close ends all streams. Otherwise http.Server.Shutdown would wait for them.
 func (s *Streams) Close() { s.close.Do(func() { close(s.closing) }) }
 
-// Open begins a stream, or reports that there are too many. The caller ends it
-// with End.
+// Open starts a stream, or returns false if too many are open. The caller must
+// call End.
 func (s *Streams) Open(w http.ResponseWriter, r *http.Request) (*Stream, bool) {
-	if s.open.Add(1) > s.most {
+	if s.open.Add(1) > s.limit {
 		s.open.Add(-1)
 		return nil, false
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
+	h.Set("X-Accel-Buffering", "no") // otherwise nginx buffers the events
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Time{}) // or it would end the stream
+	_ = rc.SetReadDeadline(time.Time{}) // a read timeout would end the stream
 	return &Stream{streams: s, w: w, r: r, rc: rc}, true
 }
 
-// Stream is one stream of events.
+// Stream is one stream of events. It is not safe for concurrent use.
 type Stream struct {
 	streams *Streams
 	w       http.ResponseWriter
@@ -52,22 +53,22 @@ type Stream struct {
 	rc      *http.ResponseController
 }
 
-// End ends the stream.
+// End releases the stream.
 func (s *Stream) End() { s.streams.open.Add(-1) }
 
-// Send sends an event. After an error the caller is gone.
+// Send sends an event with v as JSON. An error of the connection means that the
+// caller is gone.
 func (s *Stream) Send(name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	_ = s.rc.SetWriteDeadline(time.Now().Add(eventWrite))
-	fmt.Fprintf(s.w, "event: %s\ndata: %s\n\n", name, b) // Flush has the error
+	_ = s.rc.SetWriteDeadline(time.Now().Add(eventWriteTimeout))
+	fmt.Fprintf(s.w, "event: %s\ndata: %s\n\n", name, b) // Flush returns the error
 	return s.rc.Flush()
 }
 
-// Wait waits for the time until the next event, and reports whether there is to
-// be one.
+// Wait waits for d. It returns false if the stream has ended.
 func (s *Stream) Wait(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

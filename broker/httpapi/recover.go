@@ -8,7 +8,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Recover answers, by refuse, a request whose handler panics, and logs where.
+// Recover returns a handler that calls next. If next panics, it logs the panic
+// and answers with Internal through refuse.
 func Recover(log *slog.Logger, refuse func(http.ResponseWriter, *proto.Problem), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -16,7 +17,7 @@ func Recover(log *slog.Logger, refuse func(http.ResponseWriter, *proto.Problem),
 			if v == nil {
 				return
 			}
-			if v == http.ErrAbortHandler { // how a handler tells the server to hang up
+			if v == http.ErrAbortHandler { // a handler aborts the connection with it
 				panic(v)
 			}
 			log.Error("panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// table returns a policy of four brokers that knows n nodes in four regions.
-func table(n int) *Table {
+// newTable returns a table, one of four brokers', that knows n nodes in four
+// regions.
+func newTable(n int) *Table {
 	l := newLeast()
 	l.SetBrokers(4)
 	for i := range n {
@@ -22,7 +23,7 @@ func table(n int) *Table {
 func BenchmarkPick(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			l := table(n)
+			l := newTable(n)
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := l.Pick(t0, Hints{}); err != nil {
@@ -31,7 +32,7 @@ func BenchmarkPick(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("%d/region", n), func(b *testing.B) {
-			l := table(n)
+			l := newTable(n)
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := l.Pick(t0, Hints{Region: "r1"}); err != nil {
@@ -42,9 +43,9 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-// BenchmarkPickNoneEligible looks through all nodes, each time.
+// BenchmarkPickNoneEligible compares all nodes in each pick.
 func BenchmarkPickNoneEligible(b *testing.B) {
-	l := table(1000)
+	l := newTable(1000)
 	late := after(time.Minute)
 	l.Tick(late)
 	for b.Loop() {
@@ -57,7 +58,7 @@ func BenchmarkPickNoneEligible(b *testing.B) {
 func BenchmarkTick(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			l := table(n)
+			l := newTable(n)
 			now := t0
 			b.ReportAllocs()
 			for b.Loop() {
@@ -69,7 +70,7 @@ func BenchmarkTick(b *testing.B) {
 }
 
 func BenchmarkReport(b *testing.B) {
-	l := table(1000)
+	l := newTable(1000)
 	r := report("node-0500", 0, 1<<24, 1<<20, 0)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -8,21 +8,20 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Each rule that can be overlooked, from the first one given up: a node that
-// breaks it is passed over while another does not, and picked when there is
-// none.
+// If no node is eligible, Pick ignores one condition after another: a node that
+// fails a condition is picked only if every other node fails a later one.
 func TestRelaxation(t *testing.T) {
 	now := after(10 * time.Second)
 	fresh := func(l *Table, id string, live uint32) { l.Report(now, report(id, 1, 100, live, 0)) }
-	l := newLeast(ready("silent", 100, 0), ready("suspended", 100, 0), ready("crowded", 100, 95), ready("good", 100, 90))
+	l := newLeast(ready("silent", 100, 0), ready("suspended", 100, 0), ready("estimated", 100, 95), ready("good", 100, 90))
 	l.SetBrokers(8)
 	fresh(l, "suspended", 0)
-	fresh(l, "crowded", 95)
+	fresh(l, "estimated", 95)
 	fresh(l, "good", 80)
 	l.Suspend("suspended", now.Add(time.Minute))
-	l.nodes["crowded"].pending.add(l.at(now))
+	l.nodes["estimated"].pending.add(l.at(now))
 
-	for _, want := range []string{"good", "silent", "suspended", "crowded"} {
+	for _, want := range []string{"good", "silent", "suspended", "estimated"} {
 		for range 2 {
 			if id := pick(t, l, now, Hints{}); id != want {
 				t.Fatalf("picked %s, want %s", id, want)
@@ -40,11 +39,11 @@ func TestRelaxedStaysInItsRegion(t *testing.T) {
 	now := after(10 * time.Second)
 	eu, us := ready("eu", 100, 50), ready("us", 100, 0)
 	eu.Region, us.Region = "eu", "us"
-	l := newLeast(eu, us) // both silent by now
+	l := newLeast(eu, us) // both have not reported for too long
 	if id := pick(t, l, now, Hints{Region: "eu"}); id != "eu" {
 		t.Errorf("picked %s", id)
 	}
-	// A healthy node elsewhere is better than a silent one here.
+	// A healthy node in another region is better than a silent one in the preferred region.
 	l.Report(now, report("us", 1, 100, 0, 0))
 	if id := pick(t, l, now, Hints{Region: "eu"}); id != "us" {
 		t.Errorf("picked %s", id)
@@ -71,9 +70,9 @@ func TestNeverRelaxed(t *testing.T) {
 	}
 }
 
-func TestFillsToTheLastPlace(t *testing.T) {
+func TestFillsToCapacity(t *testing.T) {
 	l := newLeast(ready("a", 10, 0), ready("b", 20, 0), ready("c", 3, 0))
-	l.SetBrokers(4) // however much it thinks the others send
+	l.SetBrokers(4) // whatever the estimate for the other brokers is
 	for i := range 33 {
 		if _, err := l.Pick(t0, Hints{}); err != nil {
 			t.Fatalf("pick %d of 33: %v", i+1, err)
@@ -83,12 +82,12 @@ func TestFillsToTheLastPlace(t *testing.T) {
 		t.Errorf("one too many: %v", err)
 	}
 	r := report("c", 1, 3, 2, 3)
-	l.Report(t0, r) // they landed elsewhere or went away: one place
+	l.Report(t0, r) // a session left or never arrived: capacity for one
 	for range 3 {
 		l.Cancel(t0, "c")
 	}
 	if id := pick(t, l, t0, Hints{}); id != "c" {
-		t.Errorf("the place that came free was not found: %s", id)
+		t.Errorf("the free capacity was not used: %s", id)
 	}
 }
 
@@ -101,12 +100,12 @@ func TestSuspendEnds(t *testing.T) {
 	}
 	l.Tick(after(time.Second))
 	if id := pick(t, l, after(time.Second), Hints{}); id != "a" {
-		t.Errorf("picked %s after the suspension of the least", id)
+		t.Errorf("picked %s after the suspension expired", id)
 	}
 	l.Suspend("a", after(time.Hour))
-	l.Suspend("a", t0) // called off
+	l.Suspend("a", t0) // ends the suspension
 	if id := pick(t, l, after(2*time.Second), Hints{}); id != "a" {
-		t.Errorf("picked %s after the suspension was called off", id)
+		t.Errorf("picked %s after the suspension ended", id)
 	}
 }
 
@@ -129,18 +128,17 @@ func TestStateOfGossipAndReport(t *testing.T) {
 	r.State = proto.StateFull
 	l.Report(after(time.Second), r)
 	l.Update(after(time.Second), a)
-	check("the report knows better", after(time.Second), false)
+	check("a report takes precedence", after(time.Second), false)
 	l.Update(after(6*time.Second), a)
-	check("unless it is old", after(6*time.Second), true)
+	check("an old report does not", after(6*time.Second), true)
 	l.Report(after(7*time.Second), report("a", 2, 100, 0, 0))
 	a.State = proto.StateDraining
 	l.Update(after(7*time.Second), a)
-	check("gossip's draining holds at once", after(7*time.Second), false)
+	check("draining by gossip holds at once", after(7*time.Second), false)
 }
 
 func TestFirstNodeToReportIsNotFlooded(t *testing.T) {
-	// A broker that has just started knows coarse loads by gossip; the exact
-	// ones arrive one by one.
+	// A new broker knows coarse loads from gossip; the reports arrive one by one.
 	l := newLeast(ready("a", 1000, 500), ready("b", 1000, 500), ready("c", 1000, 500), ready("d", 1000, 500))
 	l.Report(after(100*time.Millisecond), report("a", 1, 1000, 500, 0))
 	got := map[string]int{}
@@ -153,7 +151,7 @@ func TestFirstNodeToReportIsNotFlooded(t *testing.T) {
 }
 
 func TestPickDoesNotAllocate(t *testing.T) {
-	l := table(100)
+	l := newTable(100)
 	h := Hints{Region: "r1"}
 	if n := testing.AllocsPerRun(1000, func() { _, _ = l.Pick(t0, h) }); n != 0 {
 		t.Errorf("%v allocations a pick", n)
@@ -164,7 +162,7 @@ func TestPickDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A difference that may be an error of the estimate is none to make up for.
+// A difference within the error of the estimate does not make a node underfull.
 func TestUnderfullIsBeyondError(t *testing.T) {
 	for brokers, want := range map[int]int{1: 1, 16: 0} {
 		l := newLeast(ready("a", 1000, 20), ready("b", 1000, 10))

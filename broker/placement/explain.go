@@ -9,28 +9,28 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Verdict says what became of a node in the choice for one session.
+// Verdict says how a node fares in the choice for one session.
 type Verdict struct {
 	NodeView
-	Candidate bool    // the policy chooses among it and others
-	Score     float64 // by the policy, for candidates; lower is better
-	Scored    bool    // the policy has scores
-	Chosen    bool    // it would get the session, now and if nothing is left to chance
-	Because   string  // why it was chosen, or why it was not
+	Candidate bool    // the policy picks from this node and the other candidates
+	Score     float64 // of the policy, for candidates; lower is better
+	Scored    bool    // the policy is a Scorer
+	Chosen    bool    // it would get the session now, if the policy did not draw at random
+	Because   string  // why it is chosen, or why not
 }
 
-// Explain says, for a session with the hints, what would become of every node
-// now: the ones that would be chosen sooner come first. Nothing is counted.
+// Explain returns a verdict on every node for a session with the hints, the best
+// candidates first. It counts no session as pending.
 //
-// Policies that draw nodes at random choose among the drawn; the one marked as
-// chosen is the best of all.
+// A policy that draws nodes at random picks among the drawn nodes only; Explain
+// marks the best of all candidates as chosen.
 func (t *Table) Explain(now time.Time, h Hints) []Verdict {
 	at := t.at(now)
 	t.refresh(at)
 	if h.Pool == "" {
 		h.Pool = proto.DefaultPool
 	}
-	c, where := t.field(at, h)
+	c, where := t.policyCandidates(at, h)
 	list := make([]Verdict, 0, len(t.sorted))
 	for i, view := range t.Nodes(now) {
 		n := t.sorted[i]
@@ -39,9 +39,9 @@ func (t *Table) Explain(now time.Time, h Hints) []Verdict {
 		case n.peer.Pool != h.Pool:
 			v.Because = fmt.Sprintf("it is in pool %q, not %q", n.peer.Pool, h.Pool)
 		case n.peer.ID == h.Exclude:
-			v.Because = "it is the one that the client could not reach"
-		case h.far(n.peer.Region) == nowhere:
-			v.Because = fmt.Sprintf("it is in region %q, which may not serve", n.peer.Region)
+			v.Because = "the client could not reach it"
+		case h.regionRank(n.peer.Region) == notAllowed:
+			v.Because = fmt.Sprintf("it is in region %q, which is not one of the allowed regions", n.peer.Region)
 		case k >= 0 && c.Open(k):
 			v.Candidate = true
 			if s, ok := t.policy(h.Pool).(Scorer); ok {
@@ -63,20 +63,20 @@ func (t *Table) Explain(now time.Time, h Hints) []Verdict {
 		}
 		return cmp.Compare(a.Score, b.Score)
 	})
-	t.judge(list, at, h)
+	t.markChosen(list, at, h)
 	return list
 }
 
-// field returns the candidates that the policy would be asked to choose among,
-// and why nodes elsewhere are not among them.
-func (t *Table) field(at time.Duration, h Hints) (*Candidates, string) {
+// policyCandidates returns the candidates that the policy would pick from, and
+// why nodes elsewhere are not among them.
+func (t *Table) policyCandidates(at time.Duration, h Hints) (*Candidates, string) {
 	regions := h.Fallback
 	if h.Region != "" {
 		regions = append([]string{h.Region}, regions...)
 	}
 	for _, r := range regions {
 		if c := t.candidates(t.regions[regionKey{h.Pool, r}], at, h); c != nil {
-			return c, fmt.Sprintf("region %q is preferred and has room", r)
+			return c, fmt.Sprintf("region %q is preferred and has capacity", r)
 		}
 	}
 	if !h.Strict {
@@ -104,8 +104,9 @@ func (c *Candidates) index(n *node) int {
 	return slices.IndexFunc(c.g.open, func(x candidate) bool { return x.n == n })
 }
 
-// judge marks the one that is chosen, and says of the others why they are not.
-func (t *Table) judge(list []Verdict, at time.Duration, h Hints) {
+// markChosen marks the node that is chosen, and explains why each candidate is
+// chosen or not. list is sorted.
+func (t *Table) markChosen(list []Verdict, at time.Duration, h Hints) {
 	if len(list) == 0 {
 		return
 	}
@@ -124,24 +125,24 @@ func (t *Table) judge(list []Verdict, at time.Duration, h Hints) {
 		switch {
 		case !v.Candidate:
 		case !v.Scored:
-			v.Because = "it is one of those that the policy draws from"
+			v.Because = "the policy picks at random from it and others"
 		case i == best:
 			v.Chosen = true
 			v.Because = "it has the best score"
 			if boosted >= 0 {
-				v.Because = "it is far under the mean and filled at its bounded rate"
+				v.Because = "it is far below the mean load and is filled first, at a bounded rate"
 			}
 		case boosted >= 0:
-			v.Because = fmt.Sprintf("%s is far under the mean and filled first", list[best].Peer.ID)
+			v.Because = fmt.Sprintf("%s is far below the mean load and is filled first", list[best].Peer.ID)
 		case v.Score == list[best].Score:
-			v.Because = fmt.Sprintf("%s is as good, and one of them had to be chosen", list[best].Peer.ID)
+			v.Because = fmt.Sprintf("%s has the same score and is chosen", list[best].Peer.ID)
 		default:
 			v.Because = fmt.Sprintf("%s has a better score: %.4g, not %.4g", list[best].Peer.ID, list[best].Score, v.Score)
 		}
 	}
 }
 
-// lastResort marks the node that is taken when none is as it should be.
+// lastResort marks the node that Pick would return if no node is eligible.
 func (t *Table) lastResort(list []Verdict, at time.Duration, h Hints) {
 	pool := t.pools[h.Pool]
 	if pool == nil {
@@ -154,7 +155,7 @@ func (t *Table) lastResort(list []Verdict, at time.Duration, h Hints) {
 	for i := range list {
 		if v := &list[i]; v.Peer.ID == n.peer.ID {
 			v.Chosen = true
-			v.Because = "there is no better one, though: " + v.Because
+			v.Because = "it is the last resort: " + v.Because
 		}
 	}
 }

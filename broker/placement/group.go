@@ -8,22 +8,23 @@ import (
 // regionKey names the nodes of one region in a pool.
 type regionKey struct{ pool, region string }
 
-// group is the nodes of a pool, or of one region in it, as of the last refresh.
+// group holds the nodes of a pool, or of one region of a pool, as of the last
+// refresh.
 type group struct {
 	members []*node
-	open    []candidate // those eligible
-	upTo    []uint64    // upTo[i] is the weight of open[0..i], in hundredths
-	boosted []int       // indices in open of the underfull
-	cursor  int         // whose turn among boosted it is
+	open    []candidate // the eligible members
+	upTo    []uint64    // upTo[i] is the summed weight of open[0..i], in hundredths
+	boosted []int       // indices in open of the underfull nodes
+	cursor  int         // index in boosted of the last boosted pick
 }
 
 // candidate is an eligible node of a group.
 type candidate struct {
 	n *node
 	// handicap is added to the estimate of an underfull node when it competes
-	// with the others. It stands as if at their mean, and so gets as many as
-	// any other does, beside its boosted picks; by its true load it would get
-	// every session there is, and an empty node must not be flooded.
+	// with the others. With it the node counts as being at their mean, and gets
+	// as many sessions as any other node, besides its boosted picks. By its real
+	// load it would get every session, and an empty node must not be flooded.
 	handicap float64
 }
 
@@ -48,20 +49,20 @@ func (g *group) add(n *node, open bool) {
 	g.upTo = append(g.upTo, before+uint64(n.weight()*100)+1)
 }
 
-// The two kinds of group that a node is in.
+// The two kinds of group that contain a node.
 const (
 	inPool = iota
 	inRegion
 )
 
-// nearMean is the part of the bound under the mean within which a node that was
-// underfull has caught up. Were it let go at the bound itself, it would get all
-// arrivals until it has caught up.
+// nearMean is the fraction of the underfull bound within which an underfull node
+// counts as caught up. If it already did so at the bound itself, it would lose
+// its handicap there and get all arrivals until it has caught up.
 const nearMean = 0.2
 
-// weigh finds the underfull: those under the mean by the part of it, and by
-// more sessions than could be an error of the estimate.
-func (g *group) weigh(kind int, perOwn, part float64) {
+// findUnderfull finds the underfull nodes: those below the mean by more than that
+// part of it, and by more sessions than the error of the estimate may be.
+func (g *group) findUnderfull(kind int, perOwn, part float64) {
 	var load, capacity float64
 	for _, c := range g.open {
 		load += c.n.estimate(perOwn)
@@ -85,19 +86,19 @@ func (g *group) weigh(kind int, perOwn, part float64) {
 			capacity -= own
 		}
 	}
-	mean = load / capacity // of the others; there are some, for not all can be under the mean
+	mean = load / capacity // of the other nodes; some remain, because not all can be below the mean
 	for _, i := range g.boosted {
 		c := &g.open[i]
 		c.handicap = max(0, mean*c.n.weight()-c.n.estimate(perOwn))
 	}
 }
 
-// draw returns the index of the candidate at x of the weight of all.
+// draw returns the index of the candidate at position x of the summed weights.
 func (g *group) draw(x uint64) int {
 	return sort.Search(len(g.upTo), func(i int) bool { return g.upTo[i] > x })
 }
 
-// refresh brings the groups up to date with the nodes.
+// refresh recomputes the groups from the nodes.
 func (t *Table) refresh(at time.Duration) {
 	t.stale = false
 	for _, g := range t.pools {
@@ -114,8 +115,8 @@ func (t *Table) refresh(at time.Duration) {
 			groupOf(t.regions, regionKey{n.peer.Pool, n.peer.Region}).add(n, open)
 		}
 	}
-	settle(t, inPool, t.pools)
-	settle(t, inRegion, t.regions)
+	updateGroups(t, inPool, t.pools)
+	updateGroups(t, inRegion, t.regions)
 }
 
 func groupOf[K comparable](groups map[K]*group, k K) *group {
@@ -127,12 +128,12 @@ func groupOf[K comparable](groups map[K]*group, k K) *group {
 	return g
 }
 
-func settle[K comparable](t *Table, kind int, groups map[K]*group) {
+func updateGroups[K comparable](t *Table, kind int, groups map[K]*group) {
 	for k, g := range groups {
 		if len(g.members) == 0 {
 			delete(groups, k)
 			continue
 		}
-		g.weigh(kind, t.perOwn, t.cfg.Underfull)
+		g.findUnderfull(kind, t.perOwn, t.cfg.Underfull)
 	}
 }

@@ -2,19 +2,20 @@ package placement
 
 import "math"
 
-// Hash sends the sessions of one user, or of one group, to the same node as
-// long as the nodes are the same, and moves few keys when they change. It is
-// rendezvous hashing by weight: every node has a score for the key that no
-// other node has a part in. A node that has a quarter more than its share is
-// passed over for the key's next (bounded load), so that no key can drown one.
+// Hash sends the sessions of one user, or of one group, to the same node as long
+// as the nodes are the same, and moves few keys when they change. It uses
+// weighted rendezvous hashing: every node has a score for the key that does not
+// depend on the other nodes. A node that is over its fair share by a quarter is
+// skipped for the key's next node (bounded load), so that no key can overload a
+// node.
 type Hash struct {
-	// Bound is how much of its fair share a node may have. 0 is 1.25.
+	// Bound is the limit of a node's load, relative to its fair share. 0 is 1.25.
 	Bound float64
 }
 
 const defaultBound = 1.25
 
-// Pick costs time proportional to the number of nodes.
+// Pick takes time proportional to the number of nodes.
 func (p Hash) Pick(c *Candidates, h Hints) int {
 	if h.Key == "" {
 		return Random{}.Pick(c, h)
@@ -40,27 +41,27 @@ func (p Hash) Pick(c *Candidates, h Hints) int {
 			best, bestScore = i, score
 		}
 	}
-	if best < 0 { // those with room are not open
+	if best < 0 { // no node below its limit is open
 		return first
 	}
 	return best
 }
 
-// Score is the node's for the key, without regard to its load.
+// Score is the node's score for the key; its load does not count.
 func (Hash) Score(c *Candidates, i int, h Hints) float64 {
 	return rendezvous(hashOf(h.Key), c.Hash(i), c.Weight(i))
 }
 
-// rendezvous is an exponential variable with the node's weight as its rate,
-// drawn by the hash: the least of several is each one's with a chance in
-// proportion to its weight.
+// rendezvous returns an exponential variable with the node's weight as its rate,
+// drawn by the hash. Each of several nodes has the least value with a probability
+// in proportion to its weight.
 func rendezvous(key, node uint64, weight float64) float64 {
 	u := (float64(mix(key^node)>>11) + 0.5) / (1 << 53)
 	return -math.Log(u) / weight
 }
 
-// hashOf is FNV-1a, well mixed. It must be the same in every process and
-// version: brokers that differ would send a key to different nodes.
+// hashOf is FNV-1a with a final mix. It must be the same in every process and
+// version; otherwise brokers would send a key to different nodes.
 func hashOf(s string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {

@@ -1,12 +1,12 @@
 package placement
 
-// Least sends each session to the least loaded of a few nodes. A node far under
-// the mean is filled faster than by chance, at a bounded rate.
+// Least sends each session to the least loaded of a few nodes. A node far below
+// the mean load is filled faster than at random, at a bounded rate.
 type Least struct {
-	// Candidates is how many nodes are drawn, by weight, to pick the least
-	// loaded of. 0 is 3.
+	// Candidates is how many nodes are drawn, by weight; the least loaded of them
+	// is picked. 0 is 3.
 	Candidates int
-	// Few is the number of nodes up to which all of them are looked at. 0 is 8.
+	// Few is the number of nodes up to which all are compared instead. 0 is 8.
 	Few int
 }
 
@@ -15,7 +15,7 @@ const (
 	defaultFew        = 8
 )
 
-// Pick costs the time to look at a few nodes, however many there are.
+// Pick compares a few nodes; its time does not depend on how many there are.
 func (p Least) Pick(c *Candidates, _ Hints) int {
 	setDefault(&p.Candidates, defaultCandidates)
 	setDefault(&p.Few, defaultFew)
@@ -30,11 +30,11 @@ func (p Least) Pick(c *Candidates, _ Hints) int {
 	return c.least(c.key)
 }
 
-// Score is the utilisation that the node would have with the session.
+// Score is the utilisation of the node including the new session.
 func (Least) Score(c *Candidates, i int, _ Hints) float64 { return c.key(i) }
 
-// boost returns an underfull node that may be filled faster, or -1. They take
-// turns; no more than few are looked at.
+// boost returns an underfull node that has boosted picks left, or -1. It rotates
+// among them and looks at no more than few.
 func (c *Candidates) boost(few int) int {
 	g := c.g
 	for range min(few, len(g.boosted)) {
@@ -46,9 +46,9 @@ func (c *Candidates) boost(few int) int {
 	return -1
 }
 
-// leastOf draws so many candidates by weight and returns the one with the least
-// key, or -1. Those drawn may have become ineligible since the refresh: a few
-// more are drawn for them.
+// leastOf draws few candidates by weight and returns the one with the least key,
+// or -1. Some of those drawn may no longer be eligible since the refresh, so it
+// draws up to three times as many.
 func (c *Candidates) leastOf(few int) int {
 	best, lowest := -1, 0.0
 	for drawn, seen := 0, 0; drawn < 3*few && seen < few; drawn++ {
@@ -64,10 +64,11 @@ func (c *Candidates) leastOf(few int) int {
 	return best
 }
 
-// PowerOfTwo draws two nodes by weight and takes the one with the lower load.
+// PowerOfTwo draws two nodes by weight and picks the one with the lower
+// utilisation.
 type PowerOfTwo struct{}
 
-// Pick costs the time to look at two nodes.
+// Pick compares two nodes.
 func (PowerOfTwo) Pick(c *Candidates, _ Hints) int {
 	if c.Len() <= 2 {
 		return c.emptiest()
@@ -92,10 +93,10 @@ func (PowerOfTwo) Pick(c *Candidates, _ Hints) int {
 // Score is the node's utilisation.
 func (PowerOfTwo) Score(c *Candidates, i int, _ Hints) float64 { return c.Load(i) / c.Weight(i) }
 
-// Random draws a node by weight.
+// Random picks a node at random, by weight.
 type Random struct{}
 
-// Pick costs the same however many nodes there are.
+// Pick takes the same time however many nodes there are.
 func (Random) Pick(c *Candidates, _ Hints) int {
 	for range 3 {
 		if i := c.Draw(); c.Open(i) {

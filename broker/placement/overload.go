@@ -7,13 +7,14 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Overload adjusts Overloaded. The zero value of a field means its default.
+// Overload configures Overloaded. The zero value of a field means its default.
 type Overload struct {
-	// Distance is the part of its fair share by which a node may be over it.
+	// Distance is the fraction of its fair share by which a node may exceed it.
 	// Default 0.05.
 	Distance float64
-	// Slack is how many sessions over its fair share a node may be, however small
-	// that is: in a small cluster nothing is gained by moving a few. Default 8.
+	// Slack is the number of sessions by which a node may exceed its fair share,
+	// however small that is: in a small cluster, moving a few sessions gains
+	// nothing. Default 8.
 	Slack int
 }
 
@@ -23,26 +24,26 @@ func (o Overload) withDefaults() Overload {
 	return o
 }
 
-// Shed says that a node should give sessions away until it holds no more than
+// Shed says that a node should ask sessions to leave until it holds no more than
 // Target.
 type Shed struct {
 	Node   string
 	Target uint32
 }
 
-// Overloaded returns the nodes that hold too many sessions, by id. A node's
-// fair share is the same part of its capacity for all nodes of a pool and a
-// region that take sessions and have reported lately; sessions under way count
-// as there. Once a node is over its share by more than Distance and Slack, it is
-// named until it is down to half of that.
+// Overloaded returns the nodes that hold too many sessions, by id. All nodes of a
+// pool and region that take sessions and have reported recently have a fair share
+// that is the same fraction of their capacity; pending sessions count as held. A
+// node that exceeds its share by more than Distance and Slack is returned until
+// it is down to half of that.
 //
-// A target is no lower than what the nodes under their share are to be filled
-// with in a second (Config.FillTime). It is to be asked for, and passed on, once
-// a second; several brokers come to nearly the same, and their orders do not add
-// up.
+// The targets are such that all nodes together shed no more in a second than the
+// nodes below their share can take (Config.FillTime). The caller should call
+// Overloaded and pass on the targets once a second. Several brokers compute
+// nearly the same targets, and their commands do not add up.
 //
-// Regions are evened out one by one: sessions are where they are because they
-// prefer it.
+// Each region is balanced by itself: sessions are in a region because they prefer
+// it.
 func (t *Table) Overloaded(now time.Time, o Overload) []Shed {
 	o = o.withDefaults()
 	at := t.at(now)
@@ -65,25 +66,25 @@ func (t *Table) Overloaded(now time.Time, o Overload) []Shed {
 			over = append(over, n)
 			b.surplus += float64(n.live) - b.share(n)
 		} else if n.estimate(t.perOwn) < b.share(n) {
-			b.room += float64(n.capacity) / t.cfg.FillTime.Seconds()
+			b.fillRate += float64(n.capacity) / t.cfg.FillTime.Seconds()
 		}
 	}
 	list := make([]Shed, 0, len(over))
 	for _, n := range over {
 		b := groups[n.key()]
 		surplus := float64(n.live) - b.share(n)
-		few := max(b.room*surplus/b.surplus, 1)
+		few := max(b.fillRate*surplus/b.surplus, 1)
 		target := max(b.share(n)+b.slack(n, o)/2, float64(n.live)-few)
 		list = append(list, Shed{n.peer.ID, uint32(math.Ceil(target))})
 	}
 	return list
 }
 
-// balance is how full the nodes of a pool and a region are together.
+// balance is the load of the nodes of a pool and region together.
 type balance struct {
 	load, capacity float64
-	surplus        float64 // of the nodes that are to shed, above their shares
-	room           float64 // sessions a second that the others are to be filled with
+	surplus        float64 // sessions above their shares, of the nodes that shed
+	fillRate       float64 // sessions a second that the other nodes can take
 }
 
 func (b *balance) share(n *node) float64 { return b.load / b.capacity * float64(n.capacity) }
@@ -110,10 +111,11 @@ func (t *Table) balances(at time.Duration) map[regionKey]*balance {
 	return groups
 }
 
-// counts reports whether the node shares the sessions of its pool: it takes
-// some, or would if it were not full, and has said lately how many it has.
+// counts reports whether the node has a fair share of the sessions of its pool:
+// it takes sessions, or would if it were not full, and has reported its load
+// recently.
 func (t *Table) counts(n *node, at time.Duration) bool {
-	return n.reported && at-n.heard < t.cfg.ReportAge && at >= n.suspended && n.capacity > 0 &&
+	return n.reported && at-n.reportedAt < t.cfg.ReportAge && at >= n.suspended && n.capacity > 0 &&
 		(n.state == proto.StateReady || n.state == proto.StateFull)
 }
 

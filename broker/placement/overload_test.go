@@ -11,9 +11,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Whatever the cluster looks like: nobody is to shed who is not over its share,
-// no target is below a share, pools and regions are for themselves, and nodes
-// that leave, are silent or suspended count for nothing.
+// For any cluster: only nodes over their share shed, no target is below a share,
+// pools and regions are balanced separately, and nodes that drain, are silent or
+// suspended do not count.
 func TestOverloadedProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_700_000_000, 0)

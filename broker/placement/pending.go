@@ -3,16 +3,16 @@ package placement
 import "time"
 
 const (
-	// bucketWidth is how finely the time of a pick is remembered.
+	// bucketWidth is the resolution of the time of a pick.
 	bucketWidth = 250 * time.Millisecond
-	// pendingExpiry is when a session that has not landed counts as abandoned.
+	// pendingExpiry is how long a session that has not arrived counts as pending.
 	pendingExpiry = 8 * time.Second
-	// buckets has one more than fit into the expiry, because the current one
-	// is not over yet.
+	// buckets is one more than fit into the expiry, because the current one is
+	// not complete.
 	buckets = int(pendingExpiry/bucketWidth) + 1
 )
 
-// pending counts the sessions that were sent to a node and have not landed, by
+// pending counts the sessions that were sent to a node and have not arrived, by
 // the time they were sent. The zero value is empty at time 0.
 type pending struct {
 	sum  int
@@ -20,7 +20,7 @@ type pending struct {
 	ring [buckets]uint32
 }
 
-// advance drops what has expired. Time that runs backwards changes nothing.
+// advance removes expired sessions. If time runs backwards it does nothing.
 func (p *pending) advance(at time.Duration) {
 	head := int64(at / bucketWidth)
 	if head <= p.head {
@@ -45,9 +45,9 @@ func (p *pending) add(at time.Duration) {
 	p.sum++
 }
 
-// remove takes n sessions off, the newest first: what stays behind longest is
-// what will never land, and must not be taken for what was sent just now.
-// More than there are is all there are.
+// remove removes n sessions, the newest first. The oldest are most likely those
+// that will never arrive; if they were removed first, abandoned sessions would
+// count as sent just now. If there are fewer than n it removes all.
 func (p *pending) remove(n uint64) {
 	for i := int64(0); i < int64(buckets) && n > 0 && p.sum > 0; i++ {
 		b := &p.ring[(p.head-i+int64(buckets))%int64(buckets)]

@@ -7,8 +7,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Tick brings up to date what changes with time alone. It is to be called
-// every 100 ms, and costs time proportional to the number of nodes.
+// Tick updates what changes with time alone. The caller should call it every 100
+// ms. It takes time proportional to the number of nodes.
 func (t *Table) Tick(now time.Time) {
 	at := t.at(now)
 	dt := min(max(at-t.ticked, 0), time.Second)
@@ -21,8 +21,8 @@ func (t *Table) Tick(now time.Time) {
 	}
 }
 
-// refill gives the nodes of a pool the boosted picks of the time dt. What was
-// not used is kept for a quarter of a second only: a node's peak must stay near
+// refill adds the boosted picks for the time dt to the nodes of a pool. Unused
+// picks are kept for a quarter of a second only, so that a node's peak stays near
 // its rate.
 func (t *Table) refill(g *group, at, dt time.Duration) {
 	for _, n := range g.members {
@@ -32,9 +32,9 @@ func (t *Table) refill(g *group, at, dt time.Duration) {
 	}
 }
 
-// Pick returns the id of the node for a session and counts it as on its way
-// there. It fails with ErrNoCapacity or ErrNoNodes. It costs the time to look
-// at a few nodes, and all of them only when none is eligible.
+// Pick returns the id of the node for a session and counts it as pending there.
+// The errors are ErrNoCapacity and ErrNoNodes. Pick compares a few nodes, and all
+// of them only if none is eligible.
 func (t *Table) Pick(now time.Time, h Hints) (string, error) {
 	at := t.at(now)
 	if t.stale {
@@ -55,14 +55,14 @@ func (t *Table) Pick(now time.Time, h Hints) (string, error) {
 		}
 	}
 	n.pending.add(at)
-	// Every pick counts against the bound on boosted ones: it is the rate at
-	// which a node is filled that is bounded.
+	// Every pick counts against the limit on boosted ones, because the limit is
+	// on the rate at which a node is filled.
 	n.tokens = max(n.tokens-1, -1)
 	return n.peer.ID, nil
 }
 
-// prefer returns an eligible node, in the first of the regions asked for that
-// has one, or nil when there is none.
+// prefer returns an eligible node in the first requested region that has one, or
+// nil if no node is eligible.
 func (t *Table) prefer(pool *group, at time.Duration, h Hints) *node {
 	if h.Region != "" {
 		if n := t.choose(t.regions[regionKey{h.Pool, h.Region}], at, h); n != nil {
@@ -80,13 +80,13 @@ func (t *Table) prefer(pool *group, at time.Duration, h Hints) *node {
 	return t.choose(pool, at, h)
 }
 
-// choose returns an eligible node of the group, or nil when it finds none.
+// choose returns an eligible node of the group, or nil if the policy picks none.
 func (t *Table) choose(g *group, at time.Duration, h Hints) *node {
 	if g == nil || len(g.open) == 0 {
 		return nil
 	}
-	t.among = Candidates{t: t, g: g, at: at, exclude: h.Exclude}
-	c := &t.among
+	t.current = Candidates{t: t, g: g, at: at, exclude: h.Exclude}
+	c := &t.current
 	i := -1
 	if h.Balance {
 		i = c.emptiest()
@@ -108,20 +108,19 @@ func (t *Table) policy(pool string) Policy {
 	return p
 }
 
-// search looks through all nodes of the pool for the one that takes the least
-// overlooking: of equals, one in the region that is preferred, then the least
-// loaded.
+// search looks through all nodes of the pool and returns the one with the lowest
+// level; among equals, one in the more preferred region, then the least loaded.
 func (t *Table) search(g *group, at time.Duration, h Hints) (*node, error) {
 	var best *node
 	var bestLevel level
-	var bestFar int
+	var bestRank int
 	var least float64
 	err := ErrNoNodes
 	from := t.rng.IntN(len(g.members))
 	for i := range g.members {
 		n := g.members[(from+i)%len(g.members)]
-		far := h.far(n.peer.Region)
-		if n.peer.ID == h.Exclude || far == nowhere {
+		rank := h.regionRank(n.peer.Region)
+		if n.peer.ID == h.Exclude || rank == notAllowed {
 			continue
 		}
 		n.pending.advance(at)
@@ -133,8 +132,8 @@ func (t *Table) search(g *group, at time.Duration, h Hints) (*node, error) {
 			continue
 		}
 		key := candidate{n: n}.key(t.perOwn)
-		if best == nil || before(lv, far, key, bestLevel, bestFar, least) {
-			best, bestLevel, bestFar, least = n, lv, far, key
+		if best == nil || before(lv, rank, key, bestLevel, bestRank, least) {
+			best, bestLevel, bestRank, least = n, lv, rank, key
 		}
 	}
 	if best == nil {
@@ -143,48 +142,48 @@ func (t *Table) search(g *group, at time.Duration, h Hints) (*node, error) {
 	return best, nil
 }
 
-// Room returns how many sessions with the hints the nodes can take, as far as is
-// known.
-func (t *Table) Room(now time.Time, h Hints) int {
+// FreeCapacity returns how many sessions with the hints the nodes can take, as
+// far as this broker knows.
+func (t *Table) FreeCapacity(now time.Time, h Hints) int {
 	at := t.at(now)
 	if h.Pool == "" {
 		h.Pool = proto.DefaultPool
 	}
-	room := 0
+	free := 0
 	for _, n := range t.sorted {
-		if n.peer.Pool != h.Pool || n.peer.ID == h.Exclude || h.far(n.peer.Region) == nowhere {
+		if n.peer.Pool != h.Pool || n.peer.ID == h.Exclude || h.regionRank(n.peer.Region) == notAllowed {
 			continue
 		}
 		n.pending.advance(at)
-		if t.level(n, at) < crowded {
-			room += int(float64(n.capacity) - n.estimate(t.perOwn))
+		if t.level(n, at) < estimatedFull {
+			free += int(float64(n.capacity) - n.estimate(t.perOwn))
 		}
 	}
-	return room
+	return free
 }
 
-// nowhere is a region that does not serve.
-const nowhere = -1
+// notAllowed is the rank of a region that is not allowed.
+const notAllowed = -1
 
-// far says how many regions are preferred to the node's.
-func (h Hints) far(region string) int {
+// regionRank returns how many regions are preferred to the node's.
+func (h Hints) regionRank(region string) int {
 	switch i := slices.Index(h.Fallback, region); {
 	case h.Region == "" && len(h.Fallback) == 0, region == h.Region && region != "":
 		return 0
 	case i >= 0 && region != "":
 		return i + 1
 	case h.Strict:
-		return nowhere
+		return notAllowed
 	}
 	return len(h.Fallback) + 1
 }
 
-func before(lv level, far int, key float64, lv2 level, far2 int, key2 float64) bool {
+func before(lv level, rank int, key float64, lv2 level, rank2 int, key2 float64) bool {
 	switch {
 	case lv != lv2:
 		return lv < lv2
-	case far != far2:
-		return far < far2
+	case rank != rank2:
+		return rank < rank2
 	}
 	return key < key2
 }

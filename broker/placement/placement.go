@@ -1,14 +1,14 @@
-// Package placement decides which node a session goes to.
+// Package placement decides which node a session is assigned to.
 //
-// It is pure: what is known of the nodes, the time and the randomness come in,
-// the id of a node comes out. Nothing here opens a socket, reads a clock or
-// starts a goroutine, so that a simulation runs the very code that production
-// runs.
+// It is pure: the inputs are the known state of the nodes, the time and a source
+// of randomness; the output is the id of a node. It opens no sockets, reads no
+// clock and starts no goroutines, so that the simulation runs the same code as
+// production.
 //
-// A broker's picture of the nodes is always a little old, every broker has one
-// of its own, and clients arrive some time after they were sent, or never.
-// Table allows for all three. Among the nodes that may be given a session a
-// Policy picks; Least is the one for all who have no reason to want another.
+// A broker's view of the nodes is always slightly old, every broker has its own,
+// and clients arrive some time after they were sent, or never. Table accounts for
+// all three. A Policy picks among the nodes that may be given a session; use
+// Least unless there is a reason for another.
 package placement
 
 import (
@@ -20,56 +20,55 @@ import (
 
 // Errors of Pick.
 var (
-	// ErrNoCapacity says that there are nodes a session could go to, and all
-	// of them are full.
+	// ErrNoCapacity: all nodes that could take the session are full.
 	ErrNoCapacity = errors.New("placement: every node is full")
-	// ErrNoNodes says that no node is alive and ready for what was asked.
+	// ErrNoNodes: no node that matches the request is alive and ready.
 	ErrNoNodes = errors.New("placement: no node is ready")
 )
 
-// Hints say what is known of a session that wants a node.
+// Hints describe the session that needs a node.
 type Hints struct {
-	Region string // preferred; another region serves when it has no room
-	// Fallback are the regions that serve before any other, in this order, when
-	// Region has no room.
+	Region string // preferred; other regions are used if it has no capacity
+	// Fallback are the regions that are used before all others, in this order, if
+	// Region has no capacity.
 	Fallback []string
-	Strict   bool   // no region but Region and Fallback serves
-	Pool     string // strict; empty means proto.DefaultPool
+	Strict   bool   // only Region and Fallback may be used
+	Pool     string // required; empty means proto.DefaultPool
 	Exclude  string // id of a node that must not be picked
-	Balance  bool   // it leaves its node for the sake of balance: it goes to the emptiest
-	Key      string // user or group, for policies that keep a key's sessions together
+	Balance  bool   // it leaves its node for rebalancing: pick the least loaded node
+	Key      string // user or group, for policies that keep the sessions of a key together
 }
 
-// Config adjusts a Table. The zero value of a field means its default; a broker
-// has no reason to set any but the first three.
+// Config configures a Table. The zero value of a field means its default. A
+// broker normally sets only the first three.
 type Config struct {
-	// Issuer is the id under which the nodes count what this broker sent them
-	// (proto.Report.Arrived). A policy must not outlive it: its successor would
-	// wait for landings that are counted under another name.
+	// Issuer is the id under which the nodes count the arrivals of this broker's
+	// sessions (proto.Report.Arrived). A Table must not be used under another
+	// issuer: it would wait for arrivals that are counted under the old one.
 	Issuer string
 
-	// Policy returns the policy for a pool; it is called once for each. A policy
-	// that keeps anything must be another value each time. Default: Least.
+	// Policy returns the policy for a pool; it is called once for each pool. A
+	// policy that keeps state must be a new value each time. Default: Least.
 	Policy func(pool string) Policy
 
-	// Probed says that SetReach is told of every node. Until then a node gets no
-	// sessions.
+	// Probed says that SetReach is called for every node. Until then a node gets
+	// no sessions.
 	Probed bool
 
-	// ReportAge is how long a node is believed to be as it last said. Default
-	// 3.5 s: three reports lost in a row.
+	// ReportAge is how long the last report of a node is valid. Default 3.5 s:
+	// three reports in a row were lost.
 	ReportAge time.Duration
-	// Underfull is the part of the mean load by which a node must be under it
+	// Underfull is the fraction of the mean load by which a node must be below it
 	// to get boosted picks. Default 0.05.
 	Underfull float64
-	// FillTime is how long boosted picks take, at the least, to fill an empty
-	// node. Default 60 s.
+	// FillTime is the least time in which boosted picks fill an empty node.
+	// Default 60 s.
 	FillTime time.Duration
-	// Ramp is how long it takes, after a node is first seen, until its boosted
-	// picks reach their full rate. Default 10 s.
+	// Ramp is the time after a node is first seen until its boosted picks reach
+	// their full rate. Default 10 s.
 	Ramp time.Duration
-	// ShareMemory is the time constant of the moving average over landings
-	// that tells this broker's share of them. Default 10 s.
+	// ShareMemory is the time constant of the moving average over the arrivals
+	// that estimates this broker's share of them. Default 10 s.
 	ShareMemory time.Duration
 }
 
@@ -91,32 +90,33 @@ func setDefault[T int | float64 | time.Duration](v *T, def T) {
 	}
 }
 
-// NodeView is what a broker knows of a node and makes of it.
+// NodeView is what a broker knows of a node and how it rates it.
 type NodeView struct {
 	Peer     proto.Peer
-	Report   proto.Report  // the last; zero when there was none since the node started
-	Age      time.Duration // since the node last told its load
-	Pending  int           // sessions sent there by this broker that have not landed
-	Estimate float64       // sessions it is taken to hold, with those under way from every broker
+	Report   proto.Report  // the last one; zero if none came since the node started
+	Age      time.Duration // since the last report
+	Pending  int           // sessions that this broker sent there and that have not arrived
+	Estimate float64       // sessions it is estimated to hold, with those under way from every broker
 	Reach    Reach
-	// Unreached is why clients cannot get in, or what the last try said.
+	// Unreached is why clients cannot connect, or the error of the last failed
+	// probe.
 	Unreached   string
-	LoadPenalty int // percent by which it is given fewer than its capacity would have it
+	LoadPenalty int // percent by which it gets fewer sessions than its capacity allows
 	Eligible    bool
 	Why         string // why it is not eligible
 }
 
-// Reach says whether clients can get in at a node's address.
+// Reach says whether clients can connect to a node's address.
 type Reach uint8
 
-// What is known of an address.
+// The results of the probes of an address.
 const (
-	Unproven    Reach = iota // not tried yet
-	Reached                  // the last tries got in
-	Unreachable              // the last tries did not, earlier ones did
-	Shut                     // nobody ever got in
+	Untried      Reach = iota // not probed yet
+	Reached                   // the last probes succeeded
+	Unreachable               // the last probes failed, earlier ones succeeded
+	NeverReached              // no probe ever succeeded
 )
 
 func (r Reach) String() string {
-	return [...]string{"untried", "reached", "unreachable", "shut"}[r]
+	return [...]string{"untried", "reached", "unreachable", "never_reached"}[r]
 }

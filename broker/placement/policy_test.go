@@ -51,7 +51,7 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
-// The turns are those of nginx for weights 5, 1 and 1.
+// The order is that of nginx for weights 5, 1 and 1.
 func TestWeightedRoundRobin(t *testing.T) {
 	l := withPolicy(policyNamed(t, "weighted-round-robin"), ready("a", 50000, 0), ready("b", 10000, 0), ready("c", 10000, 0))
 	var got []string
@@ -82,8 +82,8 @@ func TestRandomAndPowerOfTwo(t *testing.T) {
 	}
 }
 
-// A key stays where it is, but for those of a node that goes, and no node gets
-// more than its bound.
+// A key stays at its node, except for keys of a node that leaves, and no node
+// exceeds its bound.
 func TestHash(t *testing.T) {
 	var nodes []proto.Peer
 	for i := range 10 {
@@ -117,7 +117,7 @@ func TestHash(t *testing.T) {
 		t.Errorf("%d of 500 moved", moved)
 	}
 	got := map[string]int{}
-	for range 900 { // all under one name
+	for range 900 { // all with one key
 		got[pick(t, l, t0, Hints{Key: "ada"})]++
 	}
 	for id, n := range got {
@@ -127,8 +127,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// Any policy picks an eligible node as long as there is one, and obeys the
-// hints.
+// Every policy picks an eligible node if there is one, and obeys the hints.
 func TestPoliciesProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := withPolicy(policyNamed(t, rapid.SampledFrom(Names()).Draw(t, "policy")))
@@ -139,11 +138,11 @@ func TestPoliciesProperty(t *testing.T) {
 			l.Update(t0, p)
 			l.Report(t0, proto.Report{
 				ID: p.ID, Generation: 1, Seq: 1, State: p.State, Capacity: p.Capacity,
-				LoadPenalty: rapid.SampledFrom([]uint8{0, 0, 50, 100}).Draw(t, "strain"),
+				LoadPenalty: rapid.SampledFrom([]uint8{0, 0, 50, 100}).Draw(t, "penalty"),
 			})
 		}
 		h := Hints{
-			Region: rapid.SampledFrom([]string{"", "eu"}).Draw(t, "want"), Strict: rapid.Bool().Draw(t, "strict"),
+			Region: rapid.SampledFrom([]string{"", "eu"}).Draw(t, "preferred"), Strict: rapid.Bool().Draw(t, "strict"),
 			Exclude: "n0", Key: "ada", Balance: rapid.Bool().Draw(t, "balance"),
 		}
 		if h.Region == "" {
@@ -168,29 +167,29 @@ func TestPoliciesProperty(t *testing.T) {
 			case open && !before[i].Eligible:
 				t.Fatalf("%s is not eligible: %s", id, before[i].Why)
 			case near && h.Region != "" && before[i].Peer.Region != h.Region:
-				t.Fatalf("%s is not in the region, and one there has room", id)
+				t.Fatalf("%s is not in the region, and a node there has capacity", id)
 			}
 		}
 	})
 }
 
-// lastOne is a policy of somebody's own.
+// lastOne is a custom policy that picks the last candidate.
 type lastOne struct{}
 
 func (lastOne) Pick(c *Candidates, _ Hints) int { return c.Len() - 1 }
 
-// stubborn picks what is not there.
-type stubborn struct{}
+// outOfRange is a faulty policy: it returns an index that does not exist.
+type outOfRange struct{}
 
-func (stubborn) Pick(*Candidates, Hints) int { return 99 }
+func (outOfRange) Pick(*Candidates, Hints) int { return 99 }
 
 func TestOwnPolicy(t *testing.T) {
 	l := withPolicy(lastOne{}, ready("a", 10, 0), ready("b", 10, 0))
 	if id := pick(t, l, t0, Hints{}); id != "b" {
 		t.Error(id)
 	}
-	// One that is wrong costs nobody a session.
-	l = withPolicy(stubborn{}, ready("a", 10, 5), ready("b", 10, 0))
+	// A faulty policy does not cost a session.
+	l = withPolicy(outOfRange{}, ready("a", 10, 5), ready("b", 10, 0))
 	if id := pick(t, l, t0, Hints{}); id != "b" {
 		t.Error(id)
 	}
@@ -251,7 +250,7 @@ func TestRegionsInOrder(t *testing.T) {
 	if _, err := l.Pick(t0, Hints{Region: "mars", Strict: true}); !errors.Is(err, ErrNoNodes) {
 		t.Error(err)
 	}
-	// When all is silent the order still holds.
+	// If no node has reported recently, the order still holds.
 	late := after(time.Minute)
 	for range 20 {
 		if id := pick(t, l, late, order); id != "eu-1" {
@@ -260,8 +259,9 @@ func TestRegionsInOrder(t *testing.T) {
 	}
 }
 
-// A node gets nothing before it was reached, and nothing after it no longer is,
-// as long as there is another; one that was never reached gets nothing at all.
+// A node gets no sessions before it was reached. A node that is no longer
+// reachable gets sessions only if there is no other; one that was never reached
+// gets none.
 func TestReach(t *testing.T) {
 	l := NewTable(Config{Issuer: "a", Probed: true}, rand.New(rand.NewPCG(1, 2)), t0)
 	for _, id := range []string{"a", "b"} {
@@ -270,8 +270,8 @@ func TestReach(t *testing.T) {
 	if _, err := l.Pick(t0, Hints{}); !errors.Is(err, ErrNoNodes) {
 		t.Fatal(err)
 	}
-	l.SetReach("a", Shut, "connection refused")
-	if v := view(t, l, t0, "a"); v.Eligible || v.Why != "no client can get in: connection refused" || v.Reach != Shut {
+	l.SetReach("a", NeverReached, "connection refused")
+	if v := view(t, l, t0, "a"); v.Eligible || v.Why != "clients cannot connect: connection refused" || v.Reach != NeverReached {
 		t.Errorf("%+v", v)
 	}
 	l.SetReach("b", Reached, "")
@@ -281,7 +281,7 @@ func TestReach(t *testing.T) {
 		}
 	}
 	if _, err := l.Pick(t0, Hints{Exclude: "b"}); !errors.Is(err, ErrNoNodes) {
-		t.Errorf("one that nobody ever reached: %v", err)
+		t.Errorf("picked a node that was never reached: %v", err)
 	}
 	l.SetReach("b", Unreachable, "timeout")
 	if id := pick(t, l, t0, Hints{}); id != "b" {
@@ -293,26 +293,26 @@ func TestReach(t *testing.T) {
 			t.Fatal(id)
 		}
 	}
-	p := ready("a", 100, 0) // starts anew, elsewhere
+	p := ready("a", 100, 0) // restarted at another address
 	p.Generation, p.URL = 2, "ws://elsewhere"
 	l.Update(t0, p)
-	if v := view(t, l, t0, "a"); v.Reach != Unproven || v.Eligible {
+	if v := view(t, l, t0, "a"); v.Reach != Untried || v.Eligible {
 		t.Errorf("%+v", v)
 	}
 }
 
-// A node that is unwell gets fewer, and nothing when it can take no more.
-func TestStrain(t *testing.T) {
-	shares := func(strain uint8, doubt int) map[string]int {
+// A load penalty reduces a node's share; at 100 % it gets no sessions.
+func TestLoadPenalty(t *testing.T) {
+	shares := func(reported uint8, clients int) map[string]int {
 		l := newLeast(ready("a", 10_000, 0), ready("b", 10_000, 0), ready("c", 10_000, 0))
 		for _, id := range []string{"a", "b", "c"} {
 			r := report(id, 1, 10_000, 0, 0)
 			if id == "a" {
-				r.LoadPenalty = strain
+				r.LoadPenalty = reported
 			}
 			l.Report(t0, r)
 		}
-		l.Doubt("a", doubt)
+		l.SetClientPenalty("a", clients)
 		got := map[string]int{}
 		for range 2500 {
 			got[pick(t, l, t0, Hints{})]++
@@ -320,16 +320,16 @@ func TestStrain(t *testing.T) {
 		return got
 	}
 	if got := shares(50, 0); got["a"] < 490 || got["a"] > 510 {
-		t.Errorf("half well: %v", got)
+		t.Errorf("reported penalty 50: %v", got)
 	}
 	if got := shares(0, 50); got["a"] < 490 || got["a"] > 510 {
-		t.Errorf("half in doubt: %v", got)
+		t.Errorf("client penalty 50: %v", got)
 	}
 	if got := shares(100, 0); got["a"] != 0 {
-		t.Errorf("unwell: %v", got)
+		t.Errorf("reported penalty 100: %v", got)
 	}
 	if got := shares(0, 0); got["a"] < 830 || got["a"] > 840 {
-		t.Errorf("well: %v", got)
+		t.Errorf("no penalty: %v", got)
 	}
 }
 
@@ -345,22 +345,22 @@ func TestExplain(t *testing.T) {
 	add("second", "", "eu", 20, Reached)
 	add("far", "", "us", 0, Reached)
 	add("full", "", "eu", 100, Reached)
-	add("shut", "", "eu", 0, Shut)
+	add("never reached", "", "eu", 0, NeverReached)
 	add("vip", "vip", "eu", 0, Reached)
 	add("gone", "", "eu", 0, Reached)
 	before := view(t, l, t0, "best")
 	list := l.Explain(t0, Hints{Region: "eu", Exclude: "gone"})
 	if view(t, l, t0, "best") != before {
-		t.Error("explaining counted something")
+		t.Error("Explain changed the table")
 	}
 	want := map[string]string{
-		"best":   "it has the best score",
-		"second": "best has a better score: 0.11, not 0.21",
-		"far":    `region "eu" is preferred and has room`,
-		"full":   "full: 100 of 100, 0 under way",
-		"shut":   "no client can get in: refused",
-		"vip":    `it is in pool "vip", not "default"`,
-		"gone":   "it is the one that the client could not reach",
+		"best":          "it has the best score",
+		"second":        "best has a better score: 0.11, not 0.21",
+		"far":           `region "eu" is preferred and has capacity`,
+		"full":          "full: 100 of 100, 0 under way",
+		"never reached": "clients cannot connect: refused",
+		"vip":           `it is in pool "vip", not "default"`,
+		"gone":          "the client could not reach it",
 	}
 	if len(list) != len(want) || list[0].Peer.ID != "best" || list[1].Peer.ID != "second" {
 		t.Errorf("%+v", list)
@@ -373,7 +373,7 @@ func TestExplain(t *testing.T) {
 	late := after(time.Minute)
 	list = l.Explain(late, Hints{Region: "eu"})
 	i := slices.IndexFunc(list, func(v Verdict) bool { return v.Chosen })
-	if i < 0 || list[i].Peer.Region != "eu" || !strings.HasPrefix(list[i].Because, "there is no better one") {
+	if i < 0 || list[i].Peer.Region != "eu" || !strings.HasPrefix(list[i].Because, "it is the last resort: ") {
 		t.Errorf("%+v", list)
 	}
 	for _, v := range l.Explain(t0, Hints{Region: "mars", Strict: true}) {

@@ -13,8 +13,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// TestProperties lets anything happen in any order and checks every pick
-// against what Nodes says.
+// TestProperties runs random operations in random order and checks every pick
+// against Nodes.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := t0
@@ -38,7 +38,7 @@ func TestProperties(t *testing.T) {
 				l.Report(now, proto.Report{
 					ID: id.Draw(t, "id"), Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Seq: seq - min(seq, rapid.Uint64Range(0, 2).Draw(t, "late")),
 					State: state.Draw(t, "state"), Capacity: small.Draw(t, "capacity"), Live: small.Draw(t, "live"),
-					Arrived: rapid.Uint64Range(0, 100).Draw(t, "landed"), ArrivedAll: rapid.Uint64Range(0, 200).Draw(t, "all"),
+					Arrived: rapid.Uint64Range(0, 100).Draw(t, "arrived"), ArrivedAll: rapid.Uint64Range(0, 200).Draw(t, "all"),
 				})
 			},
 			"remove":  func(t *rapid.T) { l.Remove(id.Draw(t, "id")) },
@@ -103,8 +103,8 @@ func checkPick(t *rapid.T, l *Table, now time.Time, h Hints) {
 	}
 }
 
-// A burst between two reports spreads over equal nodes, however many brokers
-// there seem to be.
+// A burst between two reports spreads over equal nodes, whatever the number of
+// brokers.
 func TestBurstSpreads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "nodes")
@@ -140,7 +140,7 @@ func TestBurstSpreads(t *testing.T) {
 // Equal histories give equal picks.
 func TestDeterministic(t *testing.T) {
 	run := func() (ids []string) {
-		l := table(50)
+		l := newTable(50)
 		for i := range 500 {
 			now := after(time.Duration(i) * 10 * time.Millisecond)
 			if i%10 == 0 {

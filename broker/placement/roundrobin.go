@@ -5,13 +5,13 @@ import (
 	"sort"
 )
 
-// RoundRobin sends one session after another to each node, in the order of
-// their ids, whatever they can hold.
+// RoundRobin sends one session to each node in turn, in the order of their ids,
+// whatever their capacity.
 type RoundRobin struct {
 	last string
 }
 
-// Pick costs the time to find the last one.
+// Pick takes the time of a binary search for the last node.
 func (p *RoundRobin) Pick(c *Candidates, _ Hints) int {
 	next := p.next(c)
 	for k := range c.Len() {
@@ -23,7 +23,7 @@ func (p *RoundRobin) Pick(c *Candidates, _ Hints) int {
 	return -1
 }
 
-// Score is the number of nodes whose turn is before.
+// Score is the number of nodes that come before this one.
 func (p *RoundRobin) Score(c *Candidates, i int, _ Hints) float64 {
 	return float64((i - p.next(c) + c.Len()) % c.Len())
 }
@@ -32,11 +32,11 @@ func (p *RoundRobin) next(c *Candidates) int {
 	return sort.Search(c.Len(), func(i int) bool { return c.ID(i) > p.last }) % c.Len()
 }
 
-// WeightedRoundRobin gives each node its part by weight, spread evenly over the
-// turns: of weights 5, 1 and 1 the turns are a a b a c a a, as nginx has it.
+// WeightedRoundRobin gives each node sessions in proportion to its weight, spread
+// evenly: with weights 5, 1 and 1 the order is a a b a c a a, as in nginx.
 type WeightedRoundRobin struct{}
 
-// Pick costs time proportional to the number of nodes.
+// Pick takes time proportional to the number of nodes.
 func (WeightedRoundRobin) Pick(c *Candidates, _ Hints) int {
 	best, total := -1, 0.0
 	for i := range c.Len() {
@@ -56,7 +56,7 @@ func (WeightedRoundRobin) Pick(c *Candidates, _ Hints) int {
 	return best
 }
 
-// Score is lower the more is due to the node.
+// Score is lower for a node that is further behind its proportion.
 func (WeightedRoundRobin) Score(c *Candidates, i int, _ Hints) float64 {
 	return -(*c.Slot(i) + c.Weight(i))
 }

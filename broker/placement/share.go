@@ -6,23 +6,23 @@ import (
 )
 
 const (
-	// priorLandings is how many landings the guess 1/brokers is worth: so many
-	// must be seen before what was seen counts for more than the guess.
-	priorLandings = 20
-	// shareFloor bounds how far below its even part a broker may believe its
-	// share to be; below it, one session under way would count for thousands.
+	// priorArrivals is the weight of the initial guess 1/brokers, in arrivals: as
+	// many arrivals must be seen before the observations outweigh the guess.
+	priorArrivals = 20
+	// shareFloor bounds how far below an even share the estimate may fall; below
+	// it, one pending session would count for thousands.
 	shareFloor = 1.0 / 8
 )
 
-// share tells which part of all landings is this broker's: a moving average
-// over what the nodes report, that starts out, and falls back when nobody
-// lands, at an even part of the brokers.
+// share estimates which part of all arrivals is this broker's. It is a moving
+// average over the nodes' reports. It starts at an even share among the brokers,
+// and returns to that if no sessions arrive.
 type share struct {
 	brokers   int
 	mine, all float64
 }
 
-func (s *share) landed(mine, all uint64) {
+func (s *share) arrived(mine, all uint64) {
 	s.mine += float64(mine)
 	s.all += float64(max(mine, all))
 }
@@ -33,9 +33,9 @@ func (s *share) decay(dt, memory time.Duration) {
 	s.all *= f
 }
 
-// value is in (0, 1].
+// value returns the share, in (0, 1].
 func (s *share) value() float64 {
 	even := 1 / float64(max(s.brokers, 1))
-	v := (s.mine + priorLandings*even) / (s.all + priorLandings)
+	v := (s.mine + priorArrivals*even) / (s.all + priorArrivals)
 	return min(max(v, shareFloor*even), 1)
 }

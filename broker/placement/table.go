@@ -9,16 +9,15 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Table is what a broker knows of the nodes, and chooses among them by a policy.
-// A node's load is what it last reported and what is on its way there.
+// Table holds what a broker knows of the nodes, and picks among them by a policy.
+// A node's load is what it last reported plus the sessions under way to it.
 //
-// What this broker has sent is known until it lands or has expired; what the
-// others have sent is estimated by it, from this broker's share of all
-// landings.
+// The sessions of this broker count as pending until they arrive or expire. Those
+// of the other brokers are estimated from this broker's share of all arrivals.
 //
-// A Table is not safe for concurrent use: its owner holds a lock. Times passed
-// to its methods must not run backwards by much; they are compared with one
-// another and never with a clock.
+// A Table is not safe for concurrent use: its owner holds a lock. Times passed to
+// its methods must not run backwards by much. They are compared with one another
+// only, not with a clock.
 type Table struct {
 	cfg   Config
 	rng   *rand.Rand
@@ -33,14 +32,14 @@ type Table struct {
 
 	pools   map[string]*group
 	regions map[regionKey]*group
-	stale   bool // groups do not show the nodes as they are
+	stale   bool // the groups must be refreshed
 
 	policies map[string]Policy // by pool
-	among    Candidates        // of the pick under way; here so that it costs no allocation
+	current  Candidates        // of the current pick; kept here to avoid an allocation
 }
 
-// NewTable returns a table that knows no node yet. It is that of the only broker
-// until SetBrokers says otherwise.
+// NewTable returns a table without nodes. It counts this broker as the only one
+// until SetBrokers is called.
 func NewTable(cfg Config, rng *rand.Rand, now time.Time) *Table {
 	return &Table{
 		cfg: cfg.withDefaults(), rng: rng, start: now,
@@ -53,11 +52,10 @@ func NewTable(cfg Config, rng *rand.Rand, now time.Time) *Table {
 
 func (t *Table) at(now time.Time) time.Duration { return now.Sub(t.start) }
 
-// Update takes in what gossip says of a member: it joined, or its metadata
-// changed. Members that are no nodes are passed over. The coarse load of a node
-// first seen serves in place of a report for as long as a report would, so that
-// a broker that has just started does not send everybody to the first node that
-// reports.
+// Update applies the metadata that gossip brings when a member joins or changes
+// it. It ignores members that are not nodes. The coarse load of a new node counts
+// like a report for as long as a report would. Otherwise a broker that has just
+// started would send all sessions to the first node that reports.
 func (t *Table) Update(now time.Time, p proto.Peer) {
 	if p.Role != proto.RoleNode {
 		return
@@ -69,7 +67,7 @@ func (t *Table) Update(now time.Time, p proto.Peer) {
 	n := t.nodes[p.ID]
 	if n == nil {
 		n = &node{hash: hashOf(p.ID)}
-		n.began(at, p)
+		n.restart(at, p)
 		t.nodes[p.ID] = n
 		i, _ := slices.BinarySearchFunc(t.sorted, p.ID, func(n *node, id string) int { return strings.Compare(n.peer.ID, id) })
 		t.sorted = slices.Insert(t.sorted, i, n)
@@ -81,23 +79,23 @@ func (t *Table) Update(now time.Time, p proto.Peer) {
 	case late:
 		return
 	case again:
-		n.began(at, p)
+		n.restart(at, p)
 		t.stale = true
 		return
 	}
 	t.stale = t.stale || p.Pool != n.peer.Pool || p.Region != n.peer.Region || p.State != n.peer.State
 	n.peer = p
 	switch {
-	case !n.reported || at-n.heard >= t.cfg.ReportAge:
-		// Without the node's own word gossip's is the best there is, but only
-		// a report shows that the node can be heard: heard stays.
-		n.told(n.heard, p.State, p.Capacity, p.Live)
+	case !n.reported || at-n.reportedAt >= t.cfg.ReportAge:
+		// Without a recent report, gossip has the best known load. Only a report
+		// shows that the node is alive, so the time of the last report stays.
+		n.setLoad(n.reportedAt, p.State, p.Capacity, p.Live)
 	case p.State == proto.StateDraining:
 		n.state = p.State
 	}
 }
 
-// Remove forgets a node that left or died.
+// Remove removes a node that left or died.
 func (t *Table) Remove(id string) {
 	n := t.nodes[id]
 	if n == nil {
@@ -108,8 +106,9 @@ func (t *Table) Remove(id string) {
 	t.stale = true
 }
 
-// Report takes in a node's exact load. A report of an unknown node, an older
-// one than the last, and one of an earlier start of the node are passed over.
+// Report applies a node's report of its load. It ignores a report of an unknown
+// node, one that is not newer than the last, and one of an earlier start of the
+// node.
 func (t *Table) Report(now time.Time, r proto.Report) {
 	n := t.nodes[r.ID]
 	if n == nil {
@@ -120,25 +119,25 @@ func (t *Table) Report(now time.Time, r proto.Report) {
 	if late || !again && n.reported && r.Seq <= n.report.Seq {
 		return
 	}
-	// The counters of a start of a node begin at 0, but what it counted before
-	// this broker first heard of it is no news.
+	// A node counts arrivals from 0 after each start. What it counted before the
+	// first report that this broker receives is not news.
 	var mine, all uint64
 	switch {
 	case again:
 		p := n.peer
 		p.Generation = r.Generation
-		n.began(at, p)
+		n.restart(at, p)
 		t.stale = true
 		mine, all = r.Arrived, r.ArrivedAll
 	case n.reported:
 		mine, all = growth(n.report.Arrived, r.Arrived), growth(n.report.ArrivedAll, r.ArrivedAll)
 	}
-	t.share.landed(mine, all)
+	t.share.arrived(mine, all)
 	n.pending.advance(at)
 	n.pending.remove(mine)
 	t.stale = t.stale || !n.reported || r.State != n.state || r.LoadPenalty != n.report.LoadPenalty
 	n.report, n.reported = r, true
-	n.told(at, r.State, r.Capacity, r.Live)
+	n.setLoad(at, r.State, r.Capacity, r.Live)
 }
 
 func growth(from, to uint64) uint64 {
@@ -148,9 +147,8 @@ func growth(from, to uint64) uint64 {
 	return to - from
 }
 
-// Suspend keeps sessions away from a node that failed, until then; a time that
-// has passed ends a suspension. A suspended node is picked when there is no
-// other.
+// Suspend suspends a node that failed until that time; a time in the past ends
+// the suspension. A suspended node is picked only if no other is available.
 func (t *Table) Suspend(id string, until time.Time) {
 	if n := t.nodes[id]; n != nil {
 		n.suspended = t.at(until)
@@ -158,8 +156,8 @@ func (t *Table) Suspend(id string, until time.Time) {
 	}
 }
 
-// SetReach says whether clients can get in at the node's address; why is the
-// reason that they cannot. It is of use only with Config.Probed.
+// SetReach sets whether clients can connect to the node's address; why is the
+// error if they cannot. It has an effect only with Config.Probed.
 func (t *Table) SetReach(id string, r Reach, why string) {
 	n := t.nodes[id]
 	if n == nil || n.reach == r && n.unreached == why {
@@ -169,22 +167,22 @@ func (t *Table) SetReach(id string, r Reach, why string) {
 	n.reach, n.unreached = r, why
 }
 
-// Doubt has a node get fewer sessions, by the percentage, because of what others
-// say of it.
-func (t *Table) Doubt(id string, percent int) {
-	if n := t.nodes[id]; n != nil && n.doubt != min(max(percent, 0), 100) {
-		n.doubt = min(max(percent, 0), 100)
+// SetClientPenalty sets the load penalty from client reports: the percentage by
+// which the node gets fewer sessions, 0 to 100.
+func (t *Table) SetClientPenalty(id string, percent int) {
+	if n := t.nodes[id]; n != nil && n.clientPenalty != min(max(percent, 0), 100) {
+		n.clientPenalty = min(max(percent, 0), 100)
 		t.stale = true
 	}
 }
 
-// SetBrokers says how many members place sessions, this one included.
+// SetBrokers sets how many members place sessions, this one included.
 func (t *Table) SetBrokers(n int) {
 	t.share.brokers = n
 	t.perOwn = 1 / t.share.value()
 }
 
-// Cancel takes back a pick that was not used.
+// Cancel removes one pending session from the node, for a pick that was not used.
 func (t *Table) Cancel(now time.Time, id string) {
 	if n := t.nodes[id]; n != nil {
 		n.pending.advance(t.at(now))
@@ -199,7 +197,7 @@ func (t *Table) Nodes(now time.Time) []NodeView {
 	for _, n := range t.sorted {
 		n.pending.advance(at)
 		views = append(views, NodeView{
-			Peer: n.peer, Report: n.report, Age: at - n.heard,
+			Peer: n.peer, Report: n.report, Age: at - n.reportedAt,
 			Pending: n.pending.sum, Estimate: n.estimate(t.perOwn),
 			Reach: n.reach, Unreached: n.unreached, LoadPenalty: n.penalty(),
 			Eligible: t.level(n, at) == eligible, Why: t.why(n, at),

@@ -27,9 +27,9 @@ func ready(id string, capacity, live uint32) proto.Peer {
 	return proto.Peer{ID: id, Role: proto.RoleNode, State: proto.StateReady, Capacity: capacity, Live: live, Generation: 1}
 }
 
-func report(id string, seq uint64, capacity, live uint32, landed uint64) proto.Report {
+func report(id string, seq uint64, capacity, live uint32, arrived uint64) proto.Report {
 	return proto.Report{
-		ID: id, Generation: 1, Seq: seq, State: proto.StateReady, Capacity: capacity, Live: live, Arrived: landed, ArrivedAll: landed,
+		ID: id, Generation: 1, Seq: seq, State: proto.StateReady, Capacity: capacity, Live: live, Arrived: arrived, ArrivedAll: arrived,
 	}
 }
 
@@ -54,7 +54,8 @@ func pick(t *testing.T, l *Table, now time.Time, h Hints) string {
 }
 
 func TestPickLeastLoaded(t *testing.T) {
-	// By key, not by number: b has more sessions and yet more room.
+	// Utilisation counts, not the number of sessions: b has more sessions and
+	// still more capacity left.
 	l := newLeast(ready("a", 100, 50), ready("b", 1000, 480), ready("c", 100, 49))
 	if id := pick(t, l, t0, Hints{}); id != "b" {
 		t.Errorf("picked %s", id)
@@ -92,7 +93,7 @@ func TestDrawByCapacity(t *testing.T) {
 	}
 }
 
-func TestLandedLeavesPending(t *testing.T) {
+func TestArrivedSessionsAreNotPending(t *testing.T) {
 	l := newLeast(ready("a", 1000, 0))
 	l.Report(t0, report("a", 1, 1000, 0, 0))
 	for range 6 {
@@ -105,7 +106,7 @@ func TestLandedLeavesPending(t *testing.T) {
 	if v := view(t, l, after(5*time.Second), "a"); v.Pending != 5 || v.Estimate != 10 {
 		t.Errorf("pending %d, estimate %v; want 5, 10", v.Pending, v.Estimate)
 	}
-	// The newest left first: all that is left expires with the first picks.
+	// The newest were removed first: all that remain expire with the first picks.
 	if v := view(t, l, after(7900*time.Millisecond), "a"); v.Pending != 5 {
 		t.Errorf("pending %d before the expiry", v.Pending)
 	}
@@ -138,16 +139,17 @@ func TestReportsOutOfOrder(t *testing.T) {
 	l.Report(t0, report("a", 5, 1000, 41, 9))
 	l.Report(t0, report("ghost", 6, 1000, 1, 1))
 	if v := view(t, l, t0, "a"); v.Report.Live != 50 || v.Report.Arrived != 7 {
-		t.Errorf("an old report was taken in: %+v", v.Report)
+		t.Errorf("an old report was accepted: %+v", v.Report)
 	}
 	if n := len(l.Nodes(t0)); n != 1 {
 		t.Errorf("%d nodes", n)
 	}
 }
 
-func TestCountersOfBeforeAreNoNews(t *testing.T) {
-	// A broker hears of a node that has landed sessions of its for hours (the
-	// node was taken for dead): none of them is one of those under way.
+func TestFirstReportCountsNoArrivals(t *testing.T) {
+	// A broker gets the first report of a node that has counted arrivals of its
+	// sessions for hours (the node was considered dead): none of them is one of
+	// the pending sessions.
 	l := newLeast(ready("a", 1000, 0))
 	pick(t, l, t0, Hints{})
 	l.Report(t0, report("a", 900, 1000, 500, 10_000))
@@ -158,8 +160,8 @@ func TestCountersOfBeforeAreNoNews(t *testing.T) {
 
 func TestGenerationResets(t *testing.T) {
 	next := func(p proto.Peer) proto.Peer { p.Generation = 2; return p }
-	nextReport := func(landed uint64) proto.Report {
-		r := report("a", 1, 1000, 3, landed)
+	nextReport := func(arrived uint64) proto.Report {
+		r := report("a", 1, 1000, 3, arrived)
 		r.Generation = 2
 		return r
 	}
@@ -178,7 +180,7 @@ func TestGenerationResets(t *testing.T) {
 			if v := view(t, l, t0, "a"); v.Pending != 0 || v.Estimate > 3 {
 				t.Errorf("after the restart: pending %d, estimate %v", v.Pending, v.Estimate)
 			}
-			// What is late of the start before changes nothing.
+			// Late messages of the start before change nothing.
 			l.Report(t0, report("a", 51, 1000, 77, 101))
 			l.Update(t0, ready("a", 5, 5))
 			pick(t, l, t0, Hints{})
@@ -202,7 +204,7 @@ func TestShare(t *testing.T) {
 	if v := view(t, l, t0, "a"); v.Estimate != 40 {
 		t.Errorf("estimate %v at an even share of 1/4, want 40", v.Estimate)
 	}
-	// Reports show that this broker lands half of all.
+	// The reports show that half of all arrivals are this broker's.
 	var mine uint64
 	now := t0
 	for i := range uint64(60) {
@@ -220,13 +222,13 @@ func TestShare(t *testing.T) {
 	if per := v.Estimate / float64(v.Pending); math.Abs(per-2) > 0.1 {
 		t.Errorf("one session under way stands for %.2f, want 2", per)
 	}
-	// When nobody lands any more, the guess returns.
+	// Without arrivals, the share returns to the guess.
 	for range 1000 {
 		now = now.Add(100 * time.Millisecond)
 		l.Tick(now)
 	}
 	if got := 1 / l.perOwn; math.Abs(got-0.25) > 0.01 {
-		t.Errorf("share %.3f after a long silence, want 0.25", got)
+		t.Errorf("share %.3f after a long time without arrivals, want 0.25", got)
 	}
 }
 
@@ -235,7 +237,7 @@ func TestShareIsBounded(t *testing.T) {
 	l.SetBrokers(16)
 	l.Report(t0, report("a", 1, 1000, 0, 0))
 	r := report("a", 2, 1000, 0, 0)
-	r.ArrivedAll = 1 << 40 // others land nearly everything
+	r.ArrivedAll = 1 << 40 // nearly all arrivals are of other brokers
 	l.Report(t0, r)
 	l.Tick(t0)
 	if s := 1 / l.perOwn; s < 1.0/128 {
@@ -243,7 +245,7 @@ func TestShareIsBounded(t *testing.T) {
 	}
 	l.SetBrokers(0)
 	if s := 1 / l.perOwn; s <= 0 || s > 1 {
-		t.Errorf("share %v of no brokers", s)
+		t.Errorf("share %v with 0 brokers", s)
 	}
 }
 
@@ -284,7 +286,7 @@ func TestPools(t *testing.T) {
 		pick(t, l, t0, Hints{Pool: "vip"})
 	}
 	if _, err := l.Pick(t0, Hints{Pool: "vip"}); !errors.Is(err, ErrNoCapacity) {
-		t.Errorf("full pool beside an empty one: %v", err)
+		t.Errorf("full pool next to an empty one: %v", err)
 	}
 	if _, err := l.Pick(t0, Hints{Pool: "other"}); !errors.Is(err, ErrNoNodes) {
 		t.Errorf("unknown pool: %v", err)
@@ -338,14 +340,14 @@ func TestExclude(t *testing.T) {
 func TestWhy(t *testing.T) {
 	draining, starting, stateFull := ready("draining", 9, 0), ready("starting", 9, 0), ready("statefull", 9, 0)
 	draining.State, starting.State, stateFull.State = proto.StateDraining, proto.StateStarting, proto.StateFull
-	l := newLeast(draining, starting, stateFull, ready("full", 9, 9), ready("crowded", 9, 6), ready("fine", 9, 0), ready("zero", 0, 0),
+	l := newLeast(draining, starting, stateFull, ready("full", 9, 9), ready("estimated", 9, 6), ready("fine", 9, 0), ready("zero", 0, 0),
 		ready("suspended", 9, 0), proto.Peer{ID: "auth", Role: proto.RoleAuth})
 	l.SetBrokers(4)
-	l.nodes["crowded"].pending.add(0)
+	l.nodes["estimated"].pending.add(0)
 	l.Suspend("suspended", after(3*time.Second))
 	want := map[string]string{
 		"draining": "draining", "starting": "starting", "statefull": "full: 0 of 9", "full": "full: 9 of 9",
-		"crowded": "about 10 of 9", "fine": "", "zero": "full: 0 of 0", "suspended": "suspended after failures for another 3s",
+		"estimated": "about 10 of 9", "fine": "", "zero": "full: 0 of 0", "suspended": "suspended after a failed probe for another 3s",
 	}
 	views := l.Nodes(t0)
 	for _, v := range views {

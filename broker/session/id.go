@@ -9,19 +9,19 @@ import (
 
 // NewID returns a new session id for the user: the tag of the user, a dot, and
 // 128 random bits. The tag lets a store keep all sessions of one user together
-// (in Redis Cluster: in one slot), so that a change to several of them is one
-// atomic step, and lets whoever holds an id find where it is kept.
+// (in Redis Cluster: in one slot), so that it can change several of them in one
+// atomic step. It also lets a caller that has only the id find the record.
 func NewID(user string) string { return Tag(user) + "." + strings.ToLower(rand.Text()) }
 
-// Tag returns the user's tag: 32 bits of a hash, in hex.
+// Tag returns the tag of the user: 32 bits of a hash of the name, in hex.
 func Tag(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return hex.EncodeToString(sum[:4])
 }
 
-// TagOf returns the tag that a session id begins with, and whether the id has
-// the form that NewID gives it. Ids come from tokens and from URLs: check them
-// before they become part of a key.
+// TagOf returns the tag at the start of a session id, and whether the id has the
+// form that NewID makes. Ids come from tokens and from URLs: check them with TagOf
+// before you put them into a key.
 func TagOf(id string) (tag string, ok bool) {
 	tag, random, found := strings.Cut(id, ".")
 	if !found || len(tag) != 8 || len(random) != 26 {

@@ -1,5 +1,5 @@
-// Package session defines the record of a session and the store that keeps
-// it: the only truth that all members of a cluster share.
+// Package session defines the record of a session and the store that keeps the
+// records. The store is the only state that all members of a cluster share.
 package session
 
 import (
@@ -9,41 +9,43 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// State is where a session stands.
+// State is the state of a session.
 type State string
 
 // The states of a session.
 const (
-	Assigned State = "assigned" // sent to a node, not seen there yet
+	Assigned State = "assigned" // assigned to a node, and not attached there yet
 	Attached State = "attached" // has a connection at its node
-	Detached State = "detached" // had one; kept until the resume window closes
-	Ended    State = "ended"    // over; kept a while so that its tokens are refused with the reason
+	Detached State = "detached" // has lost its connection; kept until the resume window closes
+	Ended    State = "ended"    // kept for a while, so that its tokens are refused with the reason
 )
 
-// Record is what the cluster knows of one session.
+// Record is what the store knows of one session.
 type Record struct {
 	ID     string
 	User   string
 	Node   string // the owner: the only node that may serve the session
-	Epoch  uint64 // rises with every change of owner, from 1
+	Epoch  uint64 // rises by one with every change of owner; the first is 1
 	State  State
-	Stream string // the stream the owner serves; empty before the first attach
+	Stream string // the stream that the owner serves; empty before the first attach
 	Pool   string
 	Region string
-	// Fallback and Strict say which regions serve when Region has no room.
+	// Fallback lists the regions to use when Region has no capacity. Strict says
+	// that no others may be used.
 	Fallback    []string
 	Strict      bool
 	Group       string
 	Ext         json.RawMessage
 	Created     time.Time
-	Changed     time.Time       // of the last transition
-	Leaving     bool            // its node has asked the client to go elsewhere
-	Reason      proto.CloseCode // why it ended; 0 unless State is Ended
-	CloseReason string          // the same in one word, if it is not the code's
+	Changed     time.Time       // time of the last transition
+	Leaving     bool            // the node has asked the client to attach elsewhere
+	Reason      proto.CloseCode // why the session ended; 0 unless State is Ended
+	CloseReason string          // the reason as text, if it is not the text of the code
 }
 
-// GroupKey names the group of the record in the store, or is "". Pools are strict,
-// so that a group has a node in each. No name holds a newline.
+// GroupKey returns the name of the record's group in the store, or "" if it has no
+// group. The name includes the pool: sessions do not leave their pool, so a group
+// is bound to one node in each pool. Pools and groups contain no newline.
 func (r Record) GroupKey() string {
 	if r.Group == "" {
 		return ""

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/strictjson"
 )
 
 // Limits of claims, in bytes and seconds.
@@ -20,41 +21,41 @@ const (
 	maxTime        = 253402300799 // the last second of the year 9999
 )
 
-// strictClaims are claims that read themselves strictly.
+// strictClaims adds strict decoding to proto.Claims.
 type strictClaims proto.Claims
 
 var claimNames = []string{"iss", "aud", "sub", "sid", "nid", "ep", "iat", "nbf", "exp", "jti", "ext", "cnf"}
 
-// read reads the claims. Names that are not claims of ours are passed
-// over, for those of a later version, unless only their case tells them from
-// ours: some reader would take one for the other.
+// read reads the claims. It ignores names that it does not know, because a later
+// version may add claims. A name that differs from a known one only in case is an
+// error, because some decoders would take one for the other.
 func (c *strictClaims) read(b []byte) error {
-	fields, err := readObject(b)
+	o, err := jsonRules.Parse(b)
 	if err != nil {
 		return fmt.Errorf("%w: claims: %w", ErrMalformed, err)
 	}
-	for name := range fields {
-		for _, ours := range claimNames {
-			if name != ours && strings.EqualFold(name, ours) {
-				return fmt.Errorf("%w: %q looks like %q", ErrClaims, name, ours)
+	for name := range o.Names() {
+		for _, known := range claimNames {
+			if name != known && strings.EqualFold(name, known) {
+				return fmt.Errorf("%w: %q looks like %q", ErrClaims, name, known)
 			}
 		}
 	}
-	var r strictClaims
-	if err := errors.Join(
-		fields.string("iss", &r.Issuer),
-		fields.string("aud", &r.Audience),
-		fields.string("sub", &r.User),
-		fields.string("sid", &r.Session),
-		fields.string("nid", &r.Node),
-		fields.string("jti", &r.ID),
-		fields.number("ep", proto.MaxCount, &r.Epoch),
-		r.time(fields, "iat", &r.IssuedAt),
-		r.time(fields, "nbf", &r.NotBefore),
-		r.time(fields, "exp", &r.Expires),
-		r.ext(fields),
-		r.confirm(fields),
-	); err != nil {
+	r := strictClaims{
+		Issuer:    o.String("iss"),
+		Audience:  o.String("aud"),
+		User:      o.String("sub"),
+		Session:   o.String("sid"),
+		Node:      o.String("nid"),
+		ID:        o.String("jti"),
+		Epoch:     o.Uint("ep", 1, proto.MaxCount),
+		IssuedAt:  int64(o.Uint("iat", 1, maxTime)),
+		NotBefore: int64(o.Uint("nbf", 1, maxTime)),
+		Expires:   int64(o.Uint("exp", 1, maxTime)),
+		Ext:       readExt(o),
+		Confirm:   readConfirm(o),
+	}
+	if err := o.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrClaims, err)
 	}
 	if err := r.check(); err != nil {
@@ -66,7 +67,7 @@ func (c *strictClaims) read(b []byte) error {
 
 func checkText(name, s string, limit int) error {
 	if s == "" || len(s) > limit {
-		return fmt.Errorf("%s has %d bytes, not 1 to %d", name, len(s), limit)
+		return fmt.Errorf("%s has %d bytes, want 1 to %d", name, len(s), limit)
 	}
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return fmt.Errorf("%s contains a control character", name)
@@ -74,7 +75,14 @@ func checkText(name, s string, limit int) error {
 	return nil
 }
 
-// check refuses what read would, of claims without ext.
+func checkNumber(name string, n, limit uint64) error {
+	if n < 1 || n > limit {
+		return fmt.Errorf("%s is not a whole number from 1 to %d", name, limit)
+	}
+	return nil
+}
+
+// check returns the error that read would return for the claims, except for ext.
 func (c *strictClaims) check() error {
 	err := errors.Join(
 		checkText("iss", c.Issuer, maxIssuerBytes),
@@ -90,7 +98,7 @@ func (c *strictClaims) check() error {
 	switch {
 	case err != nil:
 	case c.Audience != proto.TokenAudience:
-		err = fmt.Errorf("aud is %q, not %s", c.Audience, proto.TokenAudience)
+		err = fmt.Errorf("aud is %q, want %s", c.Audience, proto.TokenAudience)
 	case c.Confirm != proto.Confirmation{} && !c.Confirm.Valid():
 		err = errors.New("cnf is not the thumbprint of a key")
 	}
@@ -100,40 +108,32 @@ func (c *strictClaims) check() error {
 	return nil
 }
 
-func (c *strictClaims) time(fields object, name string, dst *int64) error {
-	var n uint64
-	err := fields.number(name, maxTime, &n)
-	*dst = int64(n)
-	return err
+// readExt returns the optional ext as it was written.
+func readExt(o strictjson.Object) json.RawMessage {
+	ext := o.Raw("ext")
+	if len(ext) > proto.MaxExtBytes {
+		o.Fail("ext", fmt.Sprintf("%d bytes, expected at most %d", len(ext), proto.MaxExtBytes))
+	}
+	return bytes.Clone(ext) // not to keep the rest of the token
 }
 
-func (c *strictClaims) ext(fields object) error {
-	if len(fields["ext"]) > proto.MaxExtBytes {
-		return fmt.Errorf("ext has %d bytes, more than %d", len(fields["ext"]), proto.MaxExtBytes)
+// readConfirm reads the optional cnf, of which only the member jkt is supported. A
+// token that is bound in another way must not be accepted as a token that is not bound.
+func readConfirm(o strictjson.Object) (c proto.Confirmation) {
+	if !o.Has("cnf") {
+		return c
 	}
-	c.Ext = bytes.Clone(fields["ext"]) // the rest of the token is not kept for it
-	return nil
+	cnf := o.Object("cnf")
+	cnf.Only("jkt")
+	c.Thumbprint = cnf.String("jkt")
+	if !c.Valid() {
+		cnf.Fail("jkt", "expected the thumbprint of a key")
+	}
+	return c
 }
 
-// confirm reads the one way of confirmation there is. A token with another must
-// not pass for one that anybody may show.
-func (c *strictClaims) confirm(fields object) error {
-	raw, ok := fields["cnf"]
-	if !ok {
-		return nil
-	}
-	cnf, err := readObject(raw)
-	if err == nil {
-		err = cnf.string("jkt", &c.Confirm.Thumbprint)
-	}
-	if err != nil || len(cnf) != 1 || !c.Confirm.Valid() {
-		return errors.New("cnf is not the thumbprint of a key")
-	}
-	return nil
-}
-
-// checkTimes judges authentic claims by the clock; of several faults it names
-// expiry last.
+// checkTimes checks the times of authentic claims. Of several faults it reports
+// ErrExpired last, because Verify returns the claims with it.
 func (v *Verifier) checkTimes(c proto.Claims) error {
 	leeway, t, longest := v.leeway(), v.now(), v.MaxLifetime
 	if longest == 0 {
@@ -143,7 +143,7 @@ func (v *Verifier) checkTimes(c proto.Claims) error {
 	case c.Expires <= c.IssuedAt || c.Expires <= c.NotBefore:
 		return fmt.Errorf("%w: exp is not after iat and nbf", ErrClaims)
 	case c.Expires-c.IssuedAt > int64(longest/time.Second):
-		return fmt.Errorf("%w: lifetime of %d s, more than %s", ErrClaims, c.Expires-c.IssuedAt, longest)
+		return fmt.Errorf("%w: lifetime of %d s, longer than %s", ErrClaims, c.Expires-c.IssuedAt, longest)
 	case time.Unix(c.IssuedAt, 0).After(t.Add(leeway)):
 		return fmt.Errorf("%w: issued in the future", ErrNotYet)
 	case time.Unix(c.NotBefore, 0).After(t.Add(leeway)):
@@ -168,8 +168,8 @@ func (v *Verifier) leeway() time.Duration {
 	return max(v.Leeway, 0)
 }
 
-// encodeClaims returns the claims as they travel. Claims that no verifier
-// would take are an error, so that a mistake shows where it was made.
+// encodeClaims encodes the claims. It returns an error for claims that no verifier
+// would accept, so that the mistake shows at the issuer.
 func encodeClaims(c proto.Claims) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

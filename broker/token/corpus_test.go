@@ -32,7 +32,7 @@ var kinds = map[string]error{
 
 func TestCorpus(t *testing.T) {
 	if _, err := testVerifier().Verify(t.Context(), testMint(t).Good()); err != nil {
-		t.Fatalf("the good one: %v", err)
+		t.Fatalf("the valid token: %v", err)
 	}
 	list := corpus(t)
 	if len(list) < 120 {
@@ -41,7 +41,7 @@ func TestCorpus(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, c := range list {
 		if seen[c.Name] {
-			t.Errorf("%q twice", c.Name)
+			t.Errorf("two cases are named %q", c.Name)
 		}
 		seen[c.Name] = true
 		t.Run(c.Name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestCorpus(t *testing.T) {
 				t.Fatalf("error is %v, want %v", err, c.Want)
 			}
 			if !reflect.DeepEqual(claims, proto.Claims{}) {
-				t.Errorf("claims came with it: %+v", claims)
+				t.Errorf("claims with the error: %+v", claims)
 			}
 			if msg := err.Error(); len(msg) > 1000 || strings.ContainsAny(msg, "\r\x00") {
 				t.Errorf("message is %q", msg)
@@ -59,8 +59,8 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// A million tokens that differ from good ones, or from others that are not, in one to
-// four places: none is taken. Without USHER_SLOW it is a twentieth of them.
+// A million tokens that differ in one to four bytes from a valid token or from a token
+// of the corpus: none is accepted. Without USHER_SLOW the test tries a twentieth of them.
 func TestMillionMutations(t *testing.T) {
 	n := 50_000
 	if os.Getenv("USHER_SLOW") != "" {
@@ -102,7 +102,7 @@ func TestMillionMutations(t *testing.T) {
 		}
 		claims, err := v.Verify(context.Background(), string(raw))
 		if !errors.Is(err, ErrInvalid) || !reflect.DeepEqual(claims, proto.Claims{}) {
-			t.Fatalf("taken, or refused with %v: %q", err, raw)
+			t.Fatalf("accepted, or refused with %v: %q", err, raw)
 		}
 		for _, kind := range []error{ErrMalformed, ErrSignature, ErrUnknownKey, ErrClaims} {
 			if errors.Is(err, kind) {

@@ -12,7 +12,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// maxSetBytes bounds a JWK Set, from wherever it comes.
+// maxSetBytes is the largest JWK Set that is read, from any source.
 const maxSetBytes = 1 << 20
 
 // jwk is a JSON Web Key for Ed25519 (RFC 8037).
@@ -22,20 +22,20 @@ type jwk struct {
 	ID        string `json:"kid"`
 	Algorithm string `json:"alg,omitempty"`
 	Use       string `json:"use,omitempty"`
-	X         string `json:"x"`           // the public key
-	D         string `json:"d,omitempty"` // the private key; never published
-	Made      int64  `json:"iat,omitempty"`
+	X         string `json:"x"`             // the public key
+	D         string `json:"d,omitempty"`   // the private key; never published
+	Made      int64  `json:"iat,omitempty"` // when the key was made, in seconds since the Unix epoch
 }
 
 type jwkSet struct {
 	Keys []json.RawMessage `json:"keys"`
 }
 
-// each calls f for every key of the set that is meant to sign tokens; keys of
-// other kinds may stand beside them. It is an error when there is none.
+// eachKey calls f for every key of the set that is meant to sign tokens, and skips
+// keys of other kinds. It returns an error if the set has no such key.
 func eachKey(set []byte, f func(jwk, ed25519.PublicKey) error) error {
 	if len(set) > maxSetBytes {
-		return fmt.Errorf("a key set of more than %d bytes", maxSetBytes)
+		return fmt.Errorf("the key set has more than %d bytes", maxSetBytes)
 	}
 	var s jwkSet
 	if err := json.Unmarshal(set, &s); err != nil {
@@ -55,7 +55,7 @@ func eachKey(set []byte, f func(jwk, ed25519.PublicKey) error) error {
 		case err != nil:
 			return fmt.Errorf("key %d: x: %w", i, err)
 		case k.ID == "" || len(k.ID) > maxKidBytes:
-			return fmt.Errorf("key %d: its kid must have 1 to %d bytes", i, maxKidBytes)
+			return fmt.Errorf("key %d: its kid has %d bytes, want 1 to %d", i, len(k.ID), maxKidBytes)
 		case seen[k.ID]:
 			return fmt.Errorf("key %d: kid %q twice", i, k.ID)
 		}
@@ -65,13 +65,13 @@ func eachKey(set []byte, f func(jwk, ed25519.PublicKey) error) error {
 		}
 	}
 	if len(seen) == 0 {
-		return errors.New("no Ed25519 key for signatures in it")
+		return errors.New("no Ed25519 key for signatures in the key set")
 	}
 	return nil
 }
 
-// withoutInput drops from an error of encoding/json what it may quote of the
-// input, which may be a private key.
+// withoutInput removes from an error of encoding/json what it quotes of the input,
+// which may be a private key.
 func withoutInput(err error) error {
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("wrong JSON at byte %d", e.Offset)
@@ -88,12 +88,12 @@ func decodeKey(s string, size int) ([]byte, error) {
 		return nil, errors.New("not base64url without padding")
 	}
 	if len(b) != size {
-		return nil, fmt.Errorf("%d bytes, not %d", len(b), size)
+		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
 	}
 	return b, nil
 }
 
-// newJWK returns the key with its RFC 7638 thumbprint as id.
+// newJWK returns the key as a JWK, with its RFC 7638 thumbprint as kid.
 func newJWK(private ed25519.PrivateKey, made time.Time) jwk {
 	x := base64.RawURLEncoding.EncodeToString(private.Public().(ed25519.PublicKey))
 	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
@@ -106,8 +106,8 @@ func newJWK(private ed25519.PrivateKey, made time.Time) jwk {
 	}
 }
 
-// private returns the private key. It must belong to the public one: signing
-// with a pair that does not match gives the private key away.
+// private returns the private key. It returns an error if the key does not belong to
+// public, because signatures of a pair that does not match reveal the private key.
 func (k jwk) private(public ed25519.PublicKey) (ed25519.PrivateKey, error) {
 	if k.D == "" {
 		return nil, errors.New("has no private part (d)")

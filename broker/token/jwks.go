@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// JWKS follows the public keys that another process publishes. One goroutine
-// fetches; the keys it has found stay in use when a later fetch fails. It is
+// JWKS follows the public keys that another process publishes. One goroutine fetches
+// the keys. If a fetch fails, the keys of the last successful one stay in use. It is
 // safe for concurrent use.
 type JWKS struct {
 	load func(context.Context) ([]byte, error)
 	pace pace
 	log  *slog.Logger
-	wake chan struct{} // buffered: a fetch is wanted now
+	wake chan struct{} // requests a fetch now; buffered
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -25,15 +25,15 @@ type JWKS struct {
 	keys    map[string]ed25519.PublicKey
 	err     error         // why the last fetch failed
 	started time.Time     // of the last fetch
-	pending chan struct{} // closed at the end of the fetch that is wanted or under way; else nil
+	pending chan struct{} // closed at the end of the fetch that is requested or running; nil if there is none
 }
 
-// pace says how often a source is asked.
+// pace says how often a source is fetched.
 type pace struct {
-	refresh time.Duration // when all is well
-	unknown time.Duration // at most, because of tokens with keys unknown here
+	refresh time.Duration // between fetches that succeed
+	unknown time.Duration // the shortest time between fetches because of unknown keys
 	retry   time.Duration // after the first failure; doubles up to unknown
-	wait    time.Duration // at most, of one token for a fetch
+	wait    time.Duration // the longest time that PublicKey waits for a fetch
 }
 
 func newJWKS(ctx context.Context, load func(context.Context) ([]byte, error), p pace, log *slog.Logger) *JWKS {
@@ -48,18 +48,18 @@ func newJWKS(ctx context.Context, load func(context.Context) ([]byte, error), p 
 	return j
 }
 
-// Close stops following and waits until nothing is under way. The keys known
-// by then can still be asked for.
+// Close stops the fetches and waits for a running one to end. PublicKey still returns
+// the keys that are known by then.
 func (j *JWKS) Close() error {
 	j.stop()
 	<-j.done
 	return nil
 }
 
-// PublicKey returns the key. For one that is not known it has the source asked
-// again, but not more often than the pace allows however many ask, and waits
-// for the answer. It returns ErrUnavailable, not ErrUnknownKey, while the
-// source does not answer: the key may be a new one.
+// PublicKey returns the key. If the key is not known, PublicKey requests a fetch and
+// waits for it. However many callers there are, it does not fetch more often than the
+// pace allows. While the source does not answer, the error is ErrUnavailable and not
+// ErrUnknownKey, because the key may be new.
 func (j *JWKS) PublicKey(ctx context.Context, kid string) (ed25519.PublicKey, error) {
 	key, pending := j.find(kid)
 	if key != nil {
@@ -72,7 +72,7 @@ func (j *JWKS) PublicKey(ctx context.Context, kid string) (ed25519.PublicKey, er
 		case <-pending:
 		case <-j.done:
 		case <-timeout.C:
-			return nil, fmt.Errorf("%w: the keys did not come in time", ErrUnavailable)
+			return nil, fmt.Errorf("%w: the keys did not arrive in time", ErrUnavailable)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 		}
@@ -90,7 +90,8 @@ func (j *JWKS) PublicKey(ctx context.Context, kid string) (ed25519.PublicKey, er
 	return nil, fmt.Errorf("%w: %q", ErrUnknownKey, kid)
 }
 
-// find returns the key, or what to wait for in hope of it, or neither.
+// find returns the key. If it is not known, find returns the end of the fetch to wait
+// for, or nil if no fetch may start now.
 func (j *JWKS) find(kid string) (ed25519.PublicKey, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -99,12 +100,12 @@ func (j *JWKS) find(kid string) (ed25519.PublicKey, <-chan struct{}) {
 	}
 	if j.pending == nil && time.Since(j.started) >= j.pace.unknown {
 		j.pending = make(chan struct{})
-		j.wake <- struct{}{} // there is room: pending was nil
+		j.wake <- struct{}{} // does not block: pending was nil, so the buffer is empty
 	}
 	return nil, j.pending
 }
 
-// Err returns nil when keys are known, or else why they are not.
+// Err returns nil if keys are known, else why they are not.
 func (j *JWKS) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -119,7 +120,7 @@ func (j *JWKS) Err() error {
 
 func (j *JWKS) run(ctx context.Context) {
 	defer close(j.done)
-	var told string
+	var logged string // the error that was logged last, so that a lasting one is logged once
 	retry := j.pace.retry
 	for {
 		wait := j.pace.refresh
@@ -129,15 +130,19 @@ func (j *JWKS) run(ctx context.Context) {
 		}
 		if err != nil {
 			wait, retry = retry, min(2*retry, j.pace.unknown)
-			if err.Error() != told {
-				j.log.Warn("token keys not read", "error", err)
+			if err.Error() != logged {
+				message := "cannot read the token keys; the known keys stay in use"
+				if j.keys == nil { // only this goroutine sets it
+					message = "cannot read the token keys; there are none yet; trying again"
+				}
+				j.log.Warn(message, "error", err)
 			}
-			told = err.Error()
+			logged = err.Error()
 		} else {
-			if told != "" {
-				j.log.Info("token keys read again")
+			if logged != "" {
+				j.log.Info("token keys read")
 			}
-			told, retry = "", j.pace.retry
+			logged, retry = "", j.pace.retry
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -151,7 +156,7 @@ func (j *JWKS) run(ctx context.Context) {
 	}
 }
 
-// fetch asks the source once and answers whoever waits.
+// fetch fetches the keys once and wakes the waiting callers of PublicKey.
 func (j *JWKS) fetch(ctx context.Context) error {
 	j.mu.Lock()
 	if j.pending == nil {
@@ -168,7 +173,7 @@ func (j *JWKS) fetch(ctx context.Context) error {
 		j.keys = found
 	}
 	select {
-	case <-j.wake: // asked for between the timer and the start: that was this fetch
+	case <-j.wake: // requested between the timer and the start; this fetch has served it
 	default:
 	}
 	close(j.pending)

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// publisher is a source of keys whose answer the test sets.
+// publisher is a source of keys. The test sets its answer.
 type publisher struct {
 	mu    sync.Mutex
 	set   []byte
 	err   error
 	takes time.Duration
-	asked int
+	loads int
 }
 
 func (p *publisher) load(ctx context.Context) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked++
+	p.loads++
 	set, err, takes := p.set, p.err, p.takes
 	if takes > 0 {
 		p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *publisher) publish(t *testing.T, err error, keys ...byte) {
 	p.set, p.err = set, err
 }
 
-// cut leaves a part of what is published.
+// cut truncates the published set.
 func (p *publisher) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,12 +69,12 @@ func (p *publisher) cut() {
 func (p *publisher) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.asked
+	return p.loads
 }
 
 func kid(n byte) string { return newJWK(pair(n), atMoment()).ID }
 
-func TestJWKSKnowsKeysBeforeAnybodyAsks(t *testing.T) {
+func TestJWKSFetchesKeysAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &publisher{}
 		p.publish(t, nil, 1, 2)
@@ -87,12 +87,12 @@ func TestJWKSKnowsKeysBeforeAnybodyAsks(t *testing.T) {
 			}
 		}
 		if err := j.Err(); err != nil || p.count() != 1 {
-			t.Errorf("asked %d times, %v", p.count(), err)
+			t.Errorf("fetched %d times, %v", p.count(), err)
 		}
 	})
 }
 
-func TestUnknownKeysDoNotHammerTheSource(t *testing.T) {
+func TestUnknownKeysDoNotOverloadTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &publisher{}
 		p.publish(t, nil, 1)
@@ -100,7 +100,7 @@ func TestUnknownKeysDoNotHammerTheSource(t *testing.T) {
 		defer j.Close()
 		synctest.Wait()
 		start := time.Now()
-		for range 1000 { // 100 s of it
+		for range 1000 { // for 100 s
 			var wg sync.WaitGroup
 			for range 10 {
 				wg.Go(func() {
@@ -113,10 +113,10 @@ func TestUnknownKeysDoNotHammerTheSource(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if took := time.Since(start); took > 101*time.Second {
-			t.Errorf("the refusals waited: %s", took)
+			t.Errorf("the refusals took %s", took)
 		}
 		if n := p.count(); n < 5 || n > 11 {
-			t.Errorf("10,000 unknown keys in 100 s asked %d times", n)
+			t.Errorf("10,000 unknown keys in 100 s caused %d fetches", n)
 		}
 		if _, err := j.PublicKey(t.Context(), kid(1)); err != nil {
 			t.Error(err)
@@ -124,9 +124,9 @@ func TestUnknownKeysDoNotHammerTheSource(t *testing.T) {
 	})
 }
 
-// All who come with a new key while it is fetched get it: a rotation refuses
-// nobody.
-func TestNewKeyIsFetchedOnceForAllWhoWait(t *testing.T) {
+// All callers that ask for a new key while it is fetched get it, so that a rotation
+// causes no refusals.
+func TestNewKeyIsFetchedOnceForAllCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &publisher{takes: time.Second}
 		p.publish(t, nil, 1)
@@ -146,7 +146,7 @@ func TestNewKeyIsFetchedOnceForAllWhoWait(t *testing.T) {
 		}
 		wg.Wait()
 		if n := p.count() - before; n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("fetched %d times", n)
 		}
 	})
 }
@@ -163,13 +163,13 @@ func TestSourceThatIsNotUpYet(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if n := p.count(); n < 5 || n > 12 {
-			t.Errorf("asked %d times in a minute", n)
+			t.Errorf("fetched %d times in a minute", n)
 		}
 		p.publish(t, nil, 1)
 		time.Sleep(httpPace.unknown)
 		synctest.Wait()
 		if _, err := j.PublicKey(t.Context(), kid(1)); err != nil || j.Err() != nil {
-			t.Errorf("after it came up: %v, %v", err, j.Err())
+			t.Errorf("after it started: %v, %v", err, j.Err())
 		}
 		j.Close()
 		if n := strings.Count(log.String(), "\n"); n != 2 {
@@ -186,7 +186,7 @@ func TestKnownKeysOutliveTheirSource(t *testing.T) {
 		time.Sleep(time.Second)
 		for _, fault := range []func(){
 			func() { p.publish(t, errors.New("gone")) },
-			func() { p.publish(t, nil) }, // no key in it
+			func() { p.publish(t, nil) }, // a set without keys
 			func() { p.publish(t, nil, 3); p.cut() },
 		} {
 			fault()
@@ -195,7 +195,7 @@ func TestKnownKeysOutliveTheirSource(t *testing.T) {
 				t.Errorf("known key: %v", err)
 			}
 			if _, err := j.PublicKey(t.Context(), kid(2)); !errors.Is(err, ErrUnavailable) {
-				t.Errorf("key that may be new: %v", err)
+				t.Errorf("unknown key: %v", err)
 			}
 		}
 		p.publish(t, nil, 2)
@@ -257,7 +257,7 @@ func TestOpenJWKSOverHTTP(t *testing.T) {
 	}
 	v := &Verifier{Keys: j}
 	if _, err := v.Verify(t.Context(), raw); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("before it is up: %v", err)
+		t.Errorf("before it has started: %v", err)
 	}
 	up.Store(true)
 	deadline := time.Now().Add(20 * time.Second)
@@ -302,12 +302,12 @@ func TestOpenJWKSFile(t *testing.T) {
 		}
 	})
 	if _, err := OpenJWKS(t.Context(), "http://", quiet()); err == nil {
-		t.Error("a URL without a host is taken")
+		t.Error("a URL without a host is accepted")
 	}
 	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenJWKS(t.Context(), path, quiet()); err == nil {
-		t.Error("a file without keys is taken")
+		t.Error("a file without keys is accepted")
 	}
 }

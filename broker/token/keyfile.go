@@ -17,21 +17,21 @@ import (
 	"time"
 )
 
-// fileInterval is how often a file is looked at for changes.
+// fileInterval is how often a file is checked for changes.
 const fileInterval = 2 * time.Second
 
-// OpenKeySet reads the keys from a file that GenerateFile made: a JWK Set of
-// Ed25519 keys with their private parts, each with the time it was made as
-// "iat", in seconds. A file that others than its owner may open is refused.
-// While Run runs, the file is read again when it changes.
+// OpenKeySet reads the keys from a file that GenerateFile made: a JWK Set of Ed25519
+// keys with their private parts, each with the time when it was made as "iat", in
+// seconds. It returns an error if users other than the owner may open the file. While
+// Run runs, the file is read again when it changes.
 func OpenKeySet(path string, overlap time.Duration, log *slog.Logger) (*KeySet, error) {
 	k := &KeySet{path: path, overlap: overlap, log: log}
 	_, err := k.reload()
 	return k, err
 }
 
-// Run follows the changes of the file until ctx ends. A file that cannot be
-// read or makes no sense is logged, and the keys stay as they were.
+// Run reads the file again whenever it changes, until ctx is done. If the file cannot
+// be read or is not valid, Run logs the error once, and the keys stay as they are.
 func (k *KeySet) Run(ctx context.Context) {
 	if k.path == "" {
 		<-ctx.Done()
@@ -39,7 +39,7 @@ func (k *KeySet) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(fileInterval)
 	defer tick.Stop()
-	var told string // of a fault that lasts, one line
+	var logged string // the error that was logged last, so that a lasting one is logged once
 	for {
 		select {
 		case <-ctx.Done():
@@ -48,11 +48,11 @@ func (k *KeySet) Run(ctx context.Context) {
 		}
 		changed, err := k.reload()
 		switch {
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			k.log.Error("signing keys not read; the old ones stay in use", "error", err)
+		case err != nil && err.Error() != logged:
+			logged = err.Error()
+			k.log.Error("cannot read the signing keys; the old ones stay in use", "error", err)
 		case err == nil:
-			told = ""
+			logged = ""
 		}
 		if changed {
 			k.log.Info("signing keys read", "file", k.path, "keys", len(k.state.Load().all))
@@ -60,7 +60,7 @@ func (k *KeySet) Run(ctx context.Context) {
 	}
 }
 
-// reload reads the file and reports whether it was another than before.
+// reload reads the file and reports whether it has changed.
 func (k *KeySet) reload() (changed bool, err error) {
 	file, err := readPrivate(k.path)
 	if err != nil {
@@ -77,19 +77,20 @@ func (k *KeySet) reload() (changed bool, err error) {
 	return true, nil
 }
 
-// readPrivate reads a file that only its owner may open.
+// readPrivate reads a file. It returns an error if users other than its owner may open
+// the file.
 func readPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat() // of what is open, whatever the name means by now
+	info, err := f.Stat() // of the open file: the name may have changed its meaning
 	if err != nil {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("%s holds private keys and has mode %04o: others may open it; run «chmod 600 %[1]s»", path, mode)
+		return nil, fmt.Errorf("%s holds private keys and has mode %04o, so other users may open it; run `chmod 600 %[1]s`", path, mode)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSetBytes+1))
 	if err != nil {
@@ -98,10 +99,10 @@ func readPrivate(path string) ([]byte, error) {
 	return b, nil
 }
 
-// GenerateFile makes a new key and returns its id. It writes a new file, open
-// to its owner alone, and never over an existing one; with add it appends the
-// key to an existing file instead, whose other keys stay as they are. Two that
-// add at the same time may lose one of the keys.
+// GenerateFile makes a new key and returns its id. It writes the key to a new file
+// with mode 0600, and never overwrites a file. If add is set, it adds the key to an
+// existing file instead, and leaves the other keys there as they are. Two processes
+// that add a key at the same time may lose one of the two.
 func GenerateFile(path string, add bool) (kid string, err error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -117,7 +118,7 @@ func GenerateFile(path string, add bool) (kid string, err error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("%s exists and is never overwritten; add a key to it, or name another file: %w", path, err)
+		return "", fmt.Errorf("%s exists, and is not overwritten; add a key to it, or name another file: %w", path, err)
 	}
 	if err != nil {
 		return "", err
@@ -131,7 +132,7 @@ func GenerateFile(path string, add bool) (kid string, err error) {
 func addKey(path string, key jwk) error {
 	file, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no file to add a key to: %w", err)
+		return fmt.Errorf("no file to add a key to: %w", err)
 	}
 	if err != nil {
 		return err
@@ -154,8 +155,8 @@ func addKey(path string, key jwk) error {
 	return replaceFile(path, append(file, '\n'))
 }
 
-// replaceFile changes the file in one step: a reader sees the old one or the
-// new one, and a crash leaves one of them.
+// replaceFile replaces the file atomically: a reader gets the old content or the new
+// one, also after a crash.
 func replaceFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
 	if err != nil {

@@ -17,11 +17,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// KeySet holds the private keys that sign tokens. There may be several: a new
-// key is published at once but signs only when it is older than the overlap,
-// so that by then every verifier has it; then it takes over from the older
-// ones, which stay published until somebody removes them from the file. It is
-// safe for concurrent use.
+// KeySet holds the private keys that sign tokens. There may be several. A new key is
+// published at once, and begins to sign when it is older than the overlap, because by
+// then every verifier knows it. The older keys stay published until the operator
+// removes them from the file. A KeySet is safe for concurrent use.
 type KeySet struct {
 	path    string // "" for keys in memory
 	overlap time.Duration
@@ -29,22 +28,22 @@ type KeySet struct {
 	state   atomic.Pointer[keys]
 }
 
-// keys is one reading of the file.
+// keys is the content of the file at one time.
 type keys struct {
 	all    []signingKey // oldest first
 	public map[string]ed25519.PublicKey
 	jwks   []byte
-	file   []byte // what was read
+	file   []byte // as it was read
 }
 
 type signingKey struct {
 	header       string // the encoded header of its tokens
-	ticketHeader string // and of its tickets
+	ticketHeader string // the encoded header of its queue tickets
 	private      ed25519.PrivateKey
 	made         time.Time
 }
 
-// NewKeySet returns a set of one new key that exists in memory only.
+// NewKeySet returns a set with one new key, which is kept in memory only.
 func NewKeySet() (*KeySet, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -63,8 +62,8 @@ func NewKeySet() (*KeySet, error) {
 	return k, nil
 }
 
-// Sign returns the claims as a token. Claims that Verify would not take,
-// whatever the clock says, are ErrClaims.
+// Sign returns a token with the claims. The error wraps ErrClaims if Verify would not
+// accept the claims at any time.
 func (k *KeySet) Sign(c proto.Claims) (string, error) {
 	payload, err := encodeClaims(c)
 	if err != nil {
@@ -78,12 +77,13 @@ func (k *KeySet) Sign(c proto.Claims) (string, error) {
 	}
 	raw := text + "." + base64.RawURLEncoding.EncodeToString(signature)
 	if len(raw) > proto.MaxTokenBytes {
-		return "", fmt.Errorf("%w: a token of %d bytes, more than %d", ErrClaims, len(raw), proto.MaxTokenBytes)
+		return "", fmt.Errorf("%w: a token of %d bytes, more than %d; make ext or the names shorter", ErrClaims, len(raw), proto.MaxTokenBytes)
 	}
 	return raw, nil
 }
 
-// signing returns the newest key older than the overlap, or else the oldest.
+// signing returns the key that signs: the newest one that is older than the overlap,
+// or the oldest one if there is none.
 func (s *keys) signing(now time.Time, overlap time.Duration) signingKey {
 	for _, key := range slices.Backward(s.all) {
 		if now.Sub(key.made) >= overlap {
@@ -93,8 +93,8 @@ func (s *keys) signing(now time.Time, overlap time.Duration) signingKey {
 	return s.all[0]
 }
 
-// PublicKey returns the public part of one of the keys, which makes a KeySet
-// the Keys of a verifier in the same process.
+// PublicKey returns the public part of a key. It implements Keys, for a verifier in the
+// same process.
 func (k *KeySet) PublicKey(_ context.Context, kid string) (ed25519.PublicKey, error) {
 	if key, ok := k.state.Load().public[kid]; ok {
 		return key, nil
@@ -125,7 +125,7 @@ func readKeys(file []byte) (*keys, error) {
 		s.all = append(s.all, signingKey{
 			header: header, ticketHeader: ticketHeader,
 			private: private,
-			made:    time.Unix(k.Made, 0), // a key that does not say when it was made counts as old
+			made:    time.Unix(k.Made, 0), // a key without the time counts as old
 		})
 		s.public[k.ID] = public
 		published = append(published, jwk{

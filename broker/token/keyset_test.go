@@ -18,7 +18,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// claimsNow are good claims by the clock of the moment.
+// claimsNow returns claims that are valid now, by the clock of the machine.
 func claimsNow() proto.Claims {
 	c := goodClaims()
 	now := time.Now().Unix()
@@ -26,7 +26,7 @@ func claimsNow() proto.Claims {
 	return c
 }
 
-// kidOf returns the id of the key that signs now.
+// kidOf returns the id of the key with which k signs.
 func kidOf(t *testing.T, k *KeySet) string {
 	t.Helper()
 	raw, err := k.Sign(claimsNow())
@@ -64,7 +64,7 @@ func TestSignedTokensVerify(t *testing.T) {
 	}
 }
 
-func TestSignRefusesWhatNobodyWouldTake(t *testing.T) {
+func TestSignRefusesClaimsThatNoVerifierAccepts(t *testing.T) {
 	k, err := NewKeySet()
 	if err != nil {
 		t.Fatal(err)
@@ -79,8 +79,8 @@ func TestSignRefusesWhatNobodyWouldTake(t *testing.T) {
 		"ext broken":      func(c *proto.Claims) { c.Ext = json.RawMessage(`{"a":`) },
 		"ext too long":    func(c *proto.Claims) { c.Ext = json.RawMessage(`"` + longName(1024) + `"`) },
 		"ext not UTF-8":   func(c *proto.Claims) { c.Ext = json.RawMessage("\"\xff\"") },
-		"time past 9999":  func(c *proto.Claims) { c.Expires = 1 << 60 },
-		"time before all": func(c *proto.Claims) { c.IssuedAt = -5 },
+		"time after 9999": func(c *proto.Claims) { c.Expires = 1 << 60 },
+		"negative time":   func(c *proto.Claims) { c.IssuedAt = -5 },
 	} {
 		c := claimsNow()
 		spoil(&c)
@@ -130,7 +130,7 @@ func TestRotation(t *testing.T) {
 		}
 		defer runUntilStop(k.Run)()
 		if got := kidOf(t, k); got != first {
-			t.Fatalf("the only key is new and does not sign: %s", got)
+			t.Fatalf("%s signs, not the only key", got)
 		}
 		old, err := k.Sign(claimsNow())
 		if err != nil {
@@ -147,7 +147,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("the new key is not published at once: %v", err)
 		}
 		if got := kidOf(t, k); got != first {
-			t.Errorf("%s signs when both are new, not the older", got)
+			t.Errorf("%s signs while both keys are new, want the older one", got)
 		}
 		time.Sleep(overlap - 2*fileInterval)
 		if got := kidOf(t, k); got != first {
@@ -166,7 +166,7 @@ func TestRotation(t *testing.T) {
 		time.Sleep(fileInterval)
 		synctest.Wait()
 		if got := kidOf(t, k); got != second {
-			t.Errorf("a third key changed who signs: %s", got)
+			t.Errorf("%s signs after a third key was added", got)
 		}
 	})
 }
@@ -308,7 +308,7 @@ func TestOpenKeySetRefuses(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 			if strings.Contains(err.Error(), mine.D) || strings.Contains(err.Error(), other.D) {
-				t.Errorf("the error tells the key: %v", err)
+				t.Errorf("the error contains the private key: %v", err)
 			}
 		})
 	}

@@ -18,21 +18,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The tests' moment; the tokens of the corpus are issued at it.
+// moment is the time of the tests, in Unix seconds. The tokens of the corpus are issued
+// at this time.
 const moment = 1_800_000_000
 
 func atMoment() time.Time { return time.Unix(moment, 0) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// pair is a key pair that is the same in every run.
+// pair returns a key pair that is the same in every run.
 func pair(n byte) ed25519.PrivateKey {
 	seed := make([]byte, ed25519.SeedSize)
 	seed[0] = n
 	return ed25519.NewKeyFromSeed(seed)
 }
 
-// oneKey is a Keys of one key with the id "k1".
+// oneKey is a Keys with one key, whose id is "k1".
 type oneKey struct{ key ed25519.PublicKey }
 
 func (o oneKey) PublicKey(_ context.Context, kid string) (ed25519.PublicKey, error) {
@@ -55,7 +56,7 @@ func goodClaims() proto.Claims {
 	}
 }
 
-// payload is the good claims with changes: a nil value removes the claim.
+// payload returns the valid claims with changes; a nil value removes a claim.
 func payload(t testing.TB, changes map[string]any) string {
 	t.Helper()
 	b, err := json.Marshal(goodClaims())
@@ -86,14 +87,14 @@ func signWith(key ed25519.PrivateKey, text string) string {
 	return text + "." + b64(string(ed25519.Sign(key, []byte(text))))
 }
 
-// noKeys is a source that does not answer.
+// noKeys is a Keys whose source does not answer.
 type noKeys struct{}
 
 func (noKeys) PublicKey(context.Context, string) (ed25519.PublicKey, error) {
 	return nil, ErrUnavailable
 }
 
-// logBuffer keeps what is logged.
+// logBuffer keeps a log.
 type logBuffer struct {
 	mu sync.Mutex
 	b  []byte

@@ -7,7 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,22 +14,23 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/strictjson"
 )
 
-// ErrProof is wrapped by the errors of a proof of possession, or of the key that
-// one is to be made with.
+// ErrProof is wrapped by the errors of a proof of possession, and of a client's public
+// key.
 var ErrProof = errors.New("invalid proof")
 
-// A proof is a JWT that brings its public key along; the token says which key it
-// must be. ES256 is what browsers have, Ed25519 what is cheaper elsewhere.
+// A proof is a JWT that contains its public key. The token contains the thumbprint of
+// the key that it must be. Browsers support ES256; elsewhere Ed25519 is cheaper.
 const (
 	algES256 = "ES256"
 	algEdDSA = "EdDSA"
 )
 
-// Thumbprint returns the thumbprint (RFC 7638) of a client's public key, which
-// must be one that proofs can be made with: P-256 or Ed25519, with no member but
-// those of the key itself.
+// Thumbprint returns the thumbprint (RFC 7638) of a client's public key, a JWK. The key
+// must be of P-256 or Ed25519, and have no members but those of the key itself. Errors
+// wrap ErrProof.
 func Thumbprint(jwk []byte) (string, error) {
 	k, err := readProofKey(jwk)
 	if err != nil {
@@ -39,9 +39,9 @@ func Thumbprint(jwk []byte) (string, error) {
 	return k.thumbprint, nil
 }
 
-// VerifyProof returns the number of a proof for the act, by whoever has the key of
-// the thumbprint, with the token. Whether the number was used before is the
-// caller's to find out.
+// VerifyProof verifies a proof for act and for the token tok, made with the key of the
+// thumbprint, and returns its number. The caller must check that the number was not
+// used before. Errors wrap ErrProof.
 func VerifyProof(raw, act, tok, thumbprint string) (n uint64, err error) {
 	fail := func(format string, args ...any) (uint64, error) {
 		return 0, fmt.Errorf("%w: %w", ErrProof, fmt.Errorf(format, args...))
@@ -58,7 +58,7 @@ func VerifyProof(raw, act, tok, thumbprint string) (n uint64, err error) {
 		return 0, err
 	}
 	if key.thumbprint != thumbprint {
-		return fail("another key than the token's")
+		return fail("its key is not the key that the token is bound to")
 	}
 	p, err := readProof(parts[1])
 	if err != nil {
@@ -66,9 +66,9 @@ func VerifyProof(raw, act, tok, thumbprint string) (n uint64, err error) {
 	}
 	switch {
 	case p.Act != act:
-		return fail("made for %q, not %q", p.Act, act)
+		return fail("it is for the act %q, want %q", p.Act, act)
 	case p.Token != proto.TokenHash(tok):
-		return fail("made for another token")
+		return fail("it is for another token")
 	}
 	signature, err := decodeSegment(parts[2])
 	if err != nil {
@@ -89,31 +89,21 @@ type proofKey struct {
 }
 
 func readProofHeader(segment string) (k proofKey, err error) {
-	fields, err := decodeObject(segment)
+	o, err := decodeObject(segment)
 	if err != nil {
 		return k, fmt.Errorf("%w: header: %w", ErrProof, err)
 	}
-	var alg, typ string
-	for name := range fields {
-		switch name {
-		case "alg":
-			err = fields.string("alg", &alg)
-		case "typ":
-			err = fields.string("typ", &typ)
-		case "jwk":
-			k, err = readProofKey(fields["jwk"])
-		default:
-			err = fmt.Errorf("%q has no place in it", name)
-		}
-		if err != nil {
-			return k, fmt.Errorf("%w: header: %w", ErrProof, err)
-		}
+	o.Only("alg", "typ", "jwk")
+	alg, typ := o.String("alg"), o.String("typ")
+	if err := o.Err(); err != nil {
+		return k, fmt.Errorf("%w: header: %w", ErrProof, err)
+	}
+	if k, err = readProofKey(o.Raw("jwk")); err != nil {
+		return k, err
 	}
 	switch {
 	case typ != proto.ProofType:
-		return k, fmt.Errorf("%w: header: typ is %q, not %s", ErrProof, typ, proto.ProofType)
-	case k.alg == "":
-		return k, fmt.Errorf("%w: header: no jwk", ErrProof)
+		return k, fmt.Errorf("%w: header: typ is %q, want %s", ErrProof, typ, proto.ProofType)
 	case alg != k.alg:
 		return k, fmt.Errorf("%w: header: alg is %q, and the key is for %s", ErrProof, alg, k.alg)
 	}
@@ -121,32 +111,27 @@ func readProofHeader(segment string) (k proofKey, err error) {
 }
 
 func readProof(segment string) (p proto.Proof, err error) {
-	fields, err := decodeObject(segment)
+	o, err := decodeObject(segment)
 	if err == nil {
-		for name := range fields {
-			if name != "act" && name != "ath" && name != "n" {
-				err = fmt.Errorf("%q has no place in it", name)
-			}
-		}
-	}
-	if err == nil {
-		err = errors.Join(fields.string("act", &p.Act), fields.string("ath", &p.Token), fields.number("n", proto.MaxCount, &p.N))
+		o.Only("act", "ath", "n")
+		p = proto.Proof{Act: o.String("act"), Token: o.String("ath"), N: o.Uint("n", 1, proto.MaxCount)}
+		err = o.Err()
 	}
 	if err != nil {
-		return p, fmt.Errorf("%w: %w", ErrProof, err)
+		return proto.Proof{}, fmt.Errorf("%w: %w", ErrProof, err)
 	}
 	return p, nil
 }
 
-// readProofKey reads a public JWK, which may have no member that its thumbprint
-// does not cover: a private one least of all.
+// readProofKey reads a public JWK. It returns an error if the JWK has a member that the
+// thumbprint does not cover, such as the private key.
 func readProofKey(jwk []byte) (k proofKey, err error) {
-	fields, err := readObject(jwk)
+	o, err := jsonRules.Parse(jwk)
 	if err != nil {
 		return k, fmt.Errorf("%w: key: %w", ErrProof, err)
 	}
-	var kty, crv string
-	if err := errors.Join(fields.string("kty", &kty), fields.string("crv", &crv)); err != nil {
+	kty, crv := o.String("kty"), o.String("crv")
+	if err := o.Err(); err != nil {
 		return k, fmt.Errorf("%w: key: %w", ErrProof, err)
 	}
 	names := []string{"crv", "kty", "x"}
@@ -159,40 +144,34 @@ func readProofKey(jwk []byte) (k proofKey, err error) {
 	default:
 		return proofKey{}, fmt.Errorf("%w: key: kty %.20q with crv %.20q; it must be EC with P-256 or OKP with Ed25519", ErrProof, kty, crv)
 	}
-	if len(fields) != len(names) {
-		return proofKey{}, fmt.Errorf("%w: key: it must have exactly %s", ErrProof, strings.Join(names, ", "))
-	}
-	x, err := fields.coordinate("x")
-	if err == nil && k.alg == algEdDSA {
+	o.Only(names...)
+	x := coordinate(o, "x")
+	if k.alg == algEdDSA {
 		k.public = ed25519.PublicKey(x)
-	} else if err == nil {
-		var y []byte
-		if y, err = fields.coordinate("y"); err == nil {
-			k.public, err = point(x, y)
+	} else if y := coordinate(o, "y"); o.Err() == nil {
+		if k.public, err = point(x, y); err != nil {
+			return proofKey{}, fmt.Errorf("%w: key: %w", ErrProof, err)
 		}
 	}
-	if err != nil {
+	if err := o.Err(); err != nil {
 		return proofKey{}, fmt.Errorf("%w: key: %w", ErrProof, err)
 	}
-	k.thumbprint = thumbprint(fields, names)
+	k.thumbprint = thumbprint(o, names)
 	return k, nil
 }
 
 // coordinate reads 32 bytes in canonical base64url.
-func (o object) coordinate(name string) ([]byte, error) {
-	var text string
-	if err := o.string(name, &text); err != nil {
-		return nil, err
-	}
+func coordinate(o strictjson.Object, name string) []byte {
 	const size = 32
+	text := o.String(name)
 	b, err := decodeKey(text, size)
-	if err != nil || len(text) != base64.RawURLEncoding.EncodedLen(size) { // decoders pass over line breaks
-		return nil, fmt.Errorf("%s is not %d bytes in base64url", name, size)
+	if err != nil || len(text) != base64.RawURLEncoding.EncodedLen(size) { // decoders ignore line breaks
+		o.Fail(name, fmt.Sprintf("expected %d bytes in base64url", size))
 	}
-	return b, nil
+	return b
 }
 
-// point returns the key at a point of P-256, if it is one.
+// point returns the public key of the point, or an error if it is not on P-256.
 func point(x, y []byte) (*ecdsa.PublicKey, error) {
 	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x...), y...))
 	if err != nil {
@@ -201,15 +180,13 @@ func point(x, y []byte) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// thumbprint hashes the members in the order of their names, as they must be
-// spelled. All are plain text here, and so is their JSON.
-func thumbprint(fields object, names []string) string {
+// thumbprint hashes the members in the order of their names. The values need no
+// escaping in JSON: they are a key type, the name of a curve, and base64url.
+func thumbprint(o strictjson.Object, names []string) string {
 	var b strings.Builder
 	for i, name := range names {
 		b.WriteByte("{,"[min(i, 1)])
-		var value string
-		_ = json.Unmarshal(fields[name], &value) // it was read before
-		b.WriteString(`"` + name + `":"` + value + `"`)
+		b.WriteString(`"` + name + `":"` + o.String(name) + `"`)
 	}
 	b.WriteByte('}')
 	sum := sha256.Sum256([]byte(b.String()))

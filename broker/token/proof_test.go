@@ -16,7 +16,7 @@ func TestProofVectors(t *testing.T) {
 			n, err := VerifyProof(v.Proof, v.Act, v.Token, v.Thumbprint)
 			switch {
 			case v.Refused && (!errors.Is(err, ErrProof) || n != 0):
-				t.Errorf("taken, or refused with %v", err)
+				t.Errorf("accepted, or refused with %v", err)
 			case !v.Refused && (err != nil || n != v.N):
 				t.Errorf("number %d, %v; want %d", n, err, v.N)
 			}
@@ -36,7 +36,7 @@ func TestProofVectors(t *testing.T) {
 				t.Errorf("thumbprint %s, %v", got, err)
 			}
 			if _, err := Thumbprint(v.Key); !errors.Is(err, ErrProof) {
-				t.Errorf("a private key is taken for a public one: %v", err)
+				t.Errorf("a private key is accepted as a public one: %v", err)
 			}
 		})
 	}
@@ -60,13 +60,13 @@ func TestMutationsOfAProofAreRefused(t *testing.T) {
 			for _, c := range []byte("A_-.=\n9") {
 				for _, raw := range []string{v.Proof[:i] + string(c) + v.Proof[i+1:], v.Proof[:i] + string(c) + v.Proof[i:]} {
 					if n, err := VerifyProof(raw, v.Act, v.Token, v.Thumbprint); err == nil && raw != v.Proof {
-						t.Fatalf("%s: taken with number %d: %q", v.Name, n, raw)
+						t.Fatalf("%s: accepted with number %d: %q", v.Name, n, raw)
 					}
 				}
 			}
 		}
 		if _, err := VerifyProof(v.Proof[:last], v.Act, v.Token, v.Thumbprint); err == nil {
-			t.Errorf("%s: taken, cut by a letter", v.Name)
+			t.Errorf("%s: accepted without its last character", v.Name)
 		}
 	}
 }
@@ -94,14 +94,14 @@ func FuzzVerifyProof(f *testing.F) {
 		f.Add(v.Proof)
 	}
 	v := vectors.Proofs()[0]
-	for _, other := range vectors.Proofs() { // some are good, for another act
+	for _, other := range vectors.Proofs() { // some are valid, for another act
 		_, err := VerifyProof(other.Proof, v.Act, v.Token, v.Thumbprint)
 		good[other.Proof] = err == nil
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		n, err := VerifyProof(raw, v.Act, v.Token, v.Thumbprint)
 		if err == nil && !good[raw] {
-			t.Errorf("taken with number %d: %q", n, raw)
+			t.Errorf("accepted with number %d: %q", n, raw)
 		}
 		if err != nil && !errors.Is(err, ErrProof) {
 			t.Errorf("%q: %v", raw, err)

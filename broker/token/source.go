@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,25 +13,28 @@ import (
 	"time"
 )
 
-// httpPace asks again well within the overlap of a rotation, so that a new key
-// is known here before it signs.
+// httpPace fetches several times within the overlap of a rotation, so that a new key is
+// known here before it signs.
 var httpPace = pace{refresh: 5 * time.Minute, unknown: 10 * time.Second, retry: 500 * time.Millisecond, wait: 3 * time.Second}
 
 var filePace = pace{refresh: fileInterval, unknown: fileInterval, retry: fileInterval, wait: time.Second}
 
 const fetchTimeout = 5 * time.Second
 
-// OpenJWKS follows the JWK Set at an http or https URL, or in a file, until
-// Close is called or ctx ends. It does not wait for a URL: as long as that has
-// not answered once, PublicKey waits a moment and returns ErrUnavailable. A
-// file must be there and make sense.
+// OpenJWKS follows the JWK Set at an http or https URL, or in a file, until Close is
+// called or ctx is done. It does not wait for the first answer of a URL: until then,
+// PublicKey waits for a few seconds and returns ErrUnavailable. OpenJWKS returns an
+// error if a file does not exist or is not valid.
 func OpenJWKS(ctx context.Context, urlOrFile string, log *slog.Logger) (*JWKS, error) {
 	if !strings.HasPrefix(urlOrFile, "http://") && !strings.HasPrefix(urlOrFile, "https://") {
+		if strings.Contains(urlOrFile, "://") {
+			return nil, errors.New("token keys: a URL must begin with http:// or https://")
+		}
 		return openJWKSFile(ctx, urlOrFile, log)
 	}
 	u, err := url.Parse(urlOrFile)
 	if err != nil {
-		return nil, fmt.Errorf("token keys: %w", err)
+		return nil, errors.New("token keys: not a valid URL") // err quotes the URL and its password
 	}
 	if u.Host == "" {
 		return nil, fmt.Errorf("token keys: the URL %q names no host", u.Redacted())
@@ -57,8 +61,8 @@ func readSet(path string) ([]byte, error) {
 
 func httpSource(u *url.URL) func(context.Context) ([]byte, error) {
 	client := &http.Client{
-		// A connection a fetch: fetches are rare, and an open connection would
-		// outlast Close.
+		// Each fetch makes a new connection: fetches are rare, and an idle
+		// connection would stay open after Close.
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: fetchTimeout},
 		Timeout:   fetchTimeout,
 	}
@@ -67,8 +71,8 @@ func httpSource(u *url.URL) func(context.Context) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Whatever caches stand between: a fetch because of a new key must not
-		// be answered with the old ones.
+		// A fetch because of a new key must not be answered with the old keys by
+		// a cache on the way.
 		req.Header.Set("Cache-Control", "no-cache")
 		resp, err := client.Do(req)
 		if err != nil {

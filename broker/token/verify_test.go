@@ -41,7 +41,7 @@ func longName(n int) string {
 	return string(b)
 }
 
-func TestVerifyOfAnExpiredTokenReturnsItsClaims(t *testing.T) {
+func TestVerifyReturnsTheClaimsOfAnExpiredToken(t *testing.T) {
 	old := payload(t, map[string]any{"iat": moment - 7200, "nbf": moment - 7200, "exp": moment - 31})
 	c, err := testVerifier().Verify(t.Context(), mint(goodHeader, old))
 	if !errors.Is(err, ErrExpired) || !errors.Is(err, ErrInvalid) {
@@ -73,7 +73,7 @@ func TestLeewayAndLifetimeAreSettings(t *testing.T) {
 	}
 }
 
-func TestUnavailableKeysAreNotTheTokensFault(t *testing.T) {
+func TestUnavailableKeysDoNotMakeATokenInvalid(t *testing.T) {
 	v := &Verifier{Keys: noKeys{}, Now: atMoment}
 	_, err := v.Verify(t.Context(), mint(goodHeader, payload(t, nil)))
 	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrInvalid) {
@@ -81,8 +81,8 @@ func TestUnavailableKeysAreNotTheTokensFault(t *testing.T) {
 	}
 }
 
-// Every byte of a token counts: no other spelling of it is taken.
-func TestMutationsOfAGoodTokenAreRefused(t *testing.T) {
+// Every byte of a token counts: no other encoding of it is accepted.
+func TestMutationsOfAValidTokenAreRefused(t *testing.T) {
 	v, good := testVerifier(), mint(goodHeader, payload(t, nil))
 	refused := 0
 	try := func(raw string) {
@@ -91,7 +91,7 @@ func TestMutationsOfAGoodTokenAreRefused(t *testing.T) {
 		}
 		refused++
 		if _, err := v.Verify(context.Background(), raw); !errors.Is(err, ErrInvalid) {
-			t.Fatalf("taken, or refused with %v: %q", err, raw)
+			t.Fatalf("accepted, or refused with %v: %q", err, raw)
 		}
 	}
 	for i := range len(good) {
@@ -125,8 +125,8 @@ func FuzzVerify(f *testing.F) {
 		c, err := v.Verify(t.Context(), raw)
 		switch {
 		case err == nil && raw != good:
-			// Only the holder of the key can make another good one.
-			t.Errorf("taken: %q", raw)
+			// Only the holder of the key can make another valid token.
+			t.Errorf("accepted: %q", raw)
 		case err != nil && !errors.Is(err, ErrInvalid):
 			t.Errorf("%q: %v", raw, err)
 		case err != nil && !errors.Is(err, ErrExpired) && !reflect.DeepEqual(c, proto.Claims{}):
@@ -135,8 +135,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzClaims looks behind the signature: whatever is signed, what comes out
-// obeys the rules.
+// FuzzClaims signs any claims: those that Verify returns must obey the rules.
 func FuzzClaims(f *testing.F) {
 	v := testVerifier()
 	f.Add(payload(f, nil))
@@ -152,7 +151,7 @@ func FuzzClaims(f *testing.F) {
 		}
 		if c.Audience != "usher" || c.User == "" || len(c.User) > proto.MaxNameBytes || c.Epoch == 0 ||
 			c.Expires <= moment-30 || c.Expires > moment+86400+30 || c.ID == "" || c.Issuer == "" {
-			t.Errorf("taken: %+v", c)
+			t.Errorf("accepted: %+v", c)
 		}
 	})
 }
@@ -185,7 +184,7 @@ func BenchmarkRefuseGarbage(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := v.Verify(b.Context(), raw); err == nil {
-			b.Fatal("taken")
+			b.Fatal("accepted")
 		}
 	}
 }

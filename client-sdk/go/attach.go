@@ -17,20 +17,20 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// handshake is what an attempt to attach tells the node.
+// handshake holds the data that an attempt to attach sends to the node.
 type handshake struct {
 	at       proto.Assignment
-	stream   string // to be resumed; "" for a new one
+	stream   string // the stream to resume; "" for a new one
 	received uint64
 	client   string
 	attempt  uint64
 }
 
-// handshake fixes what the next attempt says. From here on nothing more may be
-// taken in from an older connection: there must be none, or it is held.
+// handshake returns the data of the next attempt. From now on the session must not
+// accept messages from an older connection: there must be none, or it must be held.
 func (s *Session) handshake() handshake {
 	s.attempts++
-	s.fresh = false
+	s.untried = false
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Attempts = s.attempts
@@ -60,8 +60,7 @@ func (h handshake) url() (string, error) {
 	return u.String(), nil
 }
 
-// dial opens a connection and reads its welcome. It changes nothing of the
-// session.
+// dial opens a connection and reads its welcome. It does not change the session.
 func (s *Session) dial(ctx context.Context, h handshake) (*conn, proto.Welcome, *loss) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.AttachTimeout)
 	defer cancel()
@@ -76,8 +75,8 @@ func (s *Session) dial(ctx context.Context, h handshake) (*conn, proto.Welcome, 
 	}
 	if l != nil {
 		c.shut(l)
-		l.unclear = l.Code == closeAbnormal
-		if l.unclear && ctx.Err() != nil {
+		l.outcomeUnknown = l.Code == closeAbnormal
+		if l.outcomeUnknown && ctx.Err() != nil {
 			l.Err = fmt.Errorf("no welcome within %s", s.cfg.AttachTimeout)
 		}
 		return nil, w, l
@@ -85,29 +84,29 @@ func (s *Session) dial(ctx context.Context, h handshake) (*conn, proto.Welcome, 
 	return c, w, nil
 }
 
-// readWelcome takes the first message of a connection for what it must be.
+// readWelcome parses and checks the first message of a connection.
 func readWelcome(typ websocket.MessageType, b []byte, h handshake) (proto.Welcome, *loss) {
 	if typ != websocket.MessageText {
-		return proto.Welcome{}, violation(proto.CloseProtocolError, "a message before the welcome")
+		return proto.Welcome{}, violation(proto.CloseProtocolError, "a message came before the welcome")
 	}
 	ctl, err := proto.ParseControl(b)
 	w := ctl.Welcome
 	switch {
 	case err != nil:
-		return w, violation(proto.CloseProtocolError, "instead of a welcome: %w", err)
+		return w, violation(proto.CloseProtocolError, "the first control is not a welcome: %w", err)
 	case ctl.Type != proto.TypeWelcome:
-		return w, violation(proto.CloseProtocolError, "%q before the welcome", ctl.Type)
+		return w, violation(proto.CloseProtocolError, "a control %q came before the welcome", ctl.Type)
 	case h.at.Session != "" && w.Session != h.at.Session:
-		return w, violation(proto.CloseProtocolError, "a welcome to another session")
+		return w, violation(proto.CloseProtocolError, "the welcome is for another session")
 	case len(w.Stream) > proto.MaxNameBytes:
-		return w, violation(proto.CloseProtocolError, "a stream name of %d bytes", len(w.Stream))
+		return w, violation(proto.CloseProtocolError, "the stream name in the welcome has %d bytes, at most %d are allowed", len(w.Stream), proto.MaxNameBytes)
 	case w.Resumed && (h.stream == "" || w.Stream != h.stream):
-		return w, violation(proto.CloseProtocolError, "it resumes a stream that was not named")
+		return w, violation(proto.CloseProtocolError, "the welcome resumes a stream that the client did not name")
 	}
 	return w, nil
 }
 
-// open makes the WebSocket.
+// open opens the WebSocket.
 func (c *conn) open(ctx context.Context, h handshake) *loss {
 	s := c.session
 	target, err := h.url()
@@ -119,42 +118,42 @@ func (c *conn) open(ctx context.Context, h handshake) *loss {
 	if err := s.addProof(header, proto.ProofAttach, h.at.Token); err != nil {
 		return unopened(err)
 	}
-	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.net = bare(info.Conn) }}
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.net = rawConn(info.Conn) }}
 	ws, resp, err := websocket.Dial(httptrace.WithClientTrace(ctx, trace), target, &websocket.DialOptions{
 		HTTPClient:     s.ws,
 		HTTPHeader:     header,
 		Subprotocols:   []string{proto.Subprotocol},
-		OnPingReceived: func(context.Context, []byte) bool { c.hear(); return true },
+		OnPingReceived: func(context.Context, []byte) bool { c.touch(); return true },
 	})
 	switch {
 	case err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
-		body, _ := io.ReadAll(resp.Body) // the library has kept 1 KiB of it
+		body, _ := io.ReadAll(resp.Body) // the library keeps at most 1 KiB of it
 		l := unopened(fmt.Errorf("node %s: %w", h.at.Node.ID, problem(resp, body)))
 		l.refused = resp.StatusCode == http.StatusUnauthorized
 		return l
 	case err != nil:
 		l := unopened(fmt.Errorf("node %s: %w", h.at.Node.ID, withoutURL(err)))
-		l.unclear = true // the request may have arrived
+		l.outcomeUnknown = true // the request may have arrived
 		return l
 	case ws.Subprotocol() != proto.Subprotocol:
 		_ = ws.CloseNow()
-		return unopened(fmt.Errorf("node %s does not speak %s", h.at.Node.ID, proto.Subprotocol))
+		return unopened(fmt.Errorf("node %s did not select the subprotocol %s", h.at.Node.ID, proto.Subprotocol))
 	}
-	ws.SetReadLimit(-1) // read.go bounds messages, to close with a code of the protocol
+	ws.SetReadLimit(-1) // read.go limits messages, and closes with a code of the protocol
 	c.ws = ws
 	return nil
 }
 
-// bare returns the connection beneath TLS: closing that one never waits.
-func bare(c net.Conn) net.Conn {
+// rawConn returns the connection below TLS, which can be closed without waiting.
+func rawConn(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		return t.NetConn()
 	}
 	return c
 }
 
-// withoutURL leaves out the URL that net/http puts into its errors, since it
-// names the stream.
+// withoutURL removes the URL that net/http adds to its errors, because it contains
+// the name of the stream.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -12,10 +12,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Close acknowledges what was handled, waits until the node has confirmed what
-// was sent, and closes with 1000; it does not log out.
+// Close acknowledges the handled messages, waits until the node has confirmed the
+// sent messages, and closes with 1000. It does not log out.
 func TestClose(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.want("/v1/login", "")
 		p.send("x")
@@ -31,7 +31,7 @@ func TestClose(t *testing.T) {
 		p.wantControl(`{"type":"ack","received":1}`)
 		synctest.Wait()
 		if len(closed) > 0 {
-			t.Fatalf("closed before the node had confirmed: %v", <-closed)
+			t.Fatalf("Close returned before the node had confirmed: %v", <-closed)
 		}
 		p.ack(1)
 		p.wantClose(1000)
@@ -40,35 +40,35 @@ func TestClose(t *testing.T) {
 		}
 		c := w.wantEnded(0)
 		if !errors.Is(c.Err, ErrClosed) || c.Unconfirmed != nil {
-			t.Errorf("told %+v", c)
+			t.Errorf("notified of %+v", c)
 		}
 		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("close again: %v", err)
 		}
 		if len(w.auth.requests) > 0 {
-			t.Error("auth was asked")
+			t.Error("auth got another request")
 		}
 	})
 }
 
-// It does not wait for ever, and says so.
+// Close stops waiting after a time and returns ErrUnconfirmed.
 func TestCloseUnconfirmed(t *testing.T) {
 	for name, tt := range map[string]struct {
-		prepare func(w *world, p *peer)
+		prepare func(w *cluster, p *peer)
 		wait    time.Duration
 		timeout time.Duration
 	}{
-		"a node that does not confirm": {func(*world, *peer) {}, flushWait, time.Hour},
-		"a context":                    {func(*world, *peer) {}, time.Second, time.Second},
-		"half-open":                    {func(_ *world, p *peer) { p.wire.lose() }, flushWait + closeGrace, time.Hour},
-		"detached": {func(w *world, p *peer) {
+		"a node that does not confirm": {func(*cluster, *peer) {}, flushWait, time.Hour},
+		"the context ends":             {func(*cluster, *peer) {}, time.Second, time.Second},
+		"half-open":                    {func(_ *cluster, p *peer) { p.wire.lose() }, flushWait + closeGrace, time.Hour},
+		"detached": {func(w *cluster, p *peer) {
 			w.net.setDown(true)
 			p.wire.cut()
 			w.wantState(Detached)
 		}, 0, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				send(t, s, "a")
 				p.want("a")
@@ -92,7 +92,7 @@ func TestCloseUnconfirmed(t *testing.T) {
 }
 
 func TestLogout(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.want("/v1/login", "")
 		go func() { _, _, _ = p.ws.Read(context.Background()) }()
@@ -100,7 +100,7 @@ func TestLogout(t *testing.T) {
 			t.Error(err)
 		}
 		if r := w.auth.want("/v1/logout", "{}"); r.token != "Bearer token-1" {
-			t.Errorf("with %q", r.token)
+			t.Errorf("logged out with token %q", r.token)
 		}
 		if c := w.wantEnded(proto.CloseSessionEnded); !errors.Is(c.Err, ErrLoggedOut) {
 			t.Errorf("ended with %v", c.Err)
@@ -108,9 +108,9 @@ func TestLogout(t *testing.T) {
 	})
 }
 
-// The node may hear of it before auth answers.
+// The node may close the connection before auth answers.
 func TestLogoutNodeFirst(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.answers(func(rw http.ResponseWriter, _ authRequest) bool {
 			p.close(proto.CloseSessionEnded)
@@ -127,9 +127,9 @@ func TestLogoutNodeFirst(t *testing.T) {
 	})
 }
 
-// Then it does not matter that the answer of auth is lost.
+// The node closes the connection, and the answer of auth is lost.
 func TestLogoutAnswerLost(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.answers(func(http.ResponseWriter, authRequest) bool {
 			p.close(proto.CloseSessionEnded)
@@ -145,9 +145,9 @@ func TestLogoutAnswerLost(t *testing.T) {
 	})
 }
 
-// A logout that fails says why, and leaves the session as it was.
+// A logout that fails returns the error and does not change the session.
 func TestLogoutFails(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.answers(refuse(503, proto.ProblemStoreUnavailable, 1))
 		var problem *proto.Problem
@@ -163,10 +163,9 @@ func TestLogoutFails(t *testing.T) {
 	})
 }
 
-// A session can be closed while it attaches for the first time, and while it
-// waits.
+// A session can be closed while it waits before its next attempt.
 func TestCloseWaiting(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.answers(refuse(503, proto.ProblemNoCapacity, 60))
 		p.close(proto.CloseGoingAway)

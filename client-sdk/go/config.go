@@ -17,77 +17,76 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Config says how to connect. Auth and one of Credentials and Assignment are
-// required; everything else has a default.
+// Config configures Connect. Auth and one of Credentials and Assignment are
+// required; all other fields have a default.
 type Config struct {
 	// Auth is the base URL of the auth service, http or https, for example
-	// "https://auth.example.com". A path in it is kept.
+	// "https://auth.example.com". It may have a path.
 	Auth string
 
-	// Credentials say who logs in. They are asked once, by Connect.
+	// Credentials returns the credentials of the user. Connect calls it once.
 	Credentials Credentials
 
-	// Assignment takes up a session that was opened before instead of logging
-	// in: what Session.Assignment returned, or what a backend handed over.
-	// With nothing but Token set, auth is asked where to go. The session's
-	// earlier stream ends: only the process that had it can continue it.
+	// Assignment continues a session that was opened before, instead of a login:
+	// the result of Session.Assignment, or an assignment that a backend made. If
+	// only Token is set, Connect asks auth for the node. The earlier stream of the
+	// session ends: only the process that had it can continue it.
 	Assignment *proto.Assignment
 
-	// Key is what the session's tokens are bound to: whoever has stolen one and not
-	// the key attaches nowhere. It is an Ed25519 key, or an ECDSA key on P-256, and
-	// is never sent. Default: one that is made for the session and kept in memory.
-	// With Assignment it must be the key that the login named, which another process
-	// gets by Session.Key; nil for a session that was opened without.
+	// Key is the key that the session's tokens are bound to: a stolen token is of no
+	// use without it. It is an Ed25519 key, or an ECDSA key on P-256, and is never
+	// sent. Default: a new key, kept in memory. With Assignment it must be the key of
+	// the login, which another process gets with Session.Key, or nil for a session
+	// that was opened without a key.
 	Key crypto.Signer
 	// NoKey logs in without a key: the token alone opens the session.
 	NoKey bool
 
-	// Placement carries wishes about the node. Optional.
+	// Placement holds requirements and preferences for the node. Optional.
 	Placement proto.Placement
 
-	// OnState is told each change of the session's state, and OnReset each
-	// loss of a stream. Both are called from one goroutine of the session, in
-	// order, and the session does nothing else until they return: they must
-	// not block, and must not call Close or Logout. OnReset is called before
-	// the first message of the new stream can be received, and may use TrySend
-	// to send again. Optional.
+	// OnState is called after each change of the session's state, OnReset after each
+	// loss of a stream. One goroutine of the session calls both, in order, and the
+	// session does nothing else until they return: they must not block, and must not
+	// call Close or Logout. OnReset is called before the first message of the new
+	// stream can be received, and may use TrySend to send messages again. Optional.
 	OnState func(StateChange)
 	OnReset func(Reset)
 
-	// OnQueue is told when the login has to wait because every node is full, and
-	// again each time it has moved up: Position, which counts from 1, and how long
-	// it may take. It is called by Connect, which waits until ctx ends. Optional.
+	// OnQueue is called when the login has to wait because every node is full, and
+	// again after each later answer, with the position (1 is next) and the estimated
+	// wait. Connect calls it, and waits until the login is admitted or ctx ends.
+	// Optional.
 	OnQueue func(proto.Queued)
 
-	// Dial opens the network connections, for auth and for the node. Default:
-	// a net.Dialer. TLS configures https and wss. Default: the system's
-	// roots. Both must be left empty when HTTPClient is set.
+	// Dial opens the network connections to auth and to the node. Default: a
+	// net.Dialer. TLS configures https and wss. Default: the root certificates of
+	// the system. Both must be empty if HTTPClient is set.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	TLS  *tls.Config
 
-	// HTTPClient makes the requests, and its Transport, which must be an
-	// *http.Transport or hand through to one, opens the WebSockets. Redirects
-	// are never followed, since they would carry a secret elsewhere. Default:
-	// a client of the session's own, with the proxy of the environment.
+	// HTTPClient makes the requests. Its Transport opens the WebSockets; it must be
+	// an *http.Transport or delegate to one. Redirects are never followed, because
+	// they would send a secret to another host. Default: a new client with the proxy
+	// of the environment.
 	HTTPClient *http.Client
 
-	// Header is sent with every request, to auth and to the node: an Origin,
-	// for example. It cannot replace what the protocol needs. Optional.
+	// Header is sent with every request to auth and to the node, for example an
+	// Origin. It cannot replace headers of the protocol. Optional.
 	Header http.Header
 
-	// AttachTimeout bounds an attempt to attach, from dialling to the welcome.
+	// AttachTimeout limits an attempt to attach, from dialling to the welcome.
 	// Default: 5 s.
 	AttachTimeout time.Duration
 
-	// RequestTimeout bounds a request to auth. Default: 10 s.
+	// RequestTimeout limits a request to auth. Default: 10 s.
 	RequestTimeout time.Duration
 
-	// Logger hears of what the session does, never of secrets or of messages.
-	// Default: nothing is logged.
+	// Logger logs what the session does, never secrets or messages. Default: no log.
 	Logger *slog.Logger
 
-	// Rand draws from [0,1) for the waits between attempts. It is called from
-	// one goroutine at a time. Default: math/rand/v2.
+	// Rand returns a random number in [0,1) for the waits between attempts. It is
+	// called from one goroutine at a time. Default: math/rand/v2.
 	Rand func() float64
 }
 
@@ -96,25 +95,26 @@ const (
 	defaultRequestTimeout = 10 * time.Second
 )
 
-// complete checks the configuration and returns it with the defaults filled
-// in.
+// complete checks the configuration and returns it with its defaults set.
 func (c Config) complete() (Config, error) {
 	u, err := url.Parse(c.Auth)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return c, errors.New("usher: Config.Auth must be an http or https URL, for example https://auth.example.com")
+	switch invalid := err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https"; {
+	case invalid && strings.Contains(c.Auth, "@"): // it may have a password
+		return c, errors.New("usher: Config.Auth must be an http or https URL without user, for example https://auth.example.com")
+	case invalid:
+		return c, fmt.Errorf("usher: Config.Auth is %q, must be an http or https URL, for example https://auth.example.com", c.Auth)
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return c, errors.New("usher: Config.Auth must be a base URL, without user, query and fragment")
+		return c, errors.New("usher: Config.Auth must be a base URL without user, query and fragment")
 	case (c.Credentials == nil) == (c.Assignment == nil):
 		return c, errors.New("usher: set either Config.Credentials or Config.Assignment")
 	case c.Assignment != nil && c.Assignment.Token == "":
 		return c, errors.New("usher: Config.Assignment has no token")
 	case c.Key != nil && c.NoKey:
-		return c, errors.New("usher: set Config.Key or NoKey, not both")
+		return c, errors.New("usher: set either Config.Key or Config.NoKey, not both")
 	case c.HTTPClient != nil && (c.Dial != nil || c.TLS != nil):
-		return c, errors.New("usher: with Config.HTTPClient, set Dial and TLS in its Transport")
+		return c, errors.New("usher: Config.HTTPClient is set: set Dial and TLS in its Transport, not in Config")
 	case c.AttachTimeout < 0 || c.RequestTimeout < 0:
-		return c, errors.New("usher: a timeout of Config is negative")
+		return c, fmt.Errorf("usher: Config.AttachTimeout %s and Config.RequestTimeout %s must not be negative", c.AttachTimeout, c.RequestTimeout)
 	}
 	c.Auth = strings.TrimRight(c.Auth, "/")
 	if c.AttachTimeout == 0 {
@@ -132,8 +132,8 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// client returns what makes the requests, and how to let go of its idle
-// connections at the end.
+// client returns the HTTP client for all requests, and a function that closes its
+// idle connections at the end.
 func (c Config) client() (client *http.Client, release func()) {
 	release = func() {}
 	if c.HTTPClient != nil {
@@ -150,16 +150,16 @@ func (c Config) client() (client *http.Client, release func()) {
 	return client, release
 }
 
-// checkAssignment refuses an answer of auth that this client cannot follow.
+// checkAssignment returns an error for an assignment that the client cannot use.
 func checkAssignment(a proto.Assignment) error {
 	u, err := url.Parse(a.Node.URL)
 	switch {
 	case a.Token == "" || len(a.Token) > proto.MaxTokenBytes:
-		return errors.New("usher: auth gave no usable token")
+		return fmt.Errorf("usher: assignment: the token has %d bytes, must have 1 to %d", len(a.Token), proto.MaxTokenBytes)
 	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss":
-		return fmt.Errorf("usher: the URL of node %q is neither ws nor wss", a.Node.ID)
+		return fmt.Errorf("usher: assignment: the URL of node %q must begin with ws:// or wss:// and a host", a.Node.ID)
 	case u.User != nil || u.Fragment != "":
-		return fmt.Errorf("usher: the URL of node %q has a user or a fragment", a.Node.ID)
+		return fmt.Errorf("usher: assignment: the URL of node %q must not have a user or a fragment", a.Node.ID)
 	}
 	return nil
 }

@@ -9,89 +9,88 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// conn is one connection. It carries the session while it is session.conn and
-// is not held; otherwise nothing is counted or sent on it.
+// conn is one connection. It carries the session while it is session.conn and is
+// not held. Otherwise the session neither counts nor sends messages on it.
 type conn struct {
 	session *Session
 	ws      *websocket.Conn
-	net     net.Conn // beneath ws; nil where the transport does not show it
+	net     net.Conn // the network connection of ws; nil if the transport does not expose it
 
 	wake   chan struct{}     // there may be something to write
-	gone   chan struct{}     // closed when the session has given the connection up
-	ended  chan *loss        // what the reader ended with
-	goaway chan proto.GoAway // the first one
-	since  time.Time         // of the welcome; set before the goroutines start
+	gone   chan struct{}     // closed when the session has given up the connection
+	ended  chan *loss        // the error that ended the reader
+	goaway chan proto.GoAway // the first goaway
+	since  time.Time         // time of the welcome; set before the goroutines start
 
 	// Protected by session.mu.
-	held      bool // a handshake is under way on another connection
-	heard     time.Time
-	stalled   bool   // the reader waits for the application
-	failed    error  // of a write: the reader is not to wait for the application
-	next      uint64 // number of the next reliable frame to write
-	pongs     []uint64
-	pingOwed  bool
-	pingID    uint64 // of the latest ping
-	pingSent  time.Time
-	pongID    uint64 // of the latest pong that answers one
-	ackOwed   bool
-	ackTimer  *time.Timer
-	volatiles []volatileFrame
-	volatile  int // bytes in volatiles
+	held         bool // a handshake on another connection is in progress
+	lastActivity time.Time
+	stalled      bool   // the reader waits for the application
+	failed       error  // error of a write: the reader must not wait for the application any more
+	next         uint64 // number of the next reliable frame to write
+	pongs        []uint64
+	pingPending  bool
+	pingID       uint64 // of the latest ping
+	pingSent     time.Time
+	pongID       uint64 // of the latest pong that answers one
+	ackPending   bool
+	ackTimer     *time.Timer
+	volatiles    []volatileFrame
+	volatile     int // bytes in volatiles
 }
 
-// closeGrace is how long a closing handshake may take.
+// closeGrace is the time limit of a closing handshake.
 const closeGrace = time.Second
 
 func newConn(s *Session) *conn {
 	return &conn{
-		session: s, heard: time.Now(),
+		session: s, lastActivity: time.Now(),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		ended: make(chan *loss, 1), goaway: make(chan proto.GoAway, 1),
 	}
 }
 
-// start lets the connection carry the session.
+// start starts the reader and the writer of the connection.
 func (c *conn) start() {
-	c.session.goes.Go(c.read)
-	c.session.goes.Go(c.write)
+	c.session.wg.Go(c.read)
+	c.session.wg.Go(c.write)
 }
 
-// kick makes the writer look for something to write.
-func (c *conn) kick() {
+// wakeWriter makes the writer check for something to write.
+func (c *conn) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// hear notes that the node lives.
-func (c *conn) hear() {
+// touch records activity of the node.
+func (c *conn) touch() {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
-	c.heard = time.Now()
+	c.lastActivity = time.Now()
 }
 
-// shut closes the WebSocket, in the background: with the code where this side
-// found an error, else without a word.
+// shut closes the WebSocket in the background: with the code of l if this side
+// found an error, otherwise without a closing handshake.
 func (c *conn) shut(l *loss) {
 	if l.local {
 		c.close(l.Code, l.Reason)
 		return
 	}
-	c.session.goes.Go(func() { _ = c.ws.CloseNow() })
+	c.session.wg.Go(func() { _ = c.ws.CloseNow() })
 }
 
-// close closes the WebSocket with a code, in the background. It does not take
-// longer than closeGrace where the network connection is known, and the 10 s
-// of the library elsewhere.
+// close closes the WebSocket with a code, in the background. It takes at most
+// closeGrace if the network connection is known, otherwise the 10 s of the library.
 func (c *conn) close(code proto.CloseCode, reason string) {
-	c.session.goes.Go(func() {
+	c.session.wg.Go(func() {
 		defer c.killAfter(closeGrace).Stop()
 		_ = c.ws.Close(websocket.StatusCode(code), reason)
 	})
 }
 
-// killAfter breaks the network connection after the time.
+// killAfter closes the network connection after d.
 func (c *conn) killAfter(d time.Duration) *time.Timer {
 	return time.AfterFunc(d, func() {
 		if c.net != nil {
@@ -100,9 +99,8 @@ func (c *conn) killAfter(d time.Duration) *time.Timer {
 	})
 }
 
-// giveUp ends the connection for the session: from now on it is not listened
-// to. It is called once, by the session's main goroutine, which then closes
-// the WebSocket.
+// giveUp ends the connection for the session, which ignores it from now on. The
+// main goroutine of the session calls it once, and then closes the WebSocket.
 func (c *conn) giveUp() {
 	s := c.session
 	s.mu.Lock()
@@ -116,16 +114,16 @@ func (c *conn) giveUp() {
 	s.stats.VolatileDropped += uint64(len(c.volatiles))
 	c.volatiles, c.volatile = nil, 0
 	close(c.gone)
-	s.room.Broadcast()
-	s.space.Broadcast()
+	s.sendReady.Broadcast()
+	s.readReady.Broadcast()
 }
 
-// hold stops the connection while a handshake is under way on another one, or
-// lets it go on.
+// hold suspends the connection during a handshake on another connection, or
+// resumes it.
 func (c *conn) hold(held bool) {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
-	c.held, c.heard = held, time.Now()
-	c.session.space.Broadcast()
-	c.kick()
+	c.held, c.lastActivity = held, time.Now()
+	c.session.readReady.Broadcast()
+	c.wakeWriter()
 }

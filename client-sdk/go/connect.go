@@ -12,61 +12,60 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// Session is a session with an Usher cluster. Its methods are safe for
-// concurrent use. It must be left with Close or Logout, unless it has ended by
-// itself.
+// Session is a session with an Usher cluster. Its methods are safe for concurrent
+// use. The application must call Close or Logout, unless the session has ended.
 type Session struct {
 	cfg     Config
 	http    *http.Client
-	ws      *http.Client // the same, for WebSockets
-	client  string       // names this session's process to the node
-	prover  *prover      // nil when the session's tokens are bound to no key
-	release func()       // of http's idle connections
+	ws      *http.Client // http with detectTruncation, for WebSockets
+	client  string       // identifies this client process to the node
+	prover  *prover      // nil if the session's tokens are not bound to a key
+	release func()       // closes the idle connections of http
 
-	ctx      context.Context // ends when the application leaves; its cause is an *EndedError
+	ctx      context.Context // ends when the application closes the session; its cause is an *EndedError
 	leave    context.CancelCauseFunc
 	network  chan struct{}  // NetworkChanged was called
 	attached chan struct{}  // closed at the first welcome
 	done     chan struct{}  // closed when the main goroutine ends
-	goes     sync.WaitGroup // readers, writers, and who closes connections
+	wg       sync.WaitGroup // goroutines that read, write and close connections
 
-	// Of the main goroutine alone; see resume.go.
-	retry       retry
-	attempts    uint64
-	unreachable string // node to name as such at /v1/reconnect
-	fresh       bool   // the token has not been tried since auth gave it
-	barren      bool   // an attempt failed since the last welcome
-	again       bool   // and auth has named that node once more
+	// Used by the main goroutine only; see resume.go.
+	retry              retry
+	attempts           uint64
+	unreachable        string // id of the node to report at /v1/reconnect
+	untried            bool   // the token has not been tried since auth gave it
+	failedSinceWelcome bool   // an attempt failed since the last welcome
+	namedAgain         bool   // and auth has named the same node again
 
 	mu         sync.Mutex
-	room       sync.Cond // the stream may have room, or is confirmed
-	arrived    sync.Cond // something may be received
-	space      sync.Cond // a reader may go on
+	sendReady  sync.Cond // the stream may have capacity, or its messages are confirmed
+	recvReady  sync.Cond // Receive may have a message
+	readReady  sync.Cond // a reader may continue
 	at         proto.Assignment
 	state      State
 	end        *EndedError // set once
 	leaving    bool        // no more is sent
 	loggingOut bool
-	lastErr    error // of an attempt, for Connect to tell
+	lastErr    error // of an attempt, for the error of Connect
 	conn       *conn // nil while detached
 	stream     *stream.Stream
 	name       string // of stream
 	bounds     proto.Welcome
 	inbox      inbox
-	handling   *arrival // received by the application, not handled
+	handling   *inbound // received by the application, not handled
 	stats      Stats
 	rtt        time.Duration
 }
 
-// Connect logs in, or takes up the session of Config.Assignment, and attaches
-// to the node that auth names. It returns when the session is attached.
+// Connect logs in, or continues the session of Config.Assignment, and attaches to
+// the node that auth names. It returns when the session is attached.
 //
-// When auth refuses, the error wraps its *proto.Problem; when the session ended
-// before it was attached, the error is an *EndedError. A node that cannot be
-// reached is tried again, there or elsewhere, until ctx ends; the error then
-// wraps ctx's and says what was wrong last. Where every node is full it waits for
-// its turn (Config.OnQueue), or auth refuses. ctx has no effect on the session
-// that is returned.
+// If auth refuses, the error wraps its *proto.Problem. If the session ends before
+// it was attached, the error is an *EndedError. If the node cannot be reached,
+// Connect tries again at this node or another until ctx ends; the error then wraps
+// that of ctx and the last failure. If every node is full, Connect waits in the
+// queue (Config.OnQueue), or auth refuses. ctx does not affect the session that is
+// returned.
 func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -85,11 +84,11 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 			s.release()
 			return nil, err
 		}
-		s.named(a)
+		s.setAssignment(a)
 	}
 	s.retry.named(time.Now())
 	go s.run()
-	return s.started(ctx)
+	return s.awaitAttached(ctx)
 }
 
 func newSession(cfg Config) (*Session, error) {
@@ -104,14 +103,14 @@ func newSession(cfg Config) (*Session, error) {
 		}
 	}
 	s.http, s.release = cfg.client()
-	s.ws = wholeMessages(s.http)
+	s.ws = detectTruncation(s.http)
 	s.ctx, s.leave = context.WithCancelCause(context.Background())
-	s.room.L, s.arrived.L, s.space.L = &s.mu, &s.mu, &s.mu
+	s.sendReady.L, s.recvReady.L, s.readReady.L = &s.mu, &s.mu, &s.mu
 	return s, nil
 }
 
-// started waits for the first welcome.
-func (s *Session) started(ctx context.Context) (*Session, error) {
+// awaitAttached waits for the first welcome.
+func (s *Session) awaitAttached(ctx context.Context) (*Session, error) {
 	select {
 	case <-s.attached:
 		return s, nil
@@ -131,8 +130,8 @@ func (s *Session) started(ctx context.Context) (*Session, error) {
 	return nil, fmt.Errorf("usher: connect: %w", ctx.Err())
 }
 
-// note keeps an error for Connect to tell.
-func (s *Session) note(err error) {
+// recordError keeps the error of an attempt, for the error of Connect.
+func (s *Session) recordError(err error) {
 	s.cfg.Logger.Debug("attempt failed", "error", err)
 	s.mu.Lock()
 	s.lastErr = err

@@ -12,7 +12,7 @@ import (
 )
 
 func TestConnect(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		cfg := w.config()
 		cfg.Placement = proto.Placement{Region: "eu"}
 		cfg.Header = http.Header{"Origin": {"http://n1"}, "authorization": {"Bearer stolen"}, "X-Game": {"chess"}}
@@ -42,7 +42,7 @@ func TestConnect(t *testing.T) {
 		}
 		defer leave(s)
 		if c := w.wantState(Attached); c.Session != s || c.Node != "n1" {
-			t.Errorf("told %+v", c)
+			t.Errorf("notified of %+v", c)
 		}
 		if s.State() != Attached || s.Node() != "n1" || s.SessionID() != "sid" || s.Token() != "token-1" {
 			t.Errorf("%s at %s, session %s", s.State(), s.Node(), s.SessionID())
@@ -54,7 +54,7 @@ func TestConnect(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		cfg := w.config()
 		cfg.Credentials = Password("ada", "secret")
 		w.auth.answers(refuse(401, proto.ProblemInvalidCredentials, 0))
@@ -88,7 +88,7 @@ func TestConnectRefused(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				w.auth.answers(tt.answer)
 				_, err := Connect(t.Context(), w.config())
 				var p *proto.Problem
@@ -96,7 +96,7 @@ func TestConnectRefused(t *testing.T) {
 					t.Errorf("error: %v", err)
 				}
 				if len(w.nodes["n1"].attempts) > 0 {
-					t.Error("the credentials went elsewhere")
+					t.Error("the credentials were sent to another host")
 				}
 			})
 		})
@@ -127,7 +127,7 @@ func TestBadAnswers(t *testing.T) {
 		"too long":     `{"token":"` + strings.Repeat("t", 17<<10) + `","session":"sid","node":{"id":"n1","url":"ws://n1/"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				w.auth.answers(func(w http.ResponseWriter, _ authRequest) bool { _, _ = w.Write([]byte(body)); return true })
 				if _, err := Connect(t.Context(), w.config()); err == nil || strings.Contains(err.Error(), "tttt") {
 					t.Errorf("error: %v", err)
@@ -143,7 +143,7 @@ func TestConfigErrors(t *testing.T) {
 		"no auth":           {Credentials: Guest("ada")},
 		"auth by WebSocket": {Auth: "ws://auth", Credentials: Guest("ada")},
 		"auth with a query": {Auth: "http://auth/?a=b", Credentials: Guest("ada")},
-		"nobody":            {Auth: "http://auth"},
+		"no credentials":    {Auth: "http://auth"},
 		"both":              {Auth: "http://auth", Credentials: Guest("ada"), Assignment: &assignment},
 		"no token":          {Auth: "http://auth", Assignment: &proto.Assignment{}},
 		"two dialers":       {Auth: "http://auth", Credentials: Guest("ada"), HTTPClient: http.DefaultClient, Dial: (&network{}).Dial},
@@ -159,9 +159,9 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-// Connect gives up when its context ends, and says what was wrong.
+// Connect gives up when its context ends. Its error contains the last failure.
 func TestConnectContext(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		w.auth.names("nowhere")
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -175,9 +175,9 @@ func TestConnectContext(t *testing.T) {
 	})
 }
 
-// A session that ends before it is attached is an error that says why.
+// If the session ends before it was attached, Connect returns an EndedError.
 func TestConnectEnded(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		got := w.connect(w.config())
 		w.nodes["n1"].next().close(proto.CloseKicked)
 		_, err := got()
@@ -188,16 +188,16 @@ func TestConnectEnded(t *testing.T) {
 	})
 }
 
-// A saved assignment is taken up without a login; it names no stream.
+// Connect with an assignment does not log in, and names no stream.
 func TestAssignment(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		saved := assign("n2", "saved")
 		cfg := w.config()
 		cfg.Credentials, cfg.Assignment = nil, &saved
 		got := w.connect(cfg)
 		a := w.nodes["n2"].next().names("", "")
 		if a.r.Header.Get("Authorization") != "Bearer saved" {
-			t.Error("not with the saved token")
+			t.Error("the attempt does not use the saved token")
 		}
 		a.accept().welcome(nil)
 		s, err := got()
@@ -208,14 +208,14 @@ func TestAssignment(t *testing.T) {
 	})
 }
 
-// Without a node, or with a token that has expired, auth is asked first. The
-// token it gives is tried whatever the clock says.
+// If the assignment has no node, or its token has expired, the client asks auth first.
+// It uses the new token even if the clock says that it has expired.
 func TestAssignmentAsksAuth(t *testing.T) {
 	expired := assign("n2", "saved")
 	expired.TokenExpiresAt = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, saved := range map[string]proto.Assignment{"no node": {Token: "saved"}, "expired": expired} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				cfg := w.config()
 				cfg.Credentials, cfg.Assignment = nil, &saved
 				w.auth.answers(func(rw http.ResponseWriter, _ authRequest) bool {

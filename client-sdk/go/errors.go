@@ -8,35 +8,37 @@ import (
 )
 
 var (
-	// ErrFull says that as much is unconfirmed as the node allows.
-	ErrFull = errors.New("usher: too much is unconfirmed")
-	// ErrTooLarge says that a message is larger than the node allows.
+	// ErrFull means that as many messages or bytes are unconfirmed as the node
+	// allows.
+	ErrFull = errors.New("usher: full: too many messages are unconfirmed, send again later")
+	// ErrTooLarge means that a message is larger than the node allows.
 	ErrTooLarge = errors.New("usher: message too large")
-	// ErrEnded is matched by every *EndedError.
+	// ErrEnded matches every *EndedError.
 	ErrEnded = errors.New("usher: session ended")
-	// ErrClosed is why a session ended that was left with Close.
+	// ErrClosed is the cause of an end by Close.
 	ErrClosed = errors.New("closed by the application")
-	// ErrLoggedOut is why a session ended that was ended with Logout.
+	// ErrLoggedOut is the cause of an end by Logout.
 	ErrLoggedOut = errors.New("logged out")
-	// ErrUnconfirmed says that Close or Logout did not wait for the node to
-	// confirm everything that was sent.
+	// ErrUnconfirmed means that Close or Logout returned before the node had
+	// confirmed every message.
 	ErrUnconfirmed = errors.New("usher: messages left unconfirmed")
 
-	// errProtocol is wrapped where the node does what the protocol forbids.
+	// errProtocol is the cause if the node violated the protocol.
 	errProtocol = errors.New("the node broke the protocol")
 )
 
-// CutError says how a connection ended, or an attempt to make one.
+// CutError describes how a connection, or an attempt to open one, ended.
 type CutError struct {
-	// Code is the close code, 1006 where there was none.
+	// Code is the close code, or 1006 if there was none.
 	Code proto.CloseCode
-	// Reason is the machine word that came with the code.
+	// Reason is the close reason that came with the code.
 	Reason string
-	// Err is the cause where it is not the code alone. It wraps a
-	// *proto.Problem when the node answered with an HTTP error.
+	// Err is the cause, if the code alone does not say it. It wraps a
+	// *proto.Problem if the node answered with an HTTP error.
 	Err error
 }
 
+// Error returns the code, the reason and the cause.
 func (e *CutError) Error() string {
 	text := "usher: connection closed with" + describe(e.Code, e.Reason, e.Err)
 	if e.Code == closeAbnormal {
@@ -62,18 +64,19 @@ func describe(code proto.CloseCode, reason string, err error) string {
 	return text
 }
 
-// EndedError says why a session is over for this client. It matches ErrEnded.
+// EndedError says why a session has ended for this client. It matches ErrEnded.
 type EndedError struct {
-	// Code is the close code that ended the session. It is 0 when no code did:
-	// the application left, or auth refused a request.
+	// Code is the close code that ended the session. It is 0 if there was no code:
+	// the application closed the session, or auth refused a request.
 	Code proto.CloseCode
-	// Reason is the machine word that came with the code.
+	// Reason is the close reason that came with the code.
 	Reason string
-	// Err is the cause where it is not the code alone: ErrClosed, ErrLoggedOut,
-	// a *proto.Problem of auth, or what the node did wrong.
+	// Err is the cause, if the code alone does not say it: ErrClosed,
+	// ErrLoggedOut, a *proto.Problem of auth, or a protocol violation of the node.
 	Err error
 }
 
+// Error returns the code, the reason and the cause.
 func (e *EndedError) Error() string {
 	return ErrEnded.Error() + describe(e.Code, e.Reason, e.Err)
 }

@@ -10,8 +10,8 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// Log in, say something, and listen until the session is over. Cuts, resumes
-// and moves to another node happen underneath.
+// Log in, send a message, and receive until the session has ended. The session
+// handles cuts, resumes and moves to another node.
 func Example() {
 	ctx := context.Background()
 	s, err := usher.Connect(ctx, usher.Config{Auth: "https://auth.example.com", Credentials: usher.Guest("ada")})
@@ -26,11 +26,11 @@ func Example() {
 			fmt.Printf("%s\n", m.Data)
 		}
 	}
-	log.Print(err) // why it is over
+	log.Print(err) // why the session has ended
 }
 
-// Tell the player what goes on, and send again what a lost node may not have
-// handled.
+// Show the state to the player, and send the messages again that a lost node may not
+// have handled.
 func ExampleConfig() {
 	s, err := usher.Connect(context.Background(), usher.Config{
 		Auth: "https://auth.example.com", Credentials: usher.Password("ada", "s3cret"),
@@ -51,12 +51,12 @@ func ExampleConfig() {
 	_, err = s.Receive(context.Background())
 	var ended *usher.EndedError
 	if errors.As(err, &ended) {
-		fmt.Println("over, with code", ended.Code)
+		fmt.Println("ended with code", ended.Code)
 	}
 }
 
-// Positions are worth sending only while they are news: a volatile message is
-// dropped when there is no connection.
+// Positions are soon replaced: send them as volatile messages, which are dropped
+// while there is no connection.
 func ExampleSession_SendVolatile() {
 	s, err := usher.Connect(context.Background(), usher.Config{Auth: "https://auth.example.com", Credentials: usher.Guest("ada")})
 	if err != nil {

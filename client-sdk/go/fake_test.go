@@ -19,27 +19,27 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// world is an auth service and nodes that do what a test tells them, on a
-// network in memory.
-type world struct {
+// cluster is a fake auth service and fake nodes that a test controls, on a network
+// in memory.
+type cluster struct {
 	t     *testing.T
 	net   network
 	auth  *fakeAuth
 	nodes map[string]*fakeNode
 	start time.Time
 
-	states chan StateChange // what OnState was told
+	states chan StateChange // arguments of OnState
 	resets chan Reset
 }
 
-// inWorld runs a test in a bubble where time is free.
-func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
+// inCluster runs a test with a cluster in a synctest bubble, where time costs nothing.
+func inCluster(t *testing.T, f func(t *testing.T, w *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, nodes: map[string]*fakeNode{}, start: time.Now(), states: make(chan StateChange, 100), resets: make(chan Reset, 100)}
-		tooLong := time.AfterFunc(100*time.Hour, func() { panic("the test waits for something that does not come") })
+		w := &cluster{t: t, nodes: map[string]*fakeNode{}, start: time.Now(), states: make(chan StateChange, 100), resets: make(chan Reset, 100)}
+		tooLong := time.AfterFunc(100*time.Hour, func() { panic("the test waits for an event that does not come") })
 		defer tooLong.Stop()
-		w.auth = &fakeAuth{world: w, requests: make(chan authRequest, 100)}
+		w.auth = &fakeAuth{cluster: w, requests: make(chan authRequest, 100)}
 		var servers []*http.Server
 		serve := func(addr string, h http.Handler) {
 			s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
@@ -49,7 +49,7 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 		}
 		serve("auth:80", w.auth)
 		for _, id := range []string{"n1", "n2"} {
-			n := &fakeNode{world: w, id: id, attempts: make(chan *attempt, 100)}
+			n := &fakeNode{cluster: w, id: id, attempts: make(chan *attempt, 100)}
 			w.nodes[id] = n
 			serve(id+":80", n)
 		}
@@ -66,9 +66,9 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-// config is a configuration for the world: a guest, and every wait half of what
-// it may be.
-func (w *world) config() Config {
+// config returns a configuration for the cluster: a guest, and every wait half of its
+// ceiling.
+func (w *cluster) config() Config {
 	return Config{
 		Auth: "http://auth", Credentials: Guest("ada"), Dial: w.net.Dial, NoKey: true,
 		Rand:    func() float64 { return 0.5 },
@@ -77,8 +77,8 @@ func (w *world) config() Config {
 	}
 }
 
-// connect connects in the background.
-func (w *world) connect(cfg Config) func() (*Session, error) {
+// connect calls Connect in the background. The result waits for its return.
+func (w *cluster) connect(cfg Config) func() (*Session, error) {
 	type result struct {
 		s   *Session
 		err error
@@ -91,13 +91,13 @@ func (w *world) connect(cfg Config) func() (*Session, error) {
 	return func() (*Session, error) { r := <-c; return r.s, r.err }
 }
 
-// attach connects and lets node n1 welcome the session to stream s1.
-func (w *world) attach() (*Session, *peer) {
+// attach connects, and node n1 sends a welcome with stream s1.
+func (w *cluster) attach() (*Session, *peer) {
 	w.t.Helper()
 	return w.attachWith(w.config(), nil)
 }
 
-func (w *world) attachWith(cfg Config, change func(*proto.Welcome)) (*Session, *peer) {
+func (w *cluster) attachWith(cfg Config, change func(*proto.Welcome)) (*Session, *peer) {
 	w.t.Helper()
 	got := w.connect(cfg)
 	p := w.nodes["n1"].next().accept()
@@ -115,7 +115,7 @@ func (w *world) attachWith(cfg Config, change func(*proto.Welcome)) (*Session, *
 	return s, p
 }
 
-// leave closes a session without a wait for anything.
+// leave closes a session without waiting for confirmations.
 func leave(s *Session) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -123,9 +123,9 @@ func leave(s *Session) {
 	<-s.done
 }
 
-func (w *world) since() time.Duration { return time.Since(w.start) }
+func (w *cluster) since() time.Duration { return time.Since(w.start) }
 
-func (w *world) wantState(want State) StateChange {
+func (w *cluster) wantState(want State) StateChange {
 	w.t.Helper()
 	c := <-w.states
 	if c.State != want {
@@ -134,7 +134,7 @@ func (w *world) wantState(want State) StateChange {
 	return c
 }
 
-func (w *world) wantEnded(code proto.CloseCode) StateChange {
+func (w *cluster) wantEnded(code proto.CloseCode) StateChange {
 	w.t.Helper()
 	c := w.wantState(Ended)
 	var end *EndedError
@@ -144,13 +144,13 @@ func (w *world) wantEnded(code proto.CloseCode) StateChange {
 	return c
 }
 
-// fakeAuth answers with the node n1, or as answer says.
+// fakeAuth answers with node or n1, unless answer does.
 type fakeAuth struct {
-	world    *world
+	cluster  *cluster
 	requests chan authRequest
 
 	mu     sync.Mutex
-	answer func(w http.ResponseWriter, r authRequest) bool // true: it has answered
+	answer func(w http.ResponseWriter, r authRequest) bool // returns true if it has answered
 	node   string
 	tokens int
 }
@@ -163,7 +163,7 @@ type authRequest struct {
 
 func (a *fakeAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(r.Body)
-	req := authRequest{path: r.URL.Path, body: string(b), header: r.Header, at: a.world.since()}
+	req := authRequest{path: r.URL.Path, body: string(b), header: r.Header, at: a.cluster.since()}
 	req.token = r.Header.Get("Authorization")
 	a.mu.Lock()
 	answer, node := a.answer, a.node
@@ -190,7 +190,7 @@ func assign(node, token string) proto.Assignment {
 	}
 }
 
-// answers sets what auth answers from now on; nil for a node.
+// answers sets the answer of auth from now on; nil for an assignment.
 func (a *fakeAuth) answers(f func(w http.ResponseWriter, r authRequest) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -211,19 +211,19 @@ func refuse(status int, code string, retryAfter int) func(http.ResponseWriter, a
 	}
 }
 
-// want waits for the next request, and checks it.
+// want waits for the next request and checks it.
 func (a *fakeAuth) want(path, body string) authRequest {
-	a.world.t.Helper()
+	a.cluster.t.Helper()
 	r := <-a.requests
 	if r.path != path || body != "" && r.body != body {
-		a.world.t.Fatalf("auth was asked %s %s, want %s %s", r.path, r.body, path, body)
+		a.cluster.t.Fatalf("auth got %s %s, want %s %s", r.path, r.body, path, body)
 	}
 	return r
 }
 
 // fakeNode hands each handshake to the test.
 type fakeNode struct {
-	world    *world
+	cluster  *cluster
 	id       string
 	attempts chan *attempt
 
@@ -241,7 +241,7 @@ type attempt struct {
 }
 
 func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := &attempt{node: n, w: w, r: r, query: r.URL.Query(), at: n.world.since(), served: make(chan struct{})}
+	a := &attempt{node: n, w: w, r: r, query: r.URL.Query(), at: n.cluster.since(), served: make(chan struct{})}
 	n.attempts <- a
 	select {
 	case <-a.served:
@@ -252,12 +252,12 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // next waits for a handshake.
 func (n *fakeNode) next() *attempt { return <-n.attempts }
 
-// none checks that no handshake comes for a time.
+// none checks that no handshake comes within d.
 func (n *fakeNode) none(d time.Duration) {
-	n.world.t.Helper()
+	n.cluster.t.Helper()
 	select {
 	case a := <-n.attempts:
-		n.world.t.Fatalf("an attempt at %s after %v: %v", n.id, a.at, a.query)
+		n.cluster.t.Fatalf("unexpected attempt at %s after %v: %v", n.id, a.at, a.query)
 	case <-time.After(d):
 	}
 }
@@ -270,11 +270,11 @@ func (n *fakeNode) drop() {
 	}
 }
 
-// names checks which stream and count the attempt names.
+// names checks the stream and the count of the attempt.
 func (a *attempt) names(stream, received string) *attempt {
-	a.node.world.t.Helper()
+	a.node.cluster.t.Helper()
 	if a.query.Get("stream") != stream || a.query.Get("received") != received {
-		a.node.world.t.Fatalf("the handshake says %v, want stream %q, received %q", a.query, stream, received)
+		a.node.cluster.t.Fatalf("the handshake has %v, want stream %q, received %q", a.query, stream, received)
 	}
 	return a
 }
@@ -287,13 +287,13 @@ func (a *attempt) problem(status int, code string) {
 
 // accept upgrades the connection.
 func (a *attempt) accept() *peer {
-	a.node.world.t.Helper()
+	a.node.cluster.t.Helper()
 	ws, err := websocket.Accept(a.w, a.r, &websocket.AcceptOptions{Subprotocols: []string{proto.Subprotocol}})
 	if err != nil {
-		a.node.world.t.Fatalf("accept: %v", err)
+		a.node.cluster.t.Fatalf("accept: %v", err)
 	}
 	ws.SetReadLimit(-1)
-	p := &peer{t: a.node.world.t, node: a.node, ws: ws, attempt: a, wire: a.node.world.net.to(a.node.id + ":80")}
+	p := &peer{t: a.node.cluster.t, node: a.node, ws: ws, attempt: a, wire: a.node.cluster.net.to(a.node.id + ":80")}
 	a.node.mu.Lock()
 	a.node.peers = append(a.node.peers, p)
 	a.node.mu.Unlock()
@@ -304,7 +304,7 @@ func (a *attempt) accept() *peer {
 // close upgrades the connection and closes it.
 func (a *attempt) close(code proto.CloseCode) { a.accept().close(code) }
 
-// peer is the node's end of a connection, driven by a test.
+// peer is the node's end of a connection, controlled by a test.
 type peer struct {
 	t       *testing.T
 	node    *fakeNode
@@ -313,8 +313,8 @@ type peer struct {
 	attempt *attempt
 }
 
-// welcome sends a welcome to the stream s1, not resumed, or what change makes
-// of it.
+// welcome sends a welcome with the stream s1, not resumed, after change has changed
+// it.
 func (p *peer) welcome(change func(*proto.Welcome)) {
 	p.t.Helper()
 	w := proto.Welcome{
@@ -327,7 +327,7 @@ func (p *peer) welcome(change func(*proto.Welcome)) {
 	p.control(proto.Control{Type: proto.TypeWelcome, Welcome: w})
 }
 
-// resume welcomes the session to its stream.
+// resume sends a welcome that resumes the stream.
 func (p *peer) resume(received uint64) {
 	p.t.Helper()
 	p.welcome(func(w *proto.Welcome) { w.Resumed, w.Received = true, received })
@@ -365,8 +365,8 @@ func (p *peer) sendVolatile(m string) {
 	p.write(websocket.MessageBinary, proto.AppendMessage(nil, Message{Data: []byte(m), Text: true, Volatile: true}))
 }
 
-// close closes with the code, in the background: the client answers when it
-// reads.
+// close closes with the code, in the background, because the client answers only
+// when it reads.
 func (p *peer) close(code proto.CloseCode) {
 	go func() { _ = p.ws.Close(websocket.StatusCode(code), code.String()) }()
 }
@@ -381,7 +381,7 @@ func (p *peer) read() (websocket.MessageType, []byte) {
 	return typ, b
 }
 
-// want reads messages of the client, and passes over its controls.
+// want reads messages of the client and checks them. It skips controls.
 func (p *peer) want(list ...string) {
 	p.t.Helper()
 	for _, want := range list {
@@ -403,8 +403,8 @@ func (p *peer) wantControl(want string) {
 	}
 }
 
-// wantClose reads until the client has closed, and checks the code; -1 for a
-// connection that just ended.
+// wantClose reads until the client has closed, and checks the code; 0 for a
+// connection that ended without a code.
 func (p *peer) wantClose(code proto.CloseCode) {
 	p.t.Helper()
 	for {
@@ -419,8 +419,8 @@ func (p *peer) wantClose(code proto.CloseCode) {
 	}
 }
 
-// silent checks that the client sends nothing for a time. The connection is of
-// no use afterwards.
+// silent checks that the client sends nothing within d. The connection cannot be used
+// afterwards.
 func (p *peer) silent(d time.Duration) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -430,7 +430,7 @@ func (p *peer) silent(d time.Duration) {
 	}
 }
 
-// receive receives messages from the session.
+// receive receives messages from the session and checks them.
 func receive(t *testing.T, s *Session, list ...string) {
 	t.Helper()
 	for _, want := range list {

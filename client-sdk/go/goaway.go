@@ -7,9 +7,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// move is a session on its way to another connection, while the old one still
-// carries it. It belongs to the main goroutine; what blocks is done by one
-// other, which reports to results.
+// move moves a session to another connection while the old one still carries it.
+// It belongs to the main goroutine. One other goroutine makes the blocking calls and
+// sends their outcome to results.
 type move struct {
 	session *Session
 	old     *conn
@@ -18,17 +18,17 @@ type move struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	timer   *time.Timer
-	results chan moved
-	busy    bool // a result is to come
+	results chan moveResult
+	busy    bool // a result is still to come
 
-	asked     bool // the node has asked to leave
-	attaching bool // a handshake is under way, and the old connection held
-	unclear   bool // one ended without a word: the node may have let it in
-	h         handshake
+	asked          bool // the node has asked the client to leave
+	attaching      bool // a handshake is in progress, and the old connection is held
+	outcomeUnknown bool // an attempt ended without a close code: the node may have accepted it
+	h              handshake
 }
 
-// moved is a result: of /v1/reconnect, or of an attempt to attach.
-type moved struct {
+// moveResult is the outcome of /v1/reconnect, or of an attempt to attach.
+type moveResult struct {
 	at      proto.Assignment
 	err     error
 	conn    *conn
@@ -39,14 +39,14 @@ type moved struct {
 func newMove(s *Session, old *conn) *move {
 	m := &move{
 		session: s, old: old, retry: retry{rand: s.cfg.Rand},
-		timer: time.NewTimer(time.Hour), results: make(chan moved, 1),
+		timer: time.NewTimer(time.Hour), results: make(chan moveResult, 1),
 	}
 	m.timer.Stop()
 	m.ctx, m.cancel = context.WithCancel(s.ctx)
 	return m
 }
 
-// stop ends the move and waits for what is under way.
+// stop ends the move and waits for the call that is in progress.
 func (m *move) stop() {
 	m.cancel()
 	m.timer.Stop()
@@ -58,35 +58,36 @@ func (m *move) stop() {
 	}
 }
 
-// leaveSpread is the time over which clients that were asked to leave at once
-// spread. A node asks them one after another, so it need not be long.
+// leaveSpread is the time over which clients spread that were asked to leave at the
+// same time. It may be short, because a node asks its clients one after another.
 const leaveSpread = 2 * time.Second
 
-// ask is the node's wish: leave at a moment between after and by. It is near to
-// after, and in the first half, so that there is time for a second attempt.
-func (m *move) ask(g proto.GoAway) {
+// schedule reacts to a goaway: it draws the moment at which to leave, between after
+// and by. The moment is close to after and in the first half of the interval, so
+// that there is time for a second attempt.
+func (m *move) schedule(g proto.GoAway) {
 	if m.asked {
 		return
 	}
 	m.asked = true
 	span := min(float64(g.ByMS-g.AfterMS)/2, float64(leaveSpread.Milliseconds())) * m.session.cfg.Rand()
 	m.timer.Reset(time.Duration((float64(g.AfterMS) + span) * float64(time.Millisecond)))
-	m.session.cfg.Logger.Info("asked to leave", "reason", g.Reason, "after_ms", g.AfterMS, "by_ms", g.ByMS)
+	m.session.cfg.Logger.Info("the node asked the client to leave", "reason", g.Reason, "after_ms", g.AfterMS, "by_ms", g.ByMS)
 }
 
-// begin asks auth where to go.
-func (m *move) begin() {
+// start asks auth for a node.
+func (m *move) start() {
 	s := m.session
 	s.enter(StateChange{State: Moving})
 	m.busy = true
 	unreachable := s.unreachable
 	go func() {
 		a, err := s.reconnect(m.ctx, unreachable)
-		m.results <- moved{at: a, err: err}
+		m.results <- moveResult{at: a, err: err}
 	}()
 }
 
-// attach opens the new connection, while the old one is held.
+// attach opens the new connection and holds the old one.
 func (m *move) attach() {
 	s := m.session
 	m.old.hold(true)
@@ -95,54 +96,54 @@ func (m *move) attach() {
 	h := m.h
 	go func() {
 		c, w, l := s.dial(m.ctx, h)
-		m.results <- moved{conn: c, welcome: w, loss: l}
+		m.results <- moveResult{conn: c, welcome: w, loss: l}
 	}()
 }
 
-// result takes in what the other goroutine has done. It returns the connection
-// that carries the session now, or how the session was lost.
-func (m *move) result(r moved) (*conn, *loss) {
+// result processes the outcome of the other goroutine. It returns the connection
+// that carries the session now, or the loss that ended the session.
+func (m *move) result(r moveResult) (*conn, *loss) {
 	m.busy = false
 	s := m.session
 	switch {
 	case m.attaching:
-		return m.arrive(r)
+		return m.attachResult(r)
 	case r.err == nil:
 		m.retry.named(time.Now())
-		s.named(r.at)
+		s.setAssignment(r.at)
 		m.attach()
 		return nil, nil
 	}
-	s.note(r.err)
-	// Even if auth says that the session is over: the node says so too, then,
-	// and it is the one to know.
+	s.recordError(r.err)
+	// Also if auth says that the session is over: then the node will say so too, and
+	// its answer is the one that counts.
 	wait, _ := m.retry.unanswered(hint(r.err))
 	m.timer.Reset(wait)
 	return nil, nil
 }
 
-// arrive is the outcome of an attempt to attach.
-func (m *move) arrive(r moved) (*conn, *loss) {
+// attachResult processes the outcome of an attempt to attach.
+func (m *move) attachResult(r moveResult) (*conn, *loss) {
 	s := m.session
 	m.attaching = false
 	l := r.loss
 	if l == nil {
-		l = s.carry(r.conn, r.welcome, m.h)
+		l = s.adopt(r.conn, r.welcome, m.h)
 		if l == nil {
 			m.old.giveUp()
 			m.old.close(1000, "")
 			return r.conn, nil
 		}
 	}
-	s.note(&l.CutError)
-	m.unclear = m.unclear || l.unclear
+	s.recordError(&l.CutError)
+	m.outcomeUnknown = m.outcomeUnknown || l.outcomeUnknown
 	m.old.hold(false)
 	if l.unopened && !l.refused {
 		s.unreachable = m.h.at.Node.ID
 	}
 	wait, next := m.retry.failed(time.Now(), l.Code)
-	if next == doorStop {
-		l.local = false // not of the old connection
+	if next == stepStop {
+		l.local = false // the error was not on the old connection
 		return nil, l
 	}
 	m.timer.Reset(wait)

@@ -12,10 +12,10 @@ import (
 
 const goaway = `{"type":"goaway","reason":"drain","after_ms":1000,"by_ms":5000}`
 
-// A session moves while the old connection still carries it: nothing is sent
-// or counted twice, and the old one is left after the welcome of the new.
+// A session moves while the old connection still carries it. No message is sent or
+// counted twice, and the old connection is closed after the welcome on the new one.
 func TestGoAway(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.want("/v1/login", "")
 		w.auth.names("n2")
@@ -28,12 +28,12 @@ func TestGoAway(t *testing.T) {
 		}
 		w.wantState(Moving)
 		a := w.nodes["n2"].next().names("s1", "0")
-		old.send("x") // not counted any more
+		old.send("x") // no longer counted
 		old.ack(1)
-		send(t, s, "b") // not sent there any more
+		send(t, s, "b") // no longer sent on the old connection
 		synctest.Wait()
 		if n := s.Stats().Received; n != 0 {
-			t.Errorf("%d counted while attaching elsewhere", n)
+			t.Errorf("%d counted while attaching to another node", n)
 		}
 		p := a.accept()
 		p.resume(1)
@@ -43,17 +43,18 @@ func TestGoAway(t *testing.T) {
 		p.want("b")
 		old.wantClose(1000)
 		if s.Node() != "n2" {
-			t.Errorf("at %s", s.Node())
+			t.Errorf("the session is at %s", s.Node())
 		}
 		p.wire.cut()
 		w.nodes["n2"].next().names("s1", "2")
 	})
 }
 
-// The moment is random between after and by, in the first half.
+// The moment at which the client leaves is random, in the first half between after
+// and by.
 func TestGoAwayMoment(t *testing.T) {
 	for draw, want := range map[float64]time.Duration{0: time.Second, 0.999: 2998 * time.Millisecond} {
-		inWorld(t, func(t *testing.T, w *world) {
+		inCluster(t, func(t *testing.T, w *cluster) {
 			cfg := w.config()
 			cfg.Rand = func() float64 { return draw }
 			_, old := w.attachWith(cfg, nil)
@@ -66,10 +67,10 @@ func TestGoAwayMoment(t *testing.T) {
 	}
 }
 
-// If the new node cannot have it, the session goes on at the old one, takes in
-// what arrived meanwhile, and tries again.
+// If the new node refuses the session, the session continues at the old node, accepts
+// what arrived in the meantime, and tries again.
 func TestGoAwayFails(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.want("/v1/login", "")
 		w.auth.names("n2")
@@ -89,9 +90,10 @@ func TestGoAwayFails(t *testing.T) {
 	})
 }
 
-// Auth that does not answer is asked again, until the old node has had enough.
+// If auth does not answer, the client asks again until the old node closes the
+// connection.
 func TestGoAwayWithoutAuth(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, old := w.attach()
 		w.auth.want("/v1/login", "")
 		w.auth.answers(refuse(http.StatusServiceUnavailable, proto.ProblemStoreUnavailable, 0))
@@ -101,7 +103,7 @@ func TestGoAwayWithoutAuth(t *testing.T) {
 		}
 		w.wantState(Moving)
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 		w.auth.answers(nil)
 		old.close(proto.CloseGoingAway)
@@ -113,7 +115,7 @@ func TestGoAwayWithoutAuth(t *testing.T) {
 
 // A move that loses the stream is a reset.
 func TestGoAwayReset(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.names("n2")
 		send(t, s, "a")
@@ -122,7 +124,7 @@ func TestGoAwayReset(t *testing.T) {
 			wel.Stream, wel.Reason = "s2", proto.ResetNodeLost
 		})
 		if r := <-w.resets; r.Reason != proto.ResetNodeLost || !slices.Equal(payloads(r.Unconfirmed), []string{"a"}) {
-			t.Errorf("told %+v", r)
+			t.Errorf("notified of %+v", r)
 		}
 		w.wantState(Moving)
 		w.wantState(Attached)
@@ -130,10 +132,10 @@ func TestGoAwayReset(t *testing.T) {
 	})
 }
 
-// When the node moves the session by closing the old connection before the
-// client has read the new welcome, that close is not listened to.
+// If the node closes the old connection before the client has read the new welcome,
+// the client ignores the close.
 func TestGoAwayOldClosesFirst(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.names("n2")
 		old.text(goaway)
@@ -149,10 +151,10 @@ func TestGoAwayOldClosesFirst(t *testing.T) {
 	})
 }
 
-// The same when the welcome never arrives: the session was replaced by the
-// client itself, and is not over.
+// The node closes the old connection, and the welcome on the new one is lost: the
+// client itself has replaced its connection, and the session is not over.
 func TestGoAwayLostWelcome(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, old := w.attach()
 		w.auth.names("n2")
 		old.text(goaway)
@@ -167,9 +169,9 @@ func TestGoAwayLostWelcome(t *testing.T) {
 	})
 }
 
-// A new node that ends the session ends it.
+// If the new node ends the session, the session has ended.
 func TestGoAwayEnded(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, old := w.attach()
 		w.auth.names("n2")
 		old.text(goaway)
@@ -180,25 +182,25 @@ func TestGoAwayEnded(t *testing.T) {
 	})
 }
 
-// Leaving in the middle of a move leaves nothing behind.
+// Close during a move also ends the attempt at the new node.
 func TestCloseWhileMoving(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.names("n2")
 		old.text(goaway)
 		a := w.nodes["n2"].next()
 		leave(s)
 		if s.State() != Ended {
-			t.Error("not ended")
+			t.Error("the session has not ended")
 		}
 		<-a.r.Context().Done()
 	})
 }
 
-// A change of network in the middle of an attempt to attach elsewhere is not
-// forgotten: if the attempt fails, the old connection is probed.
+// A change of network during an attempt to attach to another node is remembered: if
+// the attempt fails, the client probes the old connection.
 func TestGoAwayNetworkChanged(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		w.auth.names("n2")
 		old.text(goaway)

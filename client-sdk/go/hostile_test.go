@@ -12,15 +12,15 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// What a node does that the protocol forbids ends the session of this client,
-// with the code told to the node.
+// If the node violates the protocol, the client ends its session and closes with the
+// code.
 func TestHostileNode(t *testing.T) {
 	tests := map[string]struct {
 		code proto.CloseCode
 		do   func(p *peer)
 	}{
-		"ack of the future":   {4000, func(p *peer) { p.ack(3) }},
-		"ack of all times":    {4000, func(p *peer) { p.ack(proto.MaxCount) }},
+		"ack above sent":      {4000, func(p *peer) { p.ack(3) }},
+		"largest ack":         {4000, func(p *peer) { p.ack(proto.MaxCount) }},
 		"ack below an ack":    {4000, func(p *peer) { p.ack(2); p.ack(1) }},
 		"negative ack":        {4000, func(p *peer) { p.text(`{"type":"ack","received":-1}`) }},
 		"ack beyond counts":   {4000, func(p *peer) { p.text(`{"type":"ack","received":18446744073709551617}`) }},
@@ -34,7 +34,7 @@ func TestHostileNode(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				send(t, s, "a", "b")
 				p.want("a", "b")
@@ -50,7 +50,7 @@ func TestHostileNode(t *testing.T) {
 	}
 }
 
-// The same before the welcome, and in the welcome itself.
+// The same for messages before the welcome, and for the welcome itself.
 func TestHostileWelcome(t *testing.T) {
 	welcome := func(change func(*proto.Welcome)) func(p *peer) { return func(p *peer) { p.welcome(change) } }
 	tests := map[string]struct {
@@ -71,7 +71,7 @@ func TestHostileWelcome(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				send(t, s, "a", "b")
 				p.want("a", "b")
@@ -91,9 +91,9 @@ func TestHostileWelcome(t *testing.T) {
 	}
 }
 
-// A stream that nobody named cannot resume.
+// A node cannot resume a stream that the client did not name.
 func TestHostileFirstWelcome(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		got := w.connect(w.config())
 		w.nodes["n1"].next().accept().resume(0)
 		if _, err := got(); !errors.Is(err, errProtocol) {
@@ -102,10 +102,10 @@ func TestHostileFirstWelcome(t *testing.T) {
 	})
 }
 
-// A node that promises itself everything and says nothing of use costs no more
-// than what is kept for the application.
+// A node that sets the largest limits and floods the client cannot make it keep more
+// than the limits of the inbox.
 func TestFlood(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), func(wel *proto.Welcome) {
 			wel.MaxMessageBytes, wel.MaxUnackedBytes, wel.MaxUnackedMessages = proto.MaxSetting, proto.MaxSetting, proto.MaxSetting
 		})
@@ -124,9 +124,9 @@ func TestFlood(t *testing.T) {
 	})
 }
 
-// A node that pings and does not read is not answered without bound.
+// The number of pongs that wait for a node that pings and does not read is limited.
 func TestPingFlood(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		p.wire.ends[0].slow()
 		for id := range uint64(1000) {

@@ -8,7 +8,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// login asks auth for a session and a node.
+// login logs in at auth and returns the assignment. It waits in the queue if every
+// node is full.
 func (s *Session) login(ctx context.Context) (proto.Assignment, error) {
 	method, credentials, err := s.cfg.Credentials(ctx)
 	if err != nil {
@@ -24,8 +25,8 @@ func (s *Session) login(ctx context.Context) (proto.Assignment, error) {
 	if err != nil {
 		return proto.Assignment{}, fmt.Errorf("usher: login: %w", err)
 	}
-	if q, waits := queuedIn(body); waits {
-		return s.waitTurn(ctx, q)
+	if q, waits := parseQueued(body); waits {
+		return s.waitInQueue(ctx, q)
 	}
 	return assignment(body)
 }

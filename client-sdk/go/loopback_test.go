@@ -19,23 +19,23 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// loopNode is an auth and a node for one session that speak the protocol over
-// real sockets. Its application sends as many messages as it is told to and
-// keeps what it gets.
+// loopNode is an auth and a node for one session that use real sockets. Its
+// application sends the number of messages that the test sets, and keeps the messages
+// that it receives.
 type loopNode struct {
 	auth, web *httptest.Server
 	serving   sync.WaitGroup
 
-	mu      sync.Mutex
-	stream  *stream.Stream
-	conn    *loopConn // that has the session; nil while detached
-	attempt uint64
-	told    uint64 // the highest count the client has told
-	total   int    // messages to send
-	sent    int
-	got     []string // reliable
-	mute    int      // so many welcomes are lost
-	faults  []string // of the client
+	mu           sync.Mutex
+	stream       *stream.Stream
+	conn         *loopConn // that has the session; nil while detached
+	attempt      uint64
+	confirmed    uint64 // the highest count that the client has sent
+	total        int    // messages to send
+	sent         int
+	got          []string // reliable
+	loseWelcomes int      // number of welcomes that will be lost
+	faults       []string // of the client
 }
 
 // loopConn is one connection of a loopNode. It is protected by loopNode.mu.
@@ -60,23 +60,23 @@ func newLoopNode() *loopNode {
 	n.web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, netConnKey{}, c)
 	}
-	n.web.Listener = wholeListener{n.web.Listener}
+	n.web.Listener = eofListener{n.web.Listener}
 	n.web.Start()
 	return n
 }
 
-// wholeListener keeps the library from taking the end of a connection for that
-// of a message, as the client does with its own.
-type wholeListener struct{ net.Listener }
+// eofListener keeps the WebSocket library from mistaking the end of a connection for
+// the end of a message, as detectTruncation does in the client.
+type eofListener struct{ net.Listener }
 
-func (l wholeListener) Accept() (net.Conn, error) {
+func (l eofListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return wholeConn{c}, err
+	return eofConn{c}, err
 }
 
-type wholeConn struct{ net.Conn }
+type eofConn struct{ net.Conn }
 
-func (c wholeConn) Read(b []byte) (int, error) {
+func (c eofConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -97,7 +97,7 @@ func (n *loopNode) assign(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// fault notes what a client must not do. n.mu is held.
+// fault records a fault of the client. n.mu is held.
 func (n *loopNode) fault(format string, args ...any) {
 	n.faults = append(n.faults, fmt.Sprintf(format, args...))
 }
@@ -115,7 +115,7 @@ func (n *loopNode) connect(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case code != 0:
 		n.close(c, code)
-	case welcome == nil: // lost on its way
+	case welcome == nil: // the welcome is lost
 		_ = ws.CloseNow()
 	default:
 		n.mu.Lock()
@@ -138,24 +138,24 @@ func (n *loopNode) attach(c *loopConn, r *http.Request) ([]byte, proto.CloseCode
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case err != nil || named && (err2 != nil || q.Get(proto.QueryStream) != loopStream) || !named && n.told+n.stream.Received() > 0:
-		n.fault("the handshake says %v", q)
+	case err != nil || named && (err2 != nil || q.Get(proto.QueryStream) != loopStream) || !named && n.confirmed+n.stream.Received() > 0:
+		n.fault("sent the handshake %v", q)
 		return nil, proto.CloseProtocolError
 	case attempt < n.attempt:
 		return nil, proto.CloseReplaced
-	case received < n.told || n.stream.Ack(received) != nil:
-		n.fault("the client has %d, was at %d of %d", received, n.told, n.stream.Sent())
+	case received < n.confirmed || n.stream.Ack(received) != nil:
+		n.fault("sent received %d, must be %d to %d", received, n.confirmed, n.stream.Sent())
 		return nil, proto.CloseProtocolError
 	}
 	old := n.conn
-	n.conn, n.attempt, n.told, c.next = c, attempt, received, received+1
+	n.conn, n.attempt, n.confirmed, c.next = c, attempt, received, received+1
 	n.stream.Resumed()
 	n.fill()
 	if old != nil {
 		n.serving.Go(func() { n.close(old, proto.CloseReplaced) })
 	}
-	if n.mute > 0 {
-		n.mute--
+	if n.loseWelcomes > 0 {
+		n.loseWelcomes--
 		return nil, 0
 	}
 	return proto.AppendControl(nil, proto.Control{Type: proto.TypeWelcome, Welcome: proto.Welcome{
@@ -165,13 +165,13 @@ func (n *loopNode) attach(c *loopConn, r *http.Request) ([]byte, proto.CloseCode
 	}}), 0
 }
 
-// close closes with a code, and does not wait long for an answer.
+// close closes with a code, and waits at most 50 ms for the answer.
 func (n *loopNode) close(c *loopConn, code proto.CloseCode) {
 	defer time.AfterFunc(50*time.Millisecond, func() { _ = c.net.Close() }).Stop()
 	_ = c.ws.Close(websocket.StatusCode(code), code.String())
 }
 
-// fill gives the stream what it has room for. n.mu is held.
+// fill sends messages until the stream is full or all are sent. n.mu is held.
 func (n *loopNode) fill() {
 	var err error
 	for n.sent < n.total && err == nil {
@@ -180,19 +180,19 @@ func (n *loopNode) fill() {
 		}
 	}
 	if n.conn != nil {
-		n.conn.kick()
+		n.conn.wakeWriter()
 	}
 }
 
-func (c *loopConn) kick() {
+func (c *loopConn) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// numbered is a message with a number and a length of its own, some of them
-// longer than what is read at once.
+// numbered returns a message with the number i. Its length depends on i; some messages
+// are longer than the piece that is read at once.
 func numbered(who string, i int) []byte {
 	return fmt.Appendf(nil, "%s%d %s", who, i, strings.Repeat(".", i*i*37%1500*(i%3)))
 }
@@ -203,7 +203,7 @@ func number(who string, m []byte) (int, bool) {
 	return i, err == nil && string(numbered(who, i)) == string(m)
 }
 
-// send lets the application send more messages.
+// send makes the application send more messages.
 func (n *loopNode) send(more int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,13 +211,13 @@ func (n *loopNode) send(more int) {
 	n.fill()
 }
 
-// control sends a control, in its turn.
+// control queues a control.
 func (n *loopNode) control(c proto.Control) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.conn != nil {
 		n.conn.queue = append(n.conn.queue, proto.AppendControl(nil, c))
-		n.conn.kick()
+		n.conn.wakeWriter()
 	}
 }
 
@@ -253,7 +253,7 @@ func (n *loopNode) write(c *loopConn, gone chan struct{}) {
 	}
 }
 
-// next takes the next WebSocket message to write.
+// next returns the next WebSocket message to write, or nil.
 func (n *loopNode) next(c *loopConn) (websocket.MessageType, []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -269,7 +269,7 @@ func (n *loopNode) next(c *loopConn) (websocket.MessageType, []byte) {
 		c.next++
 		return websocket.MessageBinary, b
 	}
-	if owed, _ := n.stream.AckDue(); owed {
+	if pending, _ := n.stream.AckDue(); pending {
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: n.stream.TakeAck()})
 	}
 	return 0, nil
@@ -278,14 +278,15 @@ func (n *loopNode) next(c *loopConn) (websocket.MessageType, []byte) {
 func (n *loopNode) read(c *loopConn) {
 	for {
 		typ, b, err := c.ws.Read(context.Background())
-		if err != nil || !n.take(c, typ, b) {
+		if err != nil || !n.process(c, typ, b) {
 			return
 		}
 	}
 }
 
-// take acts on what the client sends, while the connection has the session.
-func (n *loopNode) take(c *loopConn, typ websocket.MessageType, b []byte) bool {
+// process acts on a WebSocket message of the client. It returns false if the
+// connection no longer has the session.
+func (n *loopNode) process(c *loopConn, typ websocket.MessageType, b []byte) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.conn != c {
@@ -293,7 +294,7 @@ func (n *loopNode) take(c *loopConn, typ websocket.MessageType, b []byte) bool {
 	}
 	if typ == websocket.MessageBinary {
 		n.message(b)
-		c.kick() // to acknowledge
+		c.wakeWriter() // to acknowledge
 		return true
 	}
 	ctl, err := proto.ParseControl(b)
@@ -302,25 +303,25 @@ func (n *loopNode) take(c *loopConn, typ websocket.MessageType, b []byte) bool {
 		n.fault("%v", err)
 	case ctl.Type == proto.TypePing:
 		c.queue = append(c.queue, proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: ctl.ID}))
-		c.kick()
+		c.wakeWriter()
 	case ctl.Type == proto.TypeAck:
-		if ctl.Received >= c.next || ctl.Received < n.told || n.stream.Ack(ctl.Received) != nil {
-			n.fault("acknowledges %d, was at %d of %d", ctl.Received, n.told, c.next-1)
+		if ctl.Received >= c.next || ctl.Received < n.confirmed || n.stream.Ack(ctl.Received) != nil {
+			n.fault("acknowledges %d, must be %d to %d", ctl.Received, n.confirmed, c.next-1)
 		}
-		n.told = max(n.told, ctl.Received)
+		n.confirmed = max(n.confirmed, ctl.Received)
 		n.fill()
 	}
 	return true
 }
 
-// message hands one to the application. n.mu is held.
+// message delivers a message to the application. n.mu is held.
 func (n *loopNode) message(b []byte) {
 	m, err := proto.ParseMessage(b)
 	switch {
 	case err != nil:
 		n.fault("%v", err)
 	case m.Volatile:
-		// It was sent between the reliable ones of its own number and the next.
+		// It was sent between the reliable message with its number and the next.
 		if i, ok := number("v", m.Data); !ok || i != len(n.got) {
 			n.fault("sent the volatile %.20q after %d", m.Data, len(n.got))
 		}

@@ -12,34 +12,35 @@ import (
 // closeAbnormal stands for a connection that ended without a close code.
 const closeAbnormal proto.CloseCode = 1006
 
-// loss is a CutError and what this side has to know beside it.
+// loss is a CutError with further details for this side.
 type loss struct {
 	CutError
 
-	local    bool // this side found the error, and closes with the code
-	atOnce   bool // no wait before the next attempt
-	unopened bool // the attempt did not come to a WebSocket
-	refused  bool // because the node did not take the token
-	unclear  bool // the attempt ended without the node saying how
+	local          bool // this side found the error, and closes with the code
+	atOnce         bool // make the next attempt without a wait
+	unopened       bool // the attempt did not open a WebSocket
+	refused        bool // the node refused the token
+	outcomeUnknown bool // the attempt ended without a close code: the node may have accepted it
 }
 
-// broken is a connection that ended without a word.
+// broken returns the loss of a connection that ended without a close code.
 func broken(err error) *loss { return &loss{CutError: CutError{Code: closeAbnormal, Err: err}} }
 
-// unopened is an attempt that did not come to a WebSocket.
+// unopened returns the loss of an attempt that did not open a WebSocket.
 func unopened(err error) *loss {
 	l := broken(err)
 	l.unopened = true
 	return l
 }
 
-// violation is a connection on which the node broke the protocol.
+// violation returns the loss of a connection on which the node violated the
+// protocol.
 func violation(code proto.CloseCode, format string, args ...any) *loss {
 	err := fmt.Errorf("%w: %w", errProtocol, fmt.Errorf(format, args...))
 	return &loss{CutError: CutError{Code: code, Reason: code.String(), Err: err}, local: true}
 }
 
-// lossOf reads how a connection ended from the error of a read.
+// lossOf returns the loss that the error of a read means.
 func lossOf(err error) *loss {
 	var ce websocket.CloseError
 	if errors.As(err, &ce) {
@@ -48,5 +49,5 @@ func lossOf(err error) *loss {
 	return broken(err)
 }
 
-// ended is the end of the session that follows from the loss.
+// ended returns the end of the session that the loss causes.
 func (l *loss) ended() *EndedError { return &EndedError{Code: l.Code, Reason: l.Reason, Err: l.Err} }

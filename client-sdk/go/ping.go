@@ -2,14 +2,14 @@ package usher
 
 import "time"
 
-// probeWait is how long a pong may take after a change of network.
+// probeWait is the time limit for a pong after a change of network.
 const probeWait = 2 * time.Second
 
-// NetworkChanged tells the session that timers and connections are not to be
-// trusted: the device was asleep, or the network is another one. The session
-// makes sure of its connection at once, and if it is dead opens a new one
-// without waiting for it to fail; a session that waits before its next attempt
-// makes it now. It returns at once.
+// NetworkChanged notifies the session that it cannot trust its timers and
+// connections, because the device was asleep or the network has changed. The
+// session checks its connection at once. If there is no pong within 2 s, it opens a
+// new connection without waiting for the old one to fail. If the session is waiting
+// before its next attempt, it makes the attempt now. NetworkChanged does not block.
 func (s *Session) NetworkChanged() {
 	select {
 	case s.network <- struct{}{}:
@@ -17,21 +17,21 @@ func (s *Session) NetworkChanged() {
 	}
 }
 
-// ping makes the writer send a ping, and returns its id.
+// ping makes the writer send a ping, and returns the id of the ping.
 func (c *conn) ping() uint64 {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.pingID++
-	c.pingOwed = true
-	c.kick()
+	c.pingPending = true
+	c.wakeWriter()
 	return c.pingID
 }
 
-// takePong takes in the answer to a ping. session.mu is held.
-func (c *conn) takePong(id uint64) {
-	if id > c.pingID || id <= c.pongID || id == c.pingID && c.pingOwed {
-		return // it was not asked for
+// processPong processes the answer to a ping. session.mu is held.
+func (c *conn) processPong(id uint64) {
+	if id > c.pingID || id <= c.pongID || id == c.pingID && c.pingPending {
+		return // not the answer to an open ping
 	}
 	c.pongID = id
 	if id == c.pingID {
@@ -46,14 +46,13 @@ func (c *conn) answered(id uint64) bool {
 	return c.pongID >= id
 }
 
-// silence returns how long nothing has been heard of the node. While the
-// reader waits for the application there is nobody to hear anything, and
-// silence means nothing.
-func (c *conn) silence() time.Duration {
+// idleFor returns the time since the last activity of the node. While the reader
+// waits for the application it cannot see activity, and idleFor returns 0.
+func (c *conn) idleFor() time.Duration {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
 	if c.stalled {
 		return 0
 	}
-	return time.Since(c.heard)
+	return time.Since(c.lastActivity)
 }

@@ -14,18 +14,18 @@ import (
 
 func fast(w *proto.Welcome) { w.PingIntervalMS = 1000 }
 
-// The client pings once an interval, and learns the round trip from the pong.
+// The client pings once per interval, and measures the round trip by the pong.
 func TestPing(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), fast)
 		p.wantControl(`{"type":"ping","id":1}`)
 		if w.since() != time.Second {
 			t.Errorf("pinged after %v", w.since())
 		}
-		p.control(proto.Control{Type: proto.TypePong, ID: 7}) // nobody asked
+		p.control(proto.Control{Type: proto.TypePong, ID: 7}) // unexpected
 		synctest.Wait()
 		if s.RTT() != 0 {
-			t.Errorf("round trip %v of a pong that was not asked for", s.RTT())
+			t.Errorf("round trip %v after an unexpected pong", s.RTT())
 		}
 		time.Sleep(80 * time.Millisecond)
 		p.control(proto.Control{Type: proto.TypePong, ID: 1})
@@ -41,10 +41,10 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// Silence of 2.5 intervals is a lost connection; a half-open one is noticed in
-// no other way.
-func TestSilence(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+// The client gives up a connection after 2.5 intervals without activity. It cannot
+// notice a half-open connection in any other way.
+func TestNoActivity(t *testing.T) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), fast)
 		time.Sleep(300 * time.Millisecond)
 		p.send("x")
@@ -65,15 +65,15 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// Whatever is heard is a sign of life: messages, controls, ping frames.
-func TestSignsOfLife(t *testing.T) {
+// Messages, controls and ping frames all count as activity.
+func TestActivity(t *testing.T) {
 	for name, sign := range map[string]func(p *peer){
 		"messages":    func(p *peer) { p.send("x") },
 		"controls":    func(p *peer) { p.text(`{"type":"later"}`) },
 		"ping frames": func(p *peer) { go func() { _ = p.ws.Ping(context.Background()) }() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attachWith(w.config(), fast)
 				go func() {
 					for _, _, err := p.ws.Read(context.Background()); err == nil; _, _, err = p.ws.Read(context.Background()) {
@@ -89,16 +89,16 @@ func TestSignsOfLife(t *testing.T) {
 					sign(p)
 				}
 				if len(w.states) > 0 {
-					t.Fatalf("told %+v", <-w.states)
+					t.Fatalf("notified of %+v", <-w.states)
 				}
 			})
 		})
 	}
 }
 
-// A large message that takes its time is no silence either.
+// A large message that arrives slowly counts as activity.
 func TestSlowNetwork(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), func(wel *proto.Welcome) {
 			fast(wel)
 			wel.MaxMessageBytes, wel.MaxUnackedBytes = 1<<20, 1<<20
@@ -109,16 +109,16 @@ func TestSlowNetwork(t *testing.T) {
 		p.send(large)
 		receive(t, s, large)
 		if took := w.since() - began; took < 10*time.Second {
-			t.Errorf("it took %v", took)
+			t.Errorf("the message took %v, too short for this test", took)
 		}
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 	})
 }
 
 func TestPong(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attach()
 		for id := range uint64(3) {
 			p.control(proto.Control{Type: proto.TypePing, ID: id})
@@ -129,9 +129,9 @@ func TestPong(t *testing.T) {
 	})
 }
 
-// After a change of network a pong within 2 s keeps the connection.
+// After a change of network, a pong within 2 s keeps the connection.
 func TestNetworkChangedAlive(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		for id := range uint64(2) {
 			s.NetworkChanged()
@@ -141,15 +141,15 @@ func TestNetworkChangedAlive(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 	})
 }
 
-// Without one a new connection is opened at once, and what comes from the old
-// one is ignored.
+// Without a pong within 2 s, the client opens a new connection at once, and ignores
+// the old one.
 func TestNetworkChangedDead(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, old := w.attach()
 		send(t, s, "a")
 		old.want("a")
@@ -168,14 +168,14 @@ func TestNetworkChangedDead(t *testing.T) {
 		p.send("x")
 		receive(t, s, "x")
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 	})
 }
 
-// A session that waits before its next attempt makes it now.
+// A session that waits before its next attempt makes it at once.
 func TestNetworkChangedWaiting(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		w.auth.answers(refuse(503, proto.ProblemNoCapacity, 60))
 		p.close(proto.CloseGoingAway)

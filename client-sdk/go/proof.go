@@ -18,12 +18,12 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// prover proves that this client has the key that its tokens are bound to: a token
-// alone, stolen from a log or a page, opens nothing.
+// prover makes proofs that this client has the key that its tokens are bound to. A
+// token alone, for example stolen from a log or a page, opens nothing.
 type prover struct {
 	key    crypto.Signer
-	jwk    json.RawMessage
-	header string // of every proof, in base64url
+	jwk    json.RawMessage // the public key
+	header string          // of every proof, in base64url
 
 	mu   sync.Mutex
 	last uint64
@@ -31,7 +31,7 @@ type prover struct {
 
 var errKey = errors.New("usher: Config.Key must be an Ed25519 key, or an ECDSA key on P-256")
 
-// newProver returns a prover with the key, or with one that nobody has seen.
+// newProver returns a prover with the key, or with a new key if key is nil.
 func newProver(key crypto.Signer) (*prover, error) {
 	if key == nil {
 		_, private, err := ed25519.GenerateKey(nil)
@@ -84,7 +84,7 @@ func newProver(key crypto.Signer) (*prover, error) {
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// loginKey is what a login says of the key.
+// loginKey returns the public key for the request of a login; nil without a prover.
 func (p *prover) loginKey() *proto.LoginKey {
 	if p == nil {
 		return nil
@@ -92,7 +92,7 @@ func (p *prover) loginKey() *proto.LoginKey {
 	return &proto.LoginKey{JWK: p.jwk}
 }
 
-// prove returns a proof for the act, to go with the token.
+// prove returns a proof for the act and the token.
 func (p *prover) prove(act, token string) (string, error) {
 	body, err := json.Marshal(proto.Proof{Act: act, Token: proto.TokenHash(token), N: p.next()})
 	if err != nil {
@@ -103,8 +103,8 @@ func (p *prover) prove(act, token string) (string, error) {
 	return text + "." + b64(signature), err
 }
 
-// next returns a number above all before, also those of an earlier process that
-// had the key, unless the clock was set back in between.
+// next returns a number that is greater than all earlier ones, including those of an
+// earlier process with the same key, unless the clock was set back in between.
 func (p *prover) next() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +125,7 @@ func (p *prover) sign(text []byte) ([]byte, error) {
 	if _, err := asn1.Unmarshal(der, &s); err != nil {
 		return nil, err
 	}
-	raw := make([]byte, 64) // as JWS has it
+	raw := make([]byte, 64) // the format of JWS: r and s, 32 bytes each
 	s.R.FillBytes(raw[:32])
 	s.S.FillBytes(raw[32:])
 	return raw, nil

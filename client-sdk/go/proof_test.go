@@ -30,11 +30,11 @@ func TestProofVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			if sum := sha256.Sum256(p.jwk); b64(sum[:]) != v.Thumbprint {
-				t.Errorf("the key as the login has it, %s, has another thumbprint than %s", p.jwk, v.Thumbprint)
+				t.Errorf("the key of the login, %s, does not have the thumbprint %s", p.jwk, v.Thumbprint)
 			}
 			p.last = v.N - 1
 			if v.N < 1_795_000_000_000 {
-				p.last = 1 << 60 // no clock is that late
+				p.last = 1 << 60 // later than any clock
 			}
 			proof, err := p.prove(v.Act, v.Token)
 			if err != nil {
@@ -109,7 +109,7 @@ func TestProofNumbersRise(t *testing.T) {
 	}
 }
 
-func TestKeysThatAreNone(t *testing.T) {
+func TestInvalidKeys(t *testing.T) {
 	weak, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +128,6 @@ func TestKeysThatAreNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Connect(t.Context(), Config{Auth: "http://auth", Credentials: Guest("ada"), Key: key, NoKey: true}); err == nil {
-		t.Error("a key and none")
+		t.Error("no error for Key and NoKey")
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Whatever happens to its connections while both sides send, a session loses
-// nothing, doubles nothing, keeps the order, and in the end owes nothing. The
-// sockets are real.
+// Whatever happens to its connections while both sides send, a session loses no
+// message, duplicates none, keeps the order, and at the end no message is
+// unconfirmed. The test uses real sockets.
 func TestNothingLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := newPair(rt, t)
@@ -33,7 +33,7 @@ func TestNothingLost(t *testing.T) {
 			p.receives(rapid.SampledFrom([]int{math.MaxInt, math.MaxInt, 0, 6}).Draw(rt, "receives"))
 			p.disturb(rapid.SampledFrom(disturbances).Draw(rt, "then"), rapid.IntRange(1, 30000).Draw(rt, "bytes"))
 		}
-		p.calm()
+		p.stopFaults()
 		p.drain()
 		p.check()
 	})
@@ -61,7 +61,7 @@ type pair struct {
 	total    int   // messages to send
 	got      int   // messages received, 1 to got, each once
 	wrong    []string
-	quota    int // how many more the application receives before it is busy
+	quota    int // number of messages that the application still receives before it is busy
 	finished bool
 }
 
@@ -94,11 +94,11 @@ func (p *pair) stop() {
 	p.working.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = p.session.Close(ctx) // it is closed already unless the test has failed
+	_ = p.session.Close(ctx) // closed already, unless the test has failed
 	p.node.stop()
 }
 
-// sender is the application of the client that sends.
+// sender sends for the application of the client.
 func (p *pair) sender() {
 	for i := 1; ; i++ {
 		p.mu.Lock()
@@ -115,13 +115,13 @@ func (p *pair) sender() {
 			err = p.session.SendVolatileText(string(numbered("v", i)))
 		}
 		if err != nil {
-			p.note("sending %d: %v", i, err)
+			p.recordFault("sending %d: %v", i, err)
 			return
 		}
 	}
 }
 
-// receiver is the one that receives.
+// receiver receives for the application of the client.
 func (p *pair) receiver() {
 	for {
 		m, err := p.session.Receive(p.ctx)
@@ -140,20 +140,20 @@ func (p *pair) receiver() {
 		p.changed.Broadcast()
 		p.mu.Unlock()
 		if err != nil || !ok {
-			p.note("received %.20q, %v after %d", m.Data, err, p.got-1)
+			p.recordFault("received %.20q, %v after %d", m.Data, err, p.got-1)
 			return
 		}
 	}
 }
 
-// fail fails the test. The log has it too, since no schedule happens twice on
-// real sockets and what cannot be repeated is reported without its reason.
+// fail fails the test, and also logs the reason: rapid does not report the reason of
+// a failure that it cannot repeat, and no schedule happens twice on real sockets.
 func (p *pair) fail(format string, args ...any) {
 	p.log.Logf(format, args...)
 	p.t.Fatalf(format, args...)
 }
 
-func (p *pair) note(format string, args ...any) {
+func (p *pair) recordFault(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wrong = append(p.wrong, fmt.Sprintf(format, args...))
@@ -167,8 +167,8 @@ func (p *pair) send(more int) {
 	p.changed.Broadcast()
 }
 
-// receives lets the application receive so many messages. Then it is busy with
-// the next one.
+// receives sets the number of messages that the application receives before it is
+// busy with the next one.
 func (p *pair) receives(quota int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,11 +176,11 @@ func (p *pair) receives(quota int) {
 	p.changed.Broadcast()
 }
 
-// settle waits until everything has arrived.
-func (p *pair) settle() { p.await(math.MaxInt) }
+// awaitAll waits until all messages have arrived.
+func (p *pair) awaitAll() { p.await(math.MaxInt) }
 
-// await waits until so many messages more have arrived, at one of the sides, or
-// all. It does not wait for an application that is busy.
+// await waits until the given number of further messages, or all messages, have
+// arrived at the two sides. It does not wait for an application that is busy.
 func (p *pair) await(more int) {
 	const most = 20 * time.Second
 	before := -1
@@ -195,7 +195,7 @@ func (p *pair) await(more int) {
 			before = got + toNode
 		}
 		switch {
-		case busy && time.Until(deadline) < most-20*time.Millisecond: // time to come back and fill up
+		case busy && time.Until(deadline) < most-20*time.Millisecond: // gives time to attach again and to fill the buffers
 			return
 		case got+toNode-before >= more || got == toClient && total == toNode:
 			return
@@ -206,20 +206,20 @@ func (p *pair) await(more int) {
 	}
 }
 
-// calm ends all disturbance. What arrives after it has come by a connection
-// that is sound.
-func (p *pair) calm() {
+// stopFaults ends all faults. Messages that are sent afterwards arrive on a working
+// connection.
+func (p *pair) stopFaults() {
 	p.node.mu.Lock()
-	p.node.mute = 0
+	p.node.loseWelcomes = 0
 	p.node.mu.Unlock()
 	p.disturb("reset", 0)
 	p.receives(math.MaxInt)
 	p.send(1)
 	p.node.send(1)
-	p.settle()
+	p.awaitAll()
 }
 
-// drain waits until the node keeps nothing any more.
+// drain waits until the node has no unconfirmed message.
 func (p *pair) drain() {
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		p.node.mu.Lock()
@@ -234,7 +234,7 @@ func (p *pair) drain() {
 	}
 }
 
-// disturb spoils the connection that is there, if one is.
+// disturb injects a fault into the present connection, if there is one.
 func (p *pair) disturb(how string, bytes int) {
 	p.mu.Lock()
 	l := p.link
@@ -246,14 +246,14 @@ func (p *pair) disturb(how string, bytes int) {
 	case "end":
 		p.node.end(0)
 	case "half-open":
-		l.mute.Store(true)
+		l.blackhole.Store(true)
 	case "cut after reading":
 		l.toRead.CompareAndSwap(0, int64(bytes))
 	case "cut after writing":
 		l.toWrite.CompareAndSwap(0, int64(bytes))
 	case "lost welcome":
 		p.node.mu.Lock()
-		p.node.mute++
+		p.node.loseWelcomes++
 		p.node.mu.Unlock()
 		l.reset()
 	case "goaway", "goaway and reset":
@@ -268,9 +268,9 @@ func (p *pair) disturb(how string, bytes int) {
 	}
 }
 
-// check closes the session, and looks at what both applications have got.
+// check closes the session, and checks the messages that both applications received.
 func (p *pair) check() {
-	// It is an error if the node has not confirmed everything.
+	// Close fails if the node has not confirmed all messages.
 	if err := p.session.Close(p.ctx); err != nil {
 		p.fail("close: %v", err)
 	}
@@ -284,14 +284,14 @@ func (p *pair) check() {
 	}
 	st := p.session.Stats()
 	if p.resets.Load() > 0 || st.Resets+st.Lost > 0 || int(st.Sent) != p.total || int(st.Received) != n.total {
-		p.fail("%d and %d messages, and the session says %+v", p.total, n.total, st)
+		p.fail("%d and %d messages were sent, and the session counts %+v", p.total, n.total, st)
 	}
 	if len(n.faults) > 0 {
 		p.fail("the client %s", strings.Join(n.faults, "; "))
 	}
 }
 
-// dial is the Config.Dial.
+// dial is the Config.Dial of the session.
 func (p *pair) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)
@@ -305,14 +305,14 @@ func (p *pair) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return l, nil
 }
 
-// link is a TCP connection that can be spoilt.
+// link is a TCP connection with faults.
 type link struct {
 	net.Conn
-	mute            atomic.Bool  // nothing goes through any more, and nobody is told
+	blackhole       atomic.Bool  // drops all data silently
 	toRead, toWrite atomic.Int64 // bytes until it breaks; 0 for never
 }
 
-// reset breaks it at once; what is under way is lost.
+// reset breaks the connection at once; data in transit is lost.
 func (l *link) reset() {
 	_ = l.Conn.(*net.TCPConn).SetLinger(0)
 	_ = l.Close()
@@ -321,7 +321,7 @@ func (l *link) reset() {
 func (l *link) Read(b []byte) (int, error) {
 	for {
 		n, err := l.Conn.Read(b)
-		if err == nil && l.mute.Load() {
+		if err == nil && l.blackhole.Load() {
 			continue
 		}
 		if n = l.allow(&l.toRead, n); n < 0 {
@@ -332,7 +332,7 @@ func (l *link) Read(b []byte) (int, error) {
 }
 
 func (l *link) Write(b []byte) (int, error) {
-	if l.mute.Load() {
+	if l.blackhole.Load() {
 		return len(b), nil
 	}
 	n := l.allow(&l.toWrite, len(b))
@@ -346,9 +346,9 @@ func (l *link) Write(b []byte) (int, error) {
 	return m, err
 }
 
-// allow returns how many of n bytes may still pass, or -1, and breaks the link
-// when they are used up. A budget is set once: one that is used up stays at -1,
-// since whatever passed after the cut would pass with a hole before it.
+// allow returns how many of n bytes may still pass. If the budget is exhausted, it
+// breaks the link and returns -1. A budget is set once and then stays at -1, because
+// data that passed after the cut would follow a gap.
 func (l *link) allow(budget *atomic.Int64, n int) int {
 	left := budget.Load()
 	switch {

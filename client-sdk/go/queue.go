@@ -10,18 +10,18 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Bounds of the time until a login that waits asks again, whatever it is told.
+// Limits for the poll interval of a login that waits, whatever auth says.
 const (
 	minPoll = 250 * time.Millisecond
 	maxPoll = time.Minute
-	// pollTries is how often in a row auth may fail to answer, or refuse for the
-	// moment: the place is kept about as long.
+	// pollTries is the number of requests in a row that may fail temporarily. Auth
+	// keeps the position for about as long as they take.
 	pollTries = 5
 )
 
-// waitTurn asks for the place of a login that has to wait until it is let in, or ctx
+// waitInQueue asks for the place of a login that has to wait until it is let in, or ctx
 // ends.
-func (s *Session) waitTurn(ctx context.Context, q proto.Queued) (proto.Assignment, error) {
+func (s *Session) waitInQueue(ctx context.Context, q proto.Queued) (proto.Assignment, error) {
 	failures := 0
 	for {
 		if s.cfg.OnQueue != nil && failures == 0 {
@@ -34,17 +34,17 @@ func (s *Session) waitTurn(ctx context.Context, q proto.Queued) (proto.Assignmen
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return proto.Assignment{}, fmt.Errorf("usher: login: waiting for room, at place %d of %d: %w", q.Position, q.Waiting, ctx.Err())
+			return proto.Assignment{}, fmt.Errorf("usher: login: waiting in the queue, position %d of %d: %w", q.Position, q.Waiting, ctx.Err())
 		}
 		body, err := s.post(ctx, "/v1/queue", q.Ticket, struct{}{})
 		if err != nil {
-			if failures++; failures >= pollTries || !forNow(err) {
-				return proto.Assignment{}, fmt.Errorf("usher: login: waiting for room: %w", err)
+			if failures++; failures >= pollTries || !isTemporary(err) {
+				return proto.Assignment{}, fmt.Errorf("usher: login: waiting in the queue: %w", err)
 			}
 			continue
 		}
 		failures = 0
-		next, waits := queuedIn(body)
+		next, waits := parseQueued(body)
 		if !waits {
 			return assignment(body)
 		}
@@ -52,8 +52,8 @@ func (s *Session) waitTurn(ctx context.Context, q proto.Queued) (proto.Assignmen
 	}
 }
 
-// forNow reports whether another try may go better.
-func forNow(err error) bool {
+// isTemporary reports whether another try may succeed.
+func isTemporary(err error) bool {
 	var p *proto.Problem
 	if !errors.As(err, &p) {
 		return true // there was no answer
@@ -61,9 +61,9 @@ func forNow(err error) bool {
 	return p.Status == 429 || p.Status >= 500
 }
 
-// queuedIn returns what an answer of auth says if it is that of a login that has
-// to wait.
-func queuedIn(body []byte) (proto.Queued, bool) {
+// parseQueued parses the answer of auth to a login that has to wait. It returns
+// false if the answer is another one.
+func parseQueued(body []byte) (proto.Queued, bool) {
 	var q proto.Queued
 	err := json.Unmarshal(body, &q)
 	return q, err == nil && q.Ticket != ""

@@ -13,30 +13,30 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// line has auth answer so many questions with a place in a line, each to be asked
-// again after a second.
-func (a *fakeAuth) line(places int) {
+// queue makes auth answer the given number of requests with a position in the queue,
+// to be polled again after a second.
+func (a *fakeAuth) queue(logins int) {
 	a.answers(func(w http.ResponseWriter, r authRequest) bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if places == 0 {
+		if logins == 0 {
 			return false
 		}
 		w.WriteHeader(http.StatusAccepted)
 		_ = json.NewEncoder(w).Encode(proto.Queued{
-			Ticket: fmt.Sprint("ticket-", places), Position: places, Waiting: 9, PollAfterMS: 1000,
+			Ticket: fmt.Sprint("ticket-", logins), Position: logins, Waiting: 9, PollAfterMS: 1000,
 		})
-		places--
+		logins--
 		return true
 	})
 }
 
-func TestLoginWaitsForItsTurn(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.auth.line(3)
+func TestLoginWaitsInQueue(t *testing.T) {
+	inCluster(t, func(t *testing.T, w *cluster) {
+		w.auth.queue(3)
 		cfg := w.config()
-		var told []int
-		cfg.OnQueue = func(q proto.Queued) { told = append(told, q.Position) }
+		var positions []int
+		cfg.OnQueue = func(q proto.Queued) { positions = append(positions, q.Position) }
 		got := w.connect(cfg)
 		w.auth.want("/v1/login", "")
 		for _, ticket := range []string{"ticket-3", "ticket-2", "ticket-1"} {
@@ -53,17 +53,17 @@ func TestLoginWaitsForItsTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer leave(s)
-		if fmt.Sprint(told) != "[3 2 1]" {
-			t.Errorf("told of %v", told)
+		if fmt.Sprint(positions) != "[3 2 1]" {
+			t.Errorf("notified of positions %v", positions)
 		}
 	})
 }
 
-// A question that is not answered, or refused for the moment, is asked again; what
-// is final is told at once.
+// The client repeats a request that gets no answer or a temporary refusal. It returns
+// a final refusal at once.
 func TestQueueTrouble(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.auth.line(1)
+	inCluster(t, func(t *testing.T, w *cluster) {
+		w.auth.queue(1)
 		got := w.connect(w.config())
 		w.auth.want("/v1/login", "")
 		w.auth.answers(refuse(503, proto.ProblemStoreUnavailable, 1))
@@ -75,7 +75,7 @@ func TestQueueTrouble(t *testing.T) {
 			t.Errorf("after %d refusals: %v", pollTries, err)
 		}
 
-		w.auth.line(1)
+		w.auth.queue(1)
 		got = w.connect(w.config())
 		w.auth.want("/v1/login", "")
 		w.auth.answers(refuse(401, proto.ProblemInvalidToken, 0))
@@ -87,12 +87,12 @@ func TestQueueTrouble(t *testing.T) {
 }
 
 func TestQueueGivesUp(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.auth.line(1000)
+	inCluster(t, func(t *testing.T, w *cluster) {
+		w.auth.queue(1000)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err := Connect(ctx, w.config())
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waiting for room, at place") {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waiting in the queue, position") {
 			t.Error(err)
 		}
 	})

@@ -11,18 +11,18 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// readPiece is how much of a message is read at once.
+// readPiece is the number of bytes of a message that are read at once.
 const readPiece = 4 << 10
 
-// maxPongs bounds the answers that wait to be written.
+// maxPongs limits the pongs that wait to be written.
 const maxPongs = 16
 
-// read takes in what the node sends, until the connection ends or is given up.
+// read reads and processes messages until the connection ends or is given up.
 func (c *conn) read() {
 	for {
 		typ, b, l := c.readMessage(context.Background(), c.maxMessage())
 		if l == nil {
-			l = c.take(typ, b)
+			l = c.process(typ, b)
 		}
 		if l != nil {
 			if l.local {
@@ -40,9 +40,9 @@ func (c *conn) maxMessage() int {
 	return c.session.bounds.MaxMessageBytes
 }
 
-// readMessage reads one WebSocket message, of maxMessage bytes and a kind byte
-// at most if it is binary. It allocates as bytes arrive, whatever the node
-// announces.
+// readMessage reads one WebSocket message. A binary message may have maxMessage
+// bytes and a kind byte. readMessage allocates memory only as bytes arrive, whatever
+// length the node announces.
 func (c *conn) readMessage(ctx context.Context, maxMessage int) (websocket.MessageType, []byte, *loss) {
 	typ, r, err := c.ws.Reader(ctx)
 	if err != nil {
@@ -57,15 +57,15 @@ func (c *conn) readMessage(ctx context.Context, maxMessage int) (websocket.Messa
 		if len(b) == cap(b) {
 			b = append(b, make([]byte, max(512, len(b)))...)[:len(b)]
 		}
-		// In pieces, since a Read waits until its buffer is full: a large
-		// message on a slow network is no silence.
+		// In pieces, because Read waits until its buffer is full: a large message on
+		// a slow network must count as activity.
 		end := min(int64(cap(b)), int64(len(b)+readPiece), limit+1)
 		n, err := r.Read(b[len(b):end])
 		b = b[:len(b)+n]
-		c.hear()
+		c.touch()
 		switch {
 		case int64(len(b)) > limit:
-			return typ, nil, violation(proto.CloseTooLarge, "a message of more than %d bytes", limit)
+			return typ, nil, violation(proto.CloseTooLarge, "a message is longer than %d bytes", limit)
 		case err == io.EOF:
 			return typ, b, nil
 		case err != nil:
@@ -74,54 +74,53 @@ func (c *conn) readMessage(ctx context.Context, maxMessage int) (websocket.Messa
 	}
 }
 
-// errGivenUp ends the reader of a connection that is not the session's any
-// more.
+// errGivenUp ends the reader of a connection that no longer carries the session.
 var errGivenUp = errors.New("given up")
 
-// take acts on one WebSocket message.
-func (c *conn) take(typ websocket.MessageType, b []byte) *loss {
+// process acts on one WebSocket message.
+func (c *conn) process(typ websocket.MessageType, b []byte) *loss {
 	if typ == websocket.MessageBinary {
 		m, err := proto.ParseMessage(b)
 		if err != nil {
 			return violation(proto.CloseProtocolError, "%w", err)
 		}
-		return c.takeMessage(m)
+		return c.processMessage(m)
 	}
 	ctl, err := proto.ParseControl(b)
 	if err != nil {
 		return violation(proto.CloseProtocolError, "%w", err)
 	}
-	return c.takeControl(ctl)
+	return c.processControl(ctl)
 }
 
-func (c *conn) takeMessage(m Message) *loss {
+func (c *conn) processMessage(m Message) *loss {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Volatile messages never wait for the application: the oldest give way.
+	// Volatile messages never wait for the application: the oldest are dropped.
 	for s.conn == c && (c.held || !m.Volatile && !s.inbox.fits(m, s.bounds)) {
 		if c.failed != nil && !c.held {
 			return broken(c.failed)
 		}
 		c.stalled = !c.held
-		s.space.Wait()
+		s.readReady.Wait()
 	}
 	if s.conn != c {
 		return broken(errGivenUp)
 	}
 	if c.stalled {
-		c.stalled, c.heard = false, time.Now()
+		c.stalled, c.lastActivity = false, time.Now()
 	}
 	if !m.Volatile {
 		s.stream.Receive()
 		s.stats.Received++
 	}
-	s.stats.VolatileDropped += s.inbox.push(arrival{m, s.stream, len(m.Data)})
-	s.arrived.Broadcast()
+	s.stats.VolatileDropped += s.inbox.push(inbound{m, s.stream, len(m.Data)})
+	s.recvReady.Broadcast()
 	return nil
 }
 
-func (c *conn) takeControl(ctl proto.Control) *loss {
+func (c *conn) processControl(ctl proto.Control) *loss {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,39 +128,39 @@ func (c *conn) takeControl(ctl proto.Control) *loss {
 		if c.failed != nil && !c.held {
 			return broken(c.failed)
 		}
-		s.space.Wait()
+		s.readReady.Wait()
 	}
 	if s.conn != c {
 		return broken(errGivenUp)
 	}
 	switch ctl.Type {
 	case proto.TypeAck:
-		return c.takeAck(ctl.Received)
+		return c.processAck(ctl.Received)
 	case proto.TypePing:
 		c.pongs = append(c.pongs, ctl.ID)
-		c.kick()
+		c.wakeWriter()
 	case proto.TypePong:
-		c.takePong(ctl.ID)
+		c.processPong(ctl.ID)
 	case proto.TypeGoAway:
 		select {
 		case c.goaway <- ctl.GoAway:
-		default: // it is leaving already
+		default: // the session is leaving already
 		}
 	case proto.TypeWelcome:
-		return violation(proto.CloseProtocolError, "a second welcome")
+		return violation(proto.CloseProtocolError, "a second welcome came")
 	}
-	return nil // a type of a later version
+	return nil // also for a type of a later version
 }
 
-// takeAck lets go of what the node has handled. session.mu is held.
-func (c *conn) takeAck(received uint64) *loss {
+// processAck discards the messages that the node has handled. session.mu is held.
+func (c *conn) processAck(received uint64) *loss {
 	s := c.session
 	if received >= c.next {
-		return violation(proto.CloseProtocolError, "an ack of %d, and %d were sent", received, c.next-1)
+		return violation(proto.CloseProtocolError, "an ack of %d came, and %d messages were sent", received, c.next-1)
 	}
 	if err := s.stream.Ack(received); err != nil {
 		return violation(proto.CloseProtocolError, "%w", err)
 	}
-	s.room.Broadcast()
+	s.sendReady.Broadcast()
 	return nil
 }

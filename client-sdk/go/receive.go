@@ -9,21 +9,22 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// Receive returns the next message. It waits for one until ctx ends, or the
-// session: then what is left is returned first, and an *EndedError after it.
+// Receive returns the next message. It waits until a message arrives, ctx ends, or
+// the session ends. After the end of the session it first returns the remaining
+// messages, then an *EndedError.
 //
-// A message counts as handled, and is acknowledged to the node, when Receive
-// is called for the next one, or Close or Logout is: the acknowledgement is
-// sent 0.1 s later, or at once when much has been handled. A message that was
-// returned and not handled by the time the process dies is one that the
-// application on the node is told was not confirmed. Call Receive from one
-// goroutine; among several it cannot be known which has handled what.
+// A message counts as handled when Receive is called for the next one, or Close or
+// Logout is called. The acknowledgement is sent to the node 0.1 s later, or at once
+// when many messages have been handled. If the process dies before a returned
+// message counts as handled, the application on the node is notified that the
+// message was not confirmed. Call Receive from one goroutine: with several, the
+// session cannot know which message has been handled.
 //
-// An application may take its time. The session goes on reading, and keeps
-// what the node may send without an acknowledgement; of volatile messages it
-// keeps the newest. Only when that is used up too, which takes a resume while
-// the application is behind, it stops reading from the network until there is
-// room; it still pings, so that the node does not think it dead.
+// A slow application is allowed. The session continues to read, and keeps as many
+// messages as the node may send without an acknowledgement; of volatile messages it
+// keeps the newest. If that limit is exceeded too, which requires a resume while the
+// application is behind, the session stops reading from the network until it has
+// capacity again. It still pings, so that the node does not consider it dead.
 func (s *Session) Receive(ctx context.Context) (Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +34,7 @@ func (s *Session) Receive(ctx context.Context) (Message, error) {
 			return Message{}, fmt.Errorf("usher: receive: %w", err)
 		}
 		if a, ok := s.inbox.pop(); ok {
-			s.space.Broadcast()
+			s.readReady.Broadcast()
 			s.handling = &a
 			return a.Message, nil
 		}
@@ -41,58 +42,60 @@ func (s *Session) Receive(ctx context.Context) (Message, error) {
 			return Message{}, s.end
 		}
 		if waits == 0 {
-			defer s.wakeAtEnd(ctx, &s.arrived)()
+			defer s.wakeAtEnd(ctx, &s.recvReady)()
 		}
-		s.arrived.Wait()
+		s.recvReady.Wait()
 	}
 }
 
-// handled notes that the application is done with the message it received
+// handled records that the application is done with the message that it received
 // last. s.mu is held.
 func (s *Session) handled() {
 	a := s.handling
 	s.handling = nil
 	if a == nil || a.Volatile || a.stream != s.stream {
-		return // the last: it is of a stream that has ended since
+		return // nothing to count; in the last case the message's stream has ended since
 	}
 	s.stream.Handled(a.size)
 	s.acknowledge(ackDelay)
 }
 
-// arrival is a message that was taken in.
-type arrival struct {
+// inbound is a message that was accepted from the node.
+type inbound struct {
 	Message
-	stream *stream.Stream // on which
+	stream *stream.Stream // the stream of the message
 	size   int
 }
 
-// Bounds of what waits for the application, whatever the node allows itself.
+// Limits of the messages that wait for the application, whatever limits the node
+// sets.
 const (
 	maxInboxBytes         = 16 << 20
-	arrivalBytes          = 64 // of bookkeeping for a message, roughly
+	messageOverhead       = 64 // approximate memory for the bookkeeping of a message
 	maxInboxVolatiles     = 256
 	maxInboxVolatileBytes = 1 << 20
 )
 
-// inbox keeps the messages that the application has not received.
+// inbox holds the messages that the application has not received yet.
 type inbox struct {
-	list     []arrival
-	reliable int // how many
-	bytes    int // their payloads
-	volatile int
-	vbytes   int
+	list     []inbound
+	reliable int // number of reliable messages
+	bytes    int // payload bytes of the reliable messages
+	volatile int // number of volatile messages
+	vbytes   int // payload bytes of the volatile messages
 }
 
-// fits reports whether a reliable message may be taken in.
+// fits reports whether the inbox has capacity for a reliable message.
 func (in *inbox) fits(m Message, bounds proto.Welcome) bool {
 	size := in.bytes + len(m.Data)
 	return in.reliable == 0 ||
 		in.reliable < bounds.MaxUnackedMessages && size <= bounds.MaxUnackedBytes &&
-			size+in.reliable*arrivalBytes <= maxInboxBytes
+			size+in.reliable*messageOverhead <= maxInboxBytes
 }
 
-// push adds a message, and returns how many volatile ones had to give way.
-func (in *inbox) push(a arrival) (dropped uint64) {
+// push adds a message, and returns the number of volatile messages that it dropped
+// for it.
+func (in *inbox) push(a inbound) (dropped uint64) {
 	if !a.Volatile {
 		in.reliable++
 		in.bytes += a.size
@@ -100,7 +103,7 @@ func (in *inbox) push(a arrival) (dropped uint64) {
 		return 0
 	}
 	for in.volatile > 0 && (in.volatile >= maxInboxVolatiles || in.vbytes+a.size > maxInboxVolatileBytes) {
-		i := slices.IndexFunc(in.list, func(a arrival) bool { return a.Volatile })
+		i := slices.IndexFunc(in.list, func(a inbound) bool { return a.Volatile })
 		in.forget(in.list[i])
 		in.list = slices.Delete(in.list, i, i+1)
 		dropped++
@@ -111,12 +114,12 @@ func (in *inbox) push(a arrival) (dropped uint64) {
 	return dropped
 }
 
-func (in *inbox) pop() (arrival, bool) {
+func (in *inbox) pop() (inbound, bool) {
 	if len(in.list) == 0 {
-		return arrival{}, false
+		return inbound{}, false
 	}
 	a := in.list[0]
-	in.list[0] = arrival{} // or the backing array would keep it alive
+	in.list[0] = inbound{} // otherwise the backing array would keep the message alive
 	in.list = in.list[1:]
 	if len(in.list) == 0 {
 		in.list = nil
@@ -125,7 +128,7 @@ func (in *inbox) pop() (arrival, bool) {
 	return a, true
 }
 
-func (in *inbox) forget(a arrival) {
+func (in *inbox) forget(a inbound) {
 	if a.Volatile {
 		in.volatile--
 		in.vbytes -= a.size

@@ -14,14 +14,14 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A message is acknowledged 0.1 s after the application has come back for the
-// next one, and not before.
+// A message is acknowledged 0.1 s after the application calls Receive for the next
+// one, and not before.
 func TestAckWhenHandled(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		p.send("x", "y")
 		receive(t, s, "x")
-		time.Sleep(time.Second) // the application is busy with it
+		time.Sleep(time.Second) // the application handles the message
 		receive(t, s, "y")
 		came := w.since()
 		p.wantControl(`{"type":"ack","received":1}`)
@@ -34,11 +34,11 @@ func TestAckWhenHandled(t *testing.T) {
 			t.Errorf("receive: %v", err)
 		}
 		p.wantControl(`{"type":"ack","received":2}`)
-		p.silent(time.Minute) // never again for the same
+		p.silent(time.Minute) // no second ack of the same count
 	})
 }
 
-// After 32 messages, or a quarter of either bound, an ack does not wait.
+// After 32 messages, or a quarter of either limit, an ack does not wait.
 func TestAckAtOnce(t *testing.T) {
 	tests := map[string]struct {
 		bounds  func(*proto.Welcome)
@@ -51,7 +51,7 @@ func TestAckAtOnce(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attachWith(w.config(), tt.bounds)
 				for range tt.handled + 1 {
 					p.send(fmt.Sprintf("%*d", tt.size, 1))
@@ -69,14 +69,14 @@ func TestAckAtOnce(t *testing.T) {
 	}
 }
 
-// The count of a handshake includes what is not handled; no ack goes back
-// behind it.
+// The count of a handshake includes messages that are not handled. No later ack is
+// lower.
 func TestAckAfterResume(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		p.send("1", "2", "3")
 		receive(t, s, "1")
-		synctest.Wait() // until 3 is taken in
+		synctest.Wait() // until 3 is accepted
 		p.wire.cut()
 		p = w.nodes["n1"].next().names("s1", "3").accept()
 		p.resume(0)
@@ -88,10 +88,10 @@ func TestAckAfterResume(t *testing.T) {
 	})
 }
 
-// What was taken in before a reset is handed over before what comes after it,
-// and does not count in the new stream.
+// Messages that were accepted before a reset are delivered before later ones, and do
+// not count in the new stream.
 func TestInboxAcrossReset(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		cfg := w.config()
 		cfg.OnReset = func(r Reset) {
 			for _, m := range r.Unconfirmed {
@@ -107,13 +107,13 @@ func TestInboxAcrossReset(t *testing.T) {
 		p.ack(1)
 		p.send("1", "2")
 		receive(t, s, "1")
-		synctest.Wait() // until 2 is taken in
+		synctest.Wait() // until 2 is accepted
 		p.wire.cut()
 		p = w.nodes["n1"].next().names("s1", "2").accept()
 		p.welcome(func(wel *proto.Welcome) { wel.Stream, wel.Reason = "s2", proto.ResetNodeLost })
 		r := <-w.resets
 		if r.Reason != proto.ResetNodeLost || !slices.Equal(payloads(r.Unconfirmed), []string{"b"}) || r.Received != 2 || r.Session != s {
-			t.Errorf("told %+v", r)
+			t.Errorf("notified of %+v", r)
 		}
 		p.want("again b")
 		p.send("3", "4")
@@ -127,23 +127,23 @@ func TestInboxAcrossReset(t *testing.T) {
 	})
 }
 
-// A reset without a reason that is known is one.
+// A welcome without a reason, or with an unknown reason, is also a reset.
 func TestResetReasons(t *testing.T) {
 	for reason, want := range map[string]string{"": "unknown", "later": "later", "expired": "expired"} {
-		inWorld(t, func(t *testing.T, w *world) {
+		inCluster(t, func(t *testing.T, w *cluster) {
 			_, p := w.attach()
 			p.wire.cut()
 			w.nodes["n1"].next().accept().welcome(func(wel *proto.Welcome) { wel.Stream, wel.Reason = "s2", reason })
 			if r := <-w.resets; r.Reason != want || r.Unconfirmed != nil {
-				t.Errorf("told %+v, want %q", r, want)
+				t.Errorf("notified of %+v, want %q", r, want)
 			}
 		})
 	}
 }
 
-// A session that has ended hands over what it has first.
+// Receive returns the remaining messages after the end of the session.
 func TestReceiveAfterEnd(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		p.send("x", "y")
 		p.close(4500)
@@ -152,13 +152,13 @@ func TestReceiveAfterEnd(t *testing.T) {
 		_, err := s.Receive(t.Context())
 		var end *EndedError
 		if !errors.As(err, &end) || end.Code != 4500 {
-			t.Errorf("then %v", err)
+			t.Errorf("after the remaining messages: %v", err)
 		}
 	})
 }
 
 func TestReceiveWaiting(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		got := make(chan error, 1)
 		go func() { _, err := s.Receive(context.Background()); got <- err }()
@@ -175,12 +175,12 @@ func TestReceiveWaiting(t *testing.T) {
 	})
 }
 
-// An application that does not receive for an hour is cut off by nobody: the
-// session reads what the node may send, and goes on answering.
+// If an application does not receive for an hour, its session stays attached: it
+// reads the messages that the node may send, and answers pings.
 func TestSlowApplication(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), func(wel *proto.Welcome) { wel.PingIntervalMS = 15000 })
-		for i := range 8 { // all that may be unacknowledged
+		for i := range 8 { // as many as may be unacknowledged
 			p.send(fmt.Sprint(i))
 		}
 		go func() {
@@ -199,7 +199,7 @@ func TestSlowApplication(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 		if n := s.Stats().VolatileDropped; n != 1000-maxInboxVolatiles {
 			t.Errorf("dropped %d", n)
@@ -208,11 +208,11 @@ func TestSlowApplication(t *testing.T) {
 	})
 }
 
-// After resumes while the application is behind, the node may send more than
-// the session keeps. It then stops reading: no more is counted, pings go on,
-// and silence means nothing.
+// After a resume while the application is behind, the node may send more than the
+// session keeps. The session then stops reading: it counts no message, still pings,
+// and does not give up the connection for lack of activity.
 func TestStalled(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		bounds := func(wel *proto.Welcome) { wel.PingIntervalMS, wel.MaxUnackedMessages = 15000, 4 }
 		s, p := w.attachWith(w.config(), bounds)
 		p.send("0", "1", "2", "3")
@@ -227,7 +227,7 @@ func TestStalled(t *testing.T) {
 			p.wantControl(fmt.Sprintf(`{"type":"ping","id":%d}`, i+1))
 		}
 		if n := s.Stats().Received; n != 4 || s.State() != Attached {
-			t.Errorf("took in %d, %s", n, s.State())
+			t.Errorf("accepted %d, state %s", n, s.State())
 		}
 		for i := range 6 {
 			receive(t, s, fmt.Sprint(i))
@@ -238,17 +238,17 @@ func TestStalled(t *testing.T) {
 	})
 }
 
-// A session whose application does not receive at all still notices that its
-// connection is gone: it cannot read the end, so it is the write that tells.
+// A session whose application does not receive still notices that its connection is
+// gone: it cannot read the end, but its write fails.
 func TestStalledCut(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		bounds := func(wel *proto.Welcome) { wel.PingIntervalMS, wel.MaxUnackedMessages = 15000, 4 }
 		s, p := w.attachWith(w.config(), bounds)
 		p.send("0", "1", "2", "3", "4") // the fifth does not fit
 		synctest.Wait()
 		p.wire.cut()
 		if len(w.states) > 0 {
-			t.Fatalf("told %+v", <-w.states)
+			t.Fatalf("notified of %+v", <-w.states)
 		}
 		w.wantCut(1006)
 		if w.since() > 15*time.Second+closeGrace {

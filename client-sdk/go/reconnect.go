@@ -10,7 +10,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// reconnect asks auth where the session is to attach.
+// reconnect asks auth which node serves the session.
 func (s *Session) reconnect(ctx context.Context, unreachable string) (proto.Assignment, error) {
 	was := s.Assignment()
 	body, err := s.post(ctx, "/v1/reconnect", was.Token, proto.ReconnectRequest{Unreachable: unreachable})
@@ -24,42 +24,43 @@ func (s *Session) reconnect(ctx context.Context, unreachable string) (proto.Assi
 	return a, err
 }
 
-// named takes in auth's answer to where the session is.
-func (s *Session) named(a proto.Assignment) {
+// setAssignment sets the node and the token that auth has named.
+func (s *Session) setAssignment(a proto.Assignment) {
 	s.mu.Lock()
-	s.again = s.barren && a.Node.ID == s.at.Node.ID
+	s.namedAgain = s.failedSinceWelcome && a.Node.ID == s.at.Node.ID
 	s.at = a
 	s.mu.Unlock()
-	s.fresh = true
+	s.untried = true
 	s.unreachable = ""
 	s.cfg.Logger.Info("auth named a node", "node", a.Node.ID)
 }
 
-// goReconnect is the door of that name.
-func (s *Session) goReconnect() (time.Duration, door, *EndedError) {
+// askAuth performs stepReconnect. It returns the wait and the next step, or the end
+// of the session.
+func (s *Session) askAuth() (time.Duration, step, *EndedError) {
 	a, err := s.reconnect(s.ctx, s.unreachable)
 	if err == nil {
 		s.retry.named(time.Now())
-		s.named(a)
-		return 0, doorAttach, nil
+		s.setAssignment(a)
+		return 0, stepAttach, nil
 	}
-	s.note(err)
+	s.recordError(err)
 	if end := refusal(err); end != nil {
-		return 0, doorStop, end
+		return 0, stepStop, end
 	}
 	var p *proto.Problem
 	if !errors.As(err, &p) {
-		// Whatever kept this request from auth may have kept the one before
-		// from the node. A node that is well must not lose its sessions to a
-		// client that was off the network: it asks without the claim.
+		// The cause that kept this request from auth may also have kept the attempt
+		// before from the node. A client that is off the network must not make a
+		// healthy node lose sessions: it asks without naming the node.
 		s.unreachable = ""
 	}
 	wait, next := s.retry.unanswered(hint(err))
 	return wait, next, nil
 }
 
-// refusal returns how the session ends when an answer of auth says that it is
-// over, or that this client has a bug; nil when it is worth trying again.
+// refusal returns the end of the session if an answer of auth says that the session
+// is over or that this client has a bug. It returns nil if another try may succeed.
 func refusal(err error) *EndedError {
 	var p *proto.Problem
 	switch {
@@ -72,7 +73,7 @@ func refusal(err error) *EndedError {
 	return &EndedError{Err: err}
 }
 
-// hint is how long auth asks to wait.
+// hint returns the time that auth asks to wait.
 func hint(err error) time.Duration {
 	var p *proto.Problem
 	if errors.As(err, &p) {

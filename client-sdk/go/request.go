@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,8 +14,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// post sends a request to auth and returns the body of its answer. The error
-// is a *proto.Problem for every answer but 2xx.
+// post sends a request to auth and returns the body of the answer. For every answer
+// but 2xx the error is a *proto.Problem.
 func (s *Session) post(ctx context.Context, path, token string, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
@@ -47,15 +46,15 @@ func (s *Session) post(ctx context.Context, path, token string, body any) ([]byt
 	case err != nil:
 		return nil, err
 	case len(answer) > proto.MaxBodyBytes:
-		return nil, errors.New("the answer is too large")
+		return nil, fmt.Errorf("the answer is larger than %d bytes", proto.MaxBodyBytes)
 	}
 	return answer, nil
 }
 
-// proofFor names the requests that take a proof of possession.
+// proofFor maps the paths that require a proof of possession to the act of the proof.
 var proofFor = map[string]string{"/v1/reconnect": proto.ProofReconnect, "/v1/logout": proto.ProofLogout}
 
-// addProof adds what goes with the token, if that is bound to a key.
+// addProof adds a proof for the act and the token, if the token is bound to a key.
 func (s *Session) addProof(h http.Header, act, token string) error {
 	h.Del(proto.HeaderProof)
 	if s.prover == nil {
@@ -66,8 +65,7 @@ func (s *Session) addProof(h http.Header, act, token string) error {
 	return err
 }
 
-// header returns the headers of a request: those of the configuration, and the
-// token.
+// header returns the headers of a request: those of Config.Header, and the token.
 func (s *Session) header(token string) http.Header {
 	h := http.Header{}
 	for name, values := range s.cfg.Header {
@@ -80,12 +78,12 @@ func (s *Session) header(token string) http.Header {
 	return h
 }
 
-// problem makes an error of an answer that is not a success, whether it has
-// the body that the interface promises or comes from something in between.
+// problem returns the error for an answer that is not a success. The answer may
+// come from a proxy, without a problem body.
 func problem(resp *http.Response, body []byte) *proto.Problem {
 	p := &proto.Problem{}
 	if err := json.Unmarshal(body, p); err != nil || p.Code == "" {
-		p = &proto.Problem{Code: "http_error", Detail: "the answer was not one of Usher's"}
+		p = &proto.Problem{Code: "http_error", Detail: "the answer is not a problem document of Usher; it may come from a proxy"}
 	}
 	p.Status = resp.StatusCode
 	if p.Title == "" {
@@ -95,7 +93,8 @@ func problem(resp *http.Response, body []byte) *proto.Problem {
 	return p
 }
 
-// retryAfter reads the header, which is a number of seconds or a date.
+// retryAfter parses the header, which is a number of seconds or a date. It returns
+// seconds, at most maxHint.
 func retryAfter(v string, now time.Time) int {
 	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
 		return int(min(n, uint64(maxHint/time.Second)))
@@ -108,11 +107,11 @@ func retryAfter(v string, now time.Time) int {
 	return int((wait + time.Second - 1) / time.Second)
 }
 
-// assignment reads an answer of auth that says where to go.
+// assignment parses an assignment in an answer of auth, and checks it.
 func assignment(body []byte) (proto.Assignment, error) {
 	var a proto.Assignment
 	if err := json.Unmarshal(body, &a); err != nil {
-		return a, fmt.Errorf("usher: the answer of auth: %w", err)
+		return a, fmt.Errorf("usher: parse the answer of auth: %w", err)
 	}
 	return a, checkAssignment(a)
 }

@@ -9,32 +9,32 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// run is the session's main goroutine. It alone connects, decides what comes
-// after a loss, and tells the application of it.
+// run is the main goroutine of the session. Only it connects, decides what to do
+// after a loss, and notifies the application.
 func (s *Session) run() {
 	defer close(s.done)
-	end := s.follow()
+	end := s.runSteps()
 	s.finish(end)
-	s.goes.Wait()
+	s.wg.Wait()
 	s.release()
 }
 
-// follow goes from door to door until the session is over.
-func (s *Session) follow() *EndedError {
-	next := doorAttach
+// runSteps attaches and asks auth, as retry decides, until the session has ended.
+func (s *Session) runSteps() *EndedError {
+	next := stepAttach
 	if s.at.Node.URL == "" {
-		next = doorReconnect
+		next = stepReconnect
 	}
 	for {
 		var wait time.Duration
 		var end *EndedError
-		if next == doorAttach && s.expired() {
-			next = doorReconnect
+		if next == stepAttach && s.expired() {
+			next = stepReconnect
 		}
-		if next == doorAttach {
-			wait, next, end = s.goAttach()
+		if next == stepAttach {
+			wait, next, end = s.attachAndServe()
 		} else {
-			wait, next, end = s.goReconnect()
+			wait, next, end = s.askAuth()
 		}
 		if end == nil {
 			end = s.pause(wait)
@@ -45,56 +45,57 @@ func (s *Session) follow() *EndedError {
 	}
 }
 
-// expired reports whether the node would refuse the token. One that auth has
-// just given is tried whatever the clock says: the clock may be wrong.
+// expired reports whether the node would refuse the token because it has expired. A
+// token that auth has just issued counts as valid, because the clock may be wrong.
 func (s *Session) expired() bool {
 	at := s.Assignment().TokenExpiresAt
-	return !s.fresh && !at.IsZero() && time.Now().After(at)
+	return !s.untried && !at.IsZero() && time.Now().After(at)
 }
 
-// pause waits before the next attempt.
+// pause waits before the next attempt. NetworkChanged ends the wait.
 func (s *Session) pause(wait time.Duration) *EndedError {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-s.ctx.Done():
-		return s.left()
+		return s.leaveReason()
 	case <-s.network:
 	case <-t.C:
 	}
-	return s.left()
+	return s.leaveReason()
 }
 
-// left returns how the application has left the session, nil if it has not.
-func (s *Session) left() *EndedError {
+// leaveReason returns the end of the session by the application, or nil.
+func (s *Session) leaveReason() *EndedError {
 	var end *EndedError
 	errors.As(context.Cause(s.ctx), &end)
 	return end
 }
 
-// goAttach is the door of that name. It returns when the connection has ended.
-func (s *Session) goAttach() (time.Duration, door, *EndedError) {
+// attachAndServe performs stepAttach. It returns when the connection has ended, with
+// the wait and the next step, or with the end of the session.
+func (s *Session) attachAndServe() (time.Duration, step, *EndedError) {
 	h := s.handshake()
 	c, w, l := s.dial(s.ctx, h)
 	if l == nil {
-		l = s.carry(c, w, h)
+		l = s.adopt(c, w, h)
 		if l == nil {
 			return s.serve(c)
 		}
 	}
-	if end := s.left(); end != nil {
-		return 0, doorStop, end
+	if end := s.leaveReason(); end != nil {
+		return 0, stepStop, end
 	}
-	s.note(&l.CutError)
+	s.recordError(&l.CutError)
 	return s.failed(l)
 }
 
-// failed decides what comes after an attempt that led nowhere.
-func (s *Session) failed(l *loss) (time.Duration, door, *EndedError) {
-	s.barren = true
+// failed decides what to do after a failed attempt to attach.
+func (s *Session) failed(l *loss) (time.Duration, step, *EndedError) {
+	s.failedSinceWelcome = true
 	node := s.Assignment().Node.ID
 	if l.unopened {
-		if !l.refused { // what is wrong with a token is not the node's fault
+		if !l.refused { // an invalid token is not a fault of the node
 			s.unreachable = node
 		}
 		wait, next := s.retry.unreachable()
@@ -102,26 +103,26 @@ func (s *Session) failed(l *loss) (time.Duration, door, *EndedError) {
 	}
 	wait, next := s.retry.failed(time.Now(), l.Code)
 	switch {
-	case next == doorStop:
+	case next == stepStop:
 		return 0, next, l.ended()
-	case next == doorReconnect && s.again && l.Code.Action() == proto.ActionRetry:
-		// Auth has named a node twice at which nobody can attach. It opens its
-		// port, but that is all: name it, or auth will go on naming it.
+	case next == stepReconnect && s.namedAgain && l.Code.Action() == proto.ActionRetry:
+		// Auth has named a node twice at which the client cannot attach, although its
+		// port is open. Report the node, otherwise auth would continue to name it.
 		s.unreachable = node
 	}
 	return wait, next, nil
 }
 
-// carry makes c the session's connection: it settles with the node what each
-// side has, and tells the application.
-func (s *Session) carry(c *conn, w proto.Welcome, h handshake) *loss {
-	reset, l := s.settle(c, w, h)
+// adopt makes c the connection of the session: it applies the welcome, notifies the
+// application, and starts c.
+func (s *Session) adopt(c *conn, w proto.Welcome, h handshake) *loss {
+	reset, l := s.applyWelcome(c, w, h)
 	if l != nil {
 		c.shut(l)
 		return l
 	}
 	s.retry.welcomed()
-	s.barren, s.again, s.unreachable = false, false, ""
+	s.failedSinceWelcome, s.namedAgain, s.unreachable = false, false, ""
 	c.since = time.Now()
 	s.cfg.Logger.Info("attached", "node", w.Node, "attempt", h.attempt, "resumed", w.Resumed, "reason", w.Reason)
 	if reset != nil && s.cfg.OnReset != nil {
@@ -137,8 +138,9 @@ func (s *Session) carry(c *conn, w proto.Welcome, h handshake) *loss {
 	return nil
 }
 
-// settle takes in the welcome. Nothing has changed if it returns a loss.
-func (s *Session) settle(c *conn, w proto.Welcome, h handshake) (*Reset, *loss) {
+// applyWelcome applies the welcome to the session. If it returns a loss, it has
+// changed nothing.
+func (s *Session) applyWelcome(c *conn, w proto.Welcome, h handshake) (*Reset, *loss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	limits := stream.Limits{Messages: w.MaxUnackedMessages, Bytes: w.MaxUnackedBytes}
@@ -167,24 +169,24 @@ func (s *Session) settle(c *conn, w proto.Welcome, h handshake) (*Reset, *loss) 
 		s.at.TokenExpiresAt = w.TokenExpiresAt
 	}
 	c.next = s.stream.Acked() + 1
-	c.heard = time.Now()
-	s.room.Broadcast()
-	s.space.Broadcast()
+	c.lastActivity = time.Now()
+	s.sendReady.Broadcast()
+	s.readReady.Broadcast()
 	return reset, nil
 }
 
-// finish ends the session for this client, and tells the application.
+// finish ends the session for this client, and notifies the application.
 func (s *Session) finish(end *EndedError) {
 	s.mu.Lock()
 	if s.loggingOut && end.Code == proto.CloseSessionEnded {
-		end = &EndedError{Code: end.Code, Reason: end.Reason, Err: ErrLoggedOut} // the node was faster than auth
+		end = &EndedError{Code: end.Code, Reason: end.Reason, Err: ErrLoggedOut} // the close of the node came before the answer of auth
 	}
 	s.end = end
 	left := unconfirmed(s.stream)
 	s.stats.Lost += uint64(len(left))
-	s.room.Broadcast()
-	s.arrived.Broadcast()
-	s.space.Broadcast()
+	s.sendReady.Broadcast()
+	s.recvReady.Broadcast()
+	s.readReady.Broadcast()
 	s.mu.Unlock()
 	s.enter(StateChange{State: Ended, Err: end, Unconfirmed: left})
 }

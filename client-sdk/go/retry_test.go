@@ -13,7 +13,7 @@ import (
 )
 
 func TestBackoffVectors(t *testing.T) {
-	names := map[door]string{doorAttach: vectors.NextAttach, doorReconnect: vectors.NextReconnect, doorStop: vectors.NextStop}
+	names := map[step]string{stepAttach: vectors.NextAttach, stepReconnect: vectors.NextReconnect, stepStop: vectors.NextStop}
 	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 	for _, v := range vectors.Backoffs() {
 		t.Run(v.Name, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestBackoffVectors(t *testing.T) {
 				draw = e.Draw
 				at := time.Unix(0, 0).Add(ms(e.AtMS))
 				var wait time.Duration
-				var next door
+				var next step
 				switch e.Event {
 				case vectors.EventEnded:
 					wait, next = r.ended(at, e.Code, ms(e.AttachedMS))
@@ -34,7 +34,7 @@ func TestBackoffVectors(t *testing.T) {
 				case vectors.EventReconnectFailed:
 					wait, next = r.unanswered(ms(e.HintMS))
 				case vectors.EventReconnectRefused:
-					next = doorStop
+					next = stepStop
 				case vectors.EventReconnected:
 					r.named(at)
 				case vectors.EventWelcome:
@@ -49,15 +49,14 @@ func TestBackoffVectors(t *testing.T) {
 	}
 }
 
-// What a close code does to an attached session, for every code that can
-// travel.
+// The effect of each close code that can be sent, for an attached session.
 func TestCloseCodes(t *testing.T) {
 	for _, v := range vectors.CloseCodes() {
 		if !travels(v.Code) {
 			continue
 		}
 		t.Run(fmt.Sprint(v.Code), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				w.auth.want("/v1/login", "")
 				send(t, s, "a")
@@ -81,7 +80,7 @@ func TestCloseCodes(t *testing.T) {
 					w.wantCut(v.Code)
 					w.nodes["n1"].next().names("s1", "0")
 					if len(w.auth.requests) > 0 {
-						t.Error("auth was asked")
+						t.Error("auth got another request")
 					}
 				}
 			})
@@ -89,7 +88,7 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-func (w *world) wantCut(code proto.CloseCode) {
+func (w *cluster) wantCut(code proto.CloseCode) {
 	w.t.Helper()
 	var cut *CutError
 	if c := w.wantState(Detached); !errors.As(c.Err, &cut) || cut.Code != code {
@@ -97,19 +96,19 @@ func (w *world) wantCut(code proto.CloseCode) {
 	}
 }
 
-// travels says whether a WebSocket library lets the code through.
+// travels reports whether the WebSocket library can send the code.
 func travels(c proto.CloseCode) bool {
 	return c == 1000 || c == 1001 || c == 1002 || c == 1009 || c == 1011 || c == 1012 || c >= 3000 && c < 5000
 }
 
-// The same for an attempt to attach.
+// The effect of each close code before the welcome.
 func TestCloseCodesBeforeTheWelcome(t *testing.T) {
 	for _, v := range vectors.CloseCodes() {
 		if !travels(v.Code) {
 			continue
 		}
 		t.Run(fmt.Sprint(v.Code), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				w.auth.want("/v1/login", "")
 				p.wire.cut()
@@ -130,10 +129,10 @@ func TestCloseCodesBeforeTheWelcome(t *testing.T) {
 	}
 }
 
-// An attached session is cut and refused again and again: the waits double, and
-// the third failure in a row leads to auth, which names another node.
+// A session is cut and then refused repeatedly: the waits double, and after the third
+// failure in a row the client asks auth, which names another node.
 func TestWaits(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attach()
 		w.auth.want("/v1/login", "")
 		time.Sleep(time.Minute)
@@ -146,14 +145,14 @@ func TestWaits(t *testing.T) {
 				t.Errorf("attempt %d after %v, want %v", i, a.at, at)
 			}
 			if got := a.query.Get("attempt"); got != fmt.Sprint(i+2) {
-				t.Errorf("attempt says it is %s", got)
+				t.Errorf("attempt %d has the number %s", i, got)
 			}
 			a.close(proto.CloseInternal)
 		}
 		w.auth.names("n2")
 		at += 400 * time.Millisecond
 		if r := w.auth.want("/v1/reconnect", "{}"); r.at != at || r.token != "Bearer token-1" {
-			t.Errorf("auth asked after %v, want %v, with %q", r.at, at, r.token)
+			t.Errorf("auth got a request after %v, want %v, with %q", r.at, at, r.token)
 		}
 		a := w.nodes["n2"].next().names("s1", "0")
 		if a.at != at || a.r.Header.Get("Authorization") != "Bearer token-2" {
@@ -166,9 +165,10 @@ func TestWaits(t *testing.T) {
 	})
 }
 
-// A node that is not there is named to auth as unreachable, after one attempt.
+// The client reports a node without a listener to auth as unreachable after one
+// attempt.
 func TestUnreachable(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attach()
 		w.auth.want("/v1/login", "")
 		_ = w.net.hosts["n1:80"].Close()
@@ -181,8 +181,8 @@ func TestUnreachable(t *testing.T) {
 	})
 }
 
-// An HTTP error at the node makes it unreachable, but not when it is about the
-// token; a redirect is an error, and nothing is sent where it leads.
+// An HTTP error of the node makes it unreachable, except an error about the token. A
+// redirect is an error too, and the client does not follow it.
 func TestNodeHTTPErrors(t *testing.T) {
 	tests := map[string]struct {
 		answer func(a *attempt)
@@ -202,24 +202,23 @@ func TestNodeHTTPErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				_, p := w.attach()
 				w.auth.want("/v1/login", "")
 				p.wire.cut()
 				tt.answer(w.nodes["n1"].next())
 				w.auth.want("/v1/reconnect", tt.body)
 				if len(w.nodes["n2"].attempts) > 0 {
-					t.Error("the token went elsewhere")
+					t.Error("the token was sent to another node")
 				}
 			})
 		})
 	}
 }
 
-// Whoever was off the network himself does not tell auth that the node is not
-// to be reached.
+// A client that was off the network does not report its node as unreachable.
 func TestOffline(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, _ = w.attach()
 		w.auth.want("/v1/login", "")
 		w.net.setDown(true)
@@ -233,10 +232,11 @@ func TestOffline(t *testing.T) {
 	})
 }
 
-// A node that opens WebSockets and says nothing: an attempt takes 5 s, so two
-// lead to auth. When auth names the node again, it is told.
+// A node opens WebSockets and sends no welcome. An attempt takes 5 s, so the client
+// asks auth after two. When auth names the node again, the client reports it as
+// unreachable.
 func TestNoWelcome(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attach()
 		w.auth.want("/v1/login", "")
 		p.wire.cut()
@@ -268,7 +268,7 @@ func TestReconnectAnswers(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				send(t, s, "a")
 				w.auth.answers(refuse(tt.status, tt.code, 0))
@@ -287,9 +287,10 @@ func TestReconnectAnswers(t *testing.T) {
 	}
 }
 
-// 429, 5xx and nonsense are tried again, after the hint and with jitter.
+// After 429, 5xx and an invalid answer the client asks again, after the hint and with
+// jitter.
 func TestReconnectLater(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attach()
 		w.auth.want("/v1/login", "")
 		answers := make(chan func(http.ResponseWriter, authRequest) bool, 10)
@@ -321,9 +322,9 @@ func TestReconnectLater(t *testing.T) {
 	})
 }
 
-// A token that is known to have expired is not shown to the node.
+// The client does not send a token to the node that has expired by its own clock.
 func TestTokenExpiredLocally(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		_, p := w.attachWith(w.config(), func(wel *proto.Welcome) { wel.TokenExpiresAt = time.Now().Add(time.Minute) })
 		w.auth.want("/v1/login", "")
 		time.Sleep(30 * time.Second)

@@ -11,42 +11,42 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// Message is one message of the application. Data of a received message
-// belongs to whoever received it.
+// Message is one message of the application. Data of a received message belongs to
+// the caller of Receive.
 type Message = proto.Message
 
-// Send sends a reliable message. It returns when the session has taken the
-// message over, which it does also while detached; it waits while as much is
-// unconfirmed as the node allows, until there is room or ctx ends. Messages
-// are sent in the order of the calls that were not waiting.
+// Send sends a reliable message. It returns when the session has accepted the
+// message, also while detached. If as many messages are unconfirmed as the node
+// allows, it waits until there is capacity or ctx ends. Messages are sent in the
+// order of the calls that did not have to wait.
 //
-// The error is ErrTooLarge, ctx's, or once the session has ended or is being
-// left an *EndedError; the message has then not been sent. data is copied.
+// The error is ErrTooLarge, the error of ctx, or an *EndedError if the session has
+// ended or is being closed; then the message was not sent. Send copies data.
 func (s *Session) Send(ctx context.Context, data []byte) error {
 	return s.send(ctx, Message{Data: data})
 }
 
-// SendText is Send for text, which must be UTF-8.
+// SendText does the same as Send for a text, which must be UTF-8.
 func (s *Session) SendText(ctx context.Context, text string) error {
 	return s.send(ctx, Message{Data: []byte(text), Text: true})
 }
 
-// TrySend is Send without the wait: it returns ErrFull instead.
+// TrySend does the same as Send, but returns ErrFull instead of waiting.
 func (s *Session) TrySend(data []byte) error { return s.trySend(Message{Data: data}) }
 
-// TrySendText is TrySend for text.
+// TrySendText does the same as TrySend for a text.
 func (s *Session) TrySendText(text string) error {
 	return s.trySend(Message{Data: []byte(text), Text: true})
 }
 
-// SendVolatile sends a message that nobody waits for: it is dropped while the
-// session is detached, and when more is waiting to be written than is worth
-// it; the oldest goes first. The error is ErrTooLarge or an *EndedError.
+// SendVolatile sends a volatile message: it is dropped while the session is
+// detached. When too many volatile messages wait to be written, the oldest are
+// dropped. SendVolatile does not wait. The error is ErrTooLarge or an *EndedError.
 func (s *Session) SendVolatile(data []byte) error {
 	return s.sendVolatile(Message{Data: data, Volatile: true})
 }
 
-// SendVolatileText is SendVolatile for text.
+// SendVolatileText does the same as SendVolatile for a text.
 func (s *Session) SendVolatileText(text string) error {
 	return s.sendVolatile(Message{Data: []byte(text), Text: true, Volatile: true})
 }
@@ -59,7 +59,7 @@ func (s *Session) send(ctx context.Context, m Message) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("usher: send: %w", err)
 		}
-		if err := s.sendable(m); err != nil {
+		if err := s.checkSendable(m); err != nil {
 			return err
 		}
 		if frame == nil {
@@ -69,13 +69,14 @@ func (s *Session) send(ctx context.Context, m Message) error {
 			return nil
 		}
 		if waits == 0 {
-			defer s.wakeAtEnd(ctx, &s.room)()
+			defer s.wakeAtEnd(ctx, &s.sendReady)()
 		}
-		s.room.Wait()
+		s.sendReady.Wait()
 	}
 }
 
-// wakeAtEnd wakes who waits on cond when ctx ends, until stop is called.
+// wakeAtEnd wakes the goroutines that wait on cond when ctx ends, unless stop was
+// called before.
 func (s *Session) wakeAtEnd(ctx context.Context, cond *sync.Cond) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -87,7 +88,7 @@ func (s *Session) wakeAtEnd(ctx context.Context, cond *sync.Cond) (stop func() b
 func (s *Session) trySend(m Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.sendable(m); err != nil {
+	if err := s.checkSendable(m); err != nil {
 		return err
 	}
 	if !s.queue(encode(m)) {
@@ -96,8 +97,8 @@ func (s *Session) trySend(m Message) error {
 	return nil
 }
 
-// sendable says why the message can never be sent. s.mu is held.
-func (s *Session) sendable(m Message) error {
+// checkSendable returns an error if the message can never be sent. s.mu is held.
+func (s *Session) checkSendable(m Message) error {
 	switch {
 	case s.end != nil:
 		return s.end
@@ -111,14 +112,15 @@ func (s *Session) sendable(m Message) error {
 	return nil
 }
 
-// queue hands a frame to the stream, unless that is full. s.mu is held.
+// queue adds a frame to the stream. It returns false if the stream is full. s.mu is
+// held.
 func (s *Session) queue(frame []byte) bool {
 	if _, err := s.stream.Send(frame); errors.Is(err, stream.ErrFull) {
 		return false
 	}
 	s.stats.Sent++
 	if s.conn != nil {
-		s.conn.kick()
+		s.conn.wakeWriter()
 	}
 	return true
 }
@@ -130,7 +132,7 @@ func encode(m Message) []byte {
 func (s *Session) sendVolatile(m Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.sendable(m); err != nil {
+	if err := s.checkSendable(m); err != nil {
 		return err
 	}
 	c := s.conn
@@ -146,7 +148,7 @@ func (s *Session) sendVolatile(m Message) error {
 	frame := encode(m)
 	c.volatiles = append(c.volatiles, volatileFrame{s.stream.Sent(), frame})
 	c.volatile += len(frame)
-	c.kick()
+	c.wakeWriter()
 	return nil
 }
 
@@ -158,7 +160,7 @@ func unconfirmed(st *stream.Stream) []Message {
 	var list []Message
 	for _, frame := range st.Unacked() {
 		m, err := proto.ParseMessage(frame)
-		if err != nil { // they were made by encode
+		if err != nil { // impossible: encode made the frames
 			continue
 		}
 		m.Data = append([]byte(nil), m.Data...)

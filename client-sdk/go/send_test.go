@@ -12,8 +12,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Send waits at either bound, also while detached, and goes on when there is
-// room; TrySend says that there is none.
+// Send waits at either limit, also while detached, until there is capacity. TrySend
+// returns ErrFull.
 func TestSendFull(t *testing.T) {
 	bounds := map[string]func(*proto.Welcome){
 		"messages": func(w *proto.Welcome) { w.MaxUnackedMessages = 2 },
@@ -21,7 +21,7 @@ func TestSendFull(t *testing.T) {
 	}
 	for name, bound := range bounds {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attachWith(w.config(), bound)
 				send(t, s, "a", "b")
 				if err := s.TrySendText("c"); !errors.Is(err, ErrFull) {
@@ -40,7 +40,7 @@ func TestSendFull(t *testing.T) {
 				p.want("a", "b")
 				synctest.Wait()
 				if len(sent) > 0 {
-					t.Fatalf("sent over the bound: %v", <-sent)
+					t.Fatalf("Send returned above the limit: %v", <-sent)
 				}
 				p.ack(1)
 				if err := <-sent; err != nil {
@@ -52,8 +52,8 @@ func TestSendFull(t *testing.T) {
 	}
 }
 
-// Room also comes from a welcome: from what it confirms, its bounds, or a
-// new stream.
+// A welcome can also give capacity: by the messages that it confirms, by its limits,
+// or by a new stream.
 func TestSendWaitsForWelcome(t *testing.T) {
 	for name, change := range map[string]func(*proto.Welcome){
 		"confirms": func(w *proto.Welcome) { w.Resumed, w.Received = true, 1 },
@@ -61,7 +61,7 @@ func TestSendWaitsForWelcome(t *testing.T) {
 		"resets":   func(w *proto.Welcome) { w.Stream, w.Reason = "s2", proto.ResetExpired },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attachWith(w.config(), func(wel *proto.Welcome) { wel.MaxUnackedMessages = 1 })
 				send(t, s, "a")
 				sent := make(chan error, 1)
@@ -79,7 +79,7 @@ func TestSendWaitsForWelcome(t *testing.T) {
 }
 
 func TestSendErrors(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), func(wel *proto.Welcome) { wel.MaxUnackedMessages = 1 })
 		for name, err := range map[string]error{
 			"send": s.Send(t.Context(), make([]byte, 101)), "text": s.SendText(t.Context(), strings.Repeat("a", 101)),
@@ -127,9 +127,9 @@ func TestSendErrors(t *testing.T) {
 	})
 }
 
-// What the caller does with its data afterwards is its own business.
+// The caller may change its data after Send.
 func TestSendCopies(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		data := []byte("abc")
 		if err := s.Send(t.Context(), data); err != nil {
@@ -142,10 +142,10 @@ func TestSendCopies(t *testing.T) {
 	})
 }
 
-// Volatile messages keep their place among the others, and are dropped while
-// detached and when too many wait.
+// Volatile messages keep their order relative to the others, and are dropped while the
+// session is detached.
 func TestVolatile(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		send(t, s, "a")
 		if err := s.SendVolatileText("p"); err != nil {
@@ -170,9 +170,9 @@ func TestVolatile(t *testing.T) {
 }
 
 func TestVolatileWaiting(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attachWith(w.config(), func(wel *proto.Welcome) { wel.MaxMessageBytes, wel.MaxUnackedBytes = 1<<20, 1<<20 })
-		if err := s.SendVolatile(make([]byte, 1<<20)); err != nil { // more than the wire takes
+		if err := s.SendVolatile(make([]byte, 1<<20)); err != nil { // more than the wire can buffer
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -201,10 +201,10 @@ func TestVolatileWaiting(t *testing.T) {
 	})
 }
 
-// Whoever sends at the same time as others: all arrives once, and each
-// sender's messages in its order.
+// With concurrent senders every message arrives once, and the messages of each sender
+// in order.
 func TestSendConcurrently(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inCluster(t, func(t *testing.T, w *cluster) {
 		s, p := w.attach()
 		const senders, each = 4, 50
 		var all sync.WaitGroup

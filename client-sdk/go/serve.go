@@ -7,9 +7,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// serve watches over the connection that carries the session, and over those
-// it moves to, until one is lost. It returns what comes then.
-func (s *Session) serve(c *conn) (time.Duration, door, *EndedError) {
+// serve watches the connection that carries the session, and those that the session
+// moves to, until one is lost. It returns the wait and the next step, or the end of
+// the session.
+func (s *Session) serve(c *conn) (time.Duration, step, *EndedError) {
 	for {
 		next, l := s.watch(c)
 		if l == nil {
@@ -17,22 +18,22 @@ func (s *Session) serve(c *conn) (time.Duration, door, *EndedError) {
 			continue
 		}
 		c.giveUp()
-		if end := s.left(); end != nil {
+		if end := s.leaveReason(); end != nil {
 			c.close(1000, "")
-			return 0, doorStop, end
+			return 0, stepStop, end
 		}
-		if !l.local { // the reader closes it then
+		if !l.local { // if local, the reader closes it
 			c.shut(l)
 		}
 		return s.lost(c, l)
 	}
 }
 
-// lost decides what comes after a connection that carried the session.
-func (s *Session) lost(c *conn, l *loss) (time.Duration, door, *EndedError) {
+// lost decides what to do after the loss of the connection that carried the session.
+func (s *Session) lost(c *conn, l *loss) (time.Duration, step, *EndedError) {
 	now := time.Now()
 	wait, next := s.retry.ended(now, l.Code, now.Sub(c.since))
-	if next == doorStop {
+	if next == stepStop {
 		return 0, next, l.ended()
 	}
 	s.enter(StateChange{State: Detached, Err: &l.CutError})
@@ -43,12 +44,12 @@ func (s *Session) lost(c *conn, l *loss) (time.Duration, door, *EndedError) {
 }
 
 var (
-	errSilent  = errors.New("nothing was heard of the node")
-	errNetwork = errors.New("no pong after a change of network")
+	errNoActivity = errors.New("no activity of the node for 2.5 ping intervals")
+	errNetwork    = errors.New("no pong within 2 s after a change of network")
 )
 
-// watch returns when the connection is lost, or the session has moved to the
-// one it returns.
+// watch returns when the connection is lost, or when the session has moved to the
+// connection that it returns.
 func (s *Session) watch(c *conn) (*conn, *loss) {
 	m := newMove(s, c)
 	defer m.stop()
@@ -63,24 +64,24 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 	for {
 		end, network := c.ended, s.network
 		if m.attaching {
-			end, network = nil, nil // the old connection counts only if the new one fails
+			end, network = nil, nil // the old connection matters only if the new one fails
 		}
 		select {
 		case <-s.ctx.Done():
 			return nil, broken(s.ctx.Err())
 		case l := <-end:
-			return nil, m.judge(l)
+			return nil, m.interpret(l)
 		case <-ping.C:
 			c.ping()
 		case <-dead.C:
-			left := deadAfter(interval) - c.silence()
+			left := deadAfter(interval) - c.idleFor()
 			switch {
 			case left > 0:
 				dead.Reset(left)
 			case m.attaching:
 				dead.Reset(interval)
 			default:
-				return nil, broken(errSilent)
+				return nil, broken(errNoActivity)
 			}
 		case <-network:
 			if probeID == 0 {
@@ -89,7 +90,7 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 			}
 		case <-probe.C:
 			if m.attaching {
-				s.NetworkChanged() // the pong may be held back with the rest: ask again then
+				s.NetworkChanged() // the pong may wait on the held connection: probe again later
 			} else if !c.answered(probeID) {
 				l := broken(errNetwork)
 				l.atOnce = true
@@ -97,13 +98,13 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 			}
 			probeID = 0
 		case g := <-c.goaway:
-			m.ask(g)
+			m.schedule(g)
 		case <-m.timer.C:
 			if probeID != 0 {
-				m.timer.Reset(probeWait) // it needs the old connection, which an attempt would hold
+				m.timer.Reset(probeWait) // the probe needs the old connection, which an attempt would hold
 				continue
 			}
-			m.begin()
+			m.start()
 		case r := <-m.results:
 			if next, l := m.result(r); next != nil || l != nil {
 				return next, l
@@ -118,14 +119,14 @@ func (s *Session) pingInterval() time.Duration {
 	return time.Duration(s.bounds.PingIntervalMS) * time.Millisecond
 }
 
-// deadAfter is the silence after which a connection is given up.
+// deadAfter returns the time without activity after which a connection is given up.
 func deadAfter(interval time.Duration) time.Duration { return interval * 5 / 2 }
 
-// judge reads how the connection ended in the light of an attempt to move away
-// from it. A 4003 may then be this client's own doing: the node may have given
-// the session to a connection whose welcome was lost.
-func (m *move) judge(l *loss) *loss {
-	if m.unclear && l.Code == proto.CloseReplaced {
+// interpret returns the loss of the old connection in view of the attempts to move.
+// A 4003 may be caused by this client: the node may have given the session to a
+// connection whose welcome was lost. Then the session is not over.
+func (m *move) interpret(l *loss) *loss {
+	if m.outcomeUnknown && l.Code == proto.CloseReplaced {
 		return broken(&l.CutError)
 	}
 	return l

@@ -7,18 +7,19 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// State is where a session is in its life. See client-sdk/README.md.
+// State is the state of a session. See client-sdk/README.md.
 type State uint8
 
 // The states.
 const (
-	Connecting State = iota // logged in, never attached so far
-	Attached                // there is a connection
-	Moving                  // there is a connection, and its node has asked to leave
-	Detached                // there is none; what is sent waits
-	Ended                   // it is over for this client, and does not come back
+	Connecting State = iota // logged in, not attached so far
+	Attached                // the session has a connection
+	Moving                  // the session has a connection, and its node has asked the client to leave
+	Detached                // the session has no connection; messages that are sent wait
+	Ended                   // the session has ended for this client; the state is final
 )
 
+// String returns the name of the state, for example "attached".
 func (s State) String() string {
 	switch s {
 	case Connecting:
@@ -35,47 +36,48 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// StateChange is what Config.OnState is told.
+// StateChange is the argument of Config.OnState.
 type StateChange struct {
 	Session *Session
 	State   State
-	// Node is the id of the node that the session is at, or was at last.
+	// Node is the id of the session's present or last node.
 	Node string
-	// Err is why: the *CutError that cut the connection (Detached), or an *EndedError.
+	// Err is the cause: the *CutError that cut the connection (Detached), or an
+	// *EndedError (Ended).
 	Err error
-	// Unconfirmed are, when the session has ended, the messages that the node
-	// never confirmed, in the order they were sent. Some may have arrived.
+	// Unconfirmed are the messages that the node never confirmed, in the order in
+	// which they were sent, if State is Ended. Some of them may have arrived.
 	Unconfirmed []Message
 }
 
-// Reset is what Config.OnReset is told when a stream could not be continued.
+// Reset is the argument of Config.OnReset: a stream could not be continued.
 type Reset struct {
 	Session *Session
-	// Reason is the node's word: proto.ResetExpired, ResetOverflow,
+	// Reason is the node's reason: proto.ResetExpired, ResetOverflow,
 	// ResetNodeLost, ResetUnknown, or one of a later version.
 	Reason string
-	// Unconfirmed are the messages of the client that were never confirmed, in
-	// the order they were sent. Some may have been handled. They are not sent
-	// again.
+	// Unconfirmed are the messages of the client that were never confirmed, in the
+	// order in which they were sent. Some of them may have been handled. The
+	// session does not send them again.
 	Unconfirmed []Message
-	// Received is how many messages of the node were taken in on the stream
-	// that ended. All of them are handed over. What the node sent after them is
-	// lost; the client cannot know how much that was, and the node does.
+	// Received is the number of messages of the node that the client accepted on the
+	// stream that ended. Receive returns all of them. Later messages of the node are
+	// lost; the node knows how many, the client does not.
 	Received uint64
 }
 
-// Stats counts what a session has done since Connect.
+// Stats are the counts of a session since Connect.
 type Stats struct {
 	Sent     uint64 // reliable messages accepted by Send
-	Received uint64 // reliable messages taken in from the node
-	Attempts uint64 // to attach
+	Received uint64 // reliable messages accepted from the node
+	Attempts uint64 // attempts to attach
 	Resumes  uint64 // connections that continued the stream
 	Resets   uint64 // streams that could not be continued
-	// Lost counts the reliable messages sent that were unconfirmed when their
-	// stream or the session ended. Some of them may have been handled.
+	// Lost counts the sent reliable messages that were unconfirmed when their stream
+	// or the session ended. Some of them may have been handled.
 	Lost uint64
-	// VolatileDropped counts volatile messages dropped by this client, of
-	// either direction.
+	// VolatileDropped counts the volatile messages that this client dropped, in
+	// both directions.
 	VolatileDropped uint64
 }
 
@@ -93,25 +95,25 @@ func (s *Session) Stats() Stats {
 	return s.stats
 }
 
-// RTT returns the time that the latest ping took, there and back. It is 0
-// before the first, which is sent one ping interval after attaching.
+// RTT returns the round-trip time of the latest ping. It is 0 before the first
+// pong; the session sends its first ping one ping interval after it attaches.
 func (s *Session) RTT() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rtt
 }
 
-// Assignment returns where the session is and the token that opens it, for
-// another process to take it up with Config.Assignment, and Config.Key if there is
-// one. The token is a secret.
+// Assignment returns the node and the token of the session. Another process can
+// continue the session with Config.Assignment, and with Config.Key if the session
+// has a key. The token is a secret.
 func (s *Session) Assignment() proto.Assignment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at
 }
 
-// Key returns the key that the session's tokens are bound to, for another process
-// to take it up with Config.Assignment and Config.Key; nil if there is none.
+// Key returns the key that the session's tokens are bound to, or nil. Another
+// process needs it for Config.Key to continue the session.
 func (s *Session) Key() crypto.Signer {
 	if s.prover == nil {
 		return nil
@@ -119,14 +121,14 @@ func (s *Session) Key() crypto.Signer {
 	return s.prover.key
 }
 
-// Node returns the id of the node that the session is at, or was at last.
+// Node returns the id of the session's present or last node.
 func (s *Session) Node() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.node()
 }
 
-// node is Node. s.mu is held.
+// node is Node with s.mu held.
 func (s *Session) node() string {
 	if s.bounds.Node != "" {
 		return s.bounds.Node
@@ -140,8 +142,8 @@ func (s *Session) SessionID() string { return s.Assignment().Session }
 // Token returns the current token. It is a secret.
 func (s *Session) Token() string { return s.Assignment().Token }
 
-// enter changes the state and tells the application. It is called by the
-// session's main goroutine alone.
+// enter changes the state and notifies the application. Only the main goroutine of
+// the session calls it.
 func (s *Session) enter(c StateChange) {
 	s.mu.Lock()
 	changed := s.state != c.State

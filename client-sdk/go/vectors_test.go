@@ -16,15 +16,15 @@ import (
 	"github.com/usher-broker/usher/proto/vectors"
 )
 
-// The stories of resume.json, in which the test plays the node.
+// The scenarios of resume.json. The test plays the node.
 func TestResumeVectors(t *testing.T) {
 	for _, v := range vectors.Resumes() {
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
-				p := &player{t: t, world: w, limits: v.Limits}
+			inCluster(t, func(t *testing.T, w *cluster) {
+				p := &player{t: t, cluster: w, limits: v.Limits}
 				for i, step := range v.Steps {
 					if step.Hostile {
-						break // nothing this client would do
+						break // the client does not do this
 					}
 					p.at = fmt.Sprintf("step %d, %s", i, step.Op)
 					p.step(step)
@@ -34,22 +34,22 @@ func TestResumeVectors(t *testing.T) {
 	}
 }
 
-// player plays the node of a story to a session, whose application handles
-// everything at once.
+// player plays the node of a scenario for a session whose application handles every
+// message at once.
 type player struct {
-	t      *testing.T
-	world  *world
-	limits vectors.Limits
-	at     string
+	t       *testing.T
+	cluster *cluster
+	limits  vectors.Limits
+	at      string
 
 	s       *Session
-	pending func() (*Session, error) // Connect that has not returned
+	pending func() (*Session, error) // a Connect that has not returned
 	peer    *peer                    // nil while the node holds no connection
 	conn    string
-	dead    bool // what the client sends does not arrive
-	gone    bool // nor what the node sends
+	dead    bool // the client's messages do not arrive
+	gone    bool // the node's messages do not arrive
 	attempt uint64
-	acked   uint64 // by the client, last
+	acked   uint64 // the last count that the client acknowledged
 
 	mu  sync.Mutex
 	got []string
@@ -99,7 +99,7 @@ func (p *player) cut() {
 func (p *player) attach(s vectors.ResumeStep) {
 	p.t.Helper()
 	if s.Attempt != nil && *s.Attempt < p.attempt && !s.Other {
-		return // it was on its way long before; the client has forgotten it
+		return // a delayed attempt, which the client has given up
 	}
 	if s.Attempt != nil {
 		p.attempt = *s.Attempt
@@ -108,18 +108,18 @@ func (p *player) attach(s vectors.ResumeStep) {
 	started := p.pending
 	p.pending = nil
 	if started != nil {
-		// It is on its way.
+		// The attempt is in progress.
 	} else if p.s == nil || s.Other {
-		cfg := p.world.config()
+		cfg := p.cluster.config()
 		if s.Other {
 			at := p.s.Assignment()
 			cfg.Credentials, cfg.Assignment = nil, &at
 		}
-		started = p.world.connect(cfg)
+		started = p.cluster.connect(cfg)
 	} else {
 		p.cut()
 	}
-	a := p.world.nodes["n1"].next()
+	a := p.cluster.nodes["n1"].next()
 	received := ""
 	if s.Names != "" {
 		received = strconv.FormatUint(s.Received, 10)
@@ -127,14 +127,14 @@ func (p *player) attach(s vectors.ResumeStep) {
 	a.names(s.Names, received)
 	if s.Outcome == vectors.OutcomeRefused {
 		a.close(s.Code)
-		p.world.wantState(Detached)
-		p.world.wantEnded(s.Code)
+		p.cluster.wantState(Detached)
+		p.cluster.wantEnded(s.Code)
 		return
 	}
 	c := a.accept()
 	if s.Lost {
 		c.wire.cut()
-		p.pending = started // it goes on trying
+		p.pending = started // the client tries again
 		return
 	}
 	p.welcome(s, c, old, started)
@@ -144,8 +144,8 @@ func (p *player) bounds(w *proto.Welcome) {
 	w.MaxUnackedMessages, w.MaxUnackedBytes, w.MaxMessageBytes = p.limits.Messages, p.limits.Bytes, p.limits.Bytes
 }
 
-// started takes over a session that Connect returns, and receives from it.
-func (p *player) started(started func() (*Session, error)) {
+// adopt waits for the session of a Connect, and receives its messages.
+func (p *player) adopt(started func() (*Session, error)) {
 	p.t.Helper()
 	s, err := started()
 	if err != nil {
@@ -153,7 +153,7 @@ func (p *player) started(started func() (*Session, error)) {
 	}
 	p.s = s
 	p.t.Cleanup(func() { leave(s) })
-	p.world.wantState(Attached)
+	p.cluster.wantState(Attached)
 	go func() {
 		for {
 			m, err := s.Receive(context.Background())
@@ -176,24 +176,24 @@ func (p *player) welcome(s vectors.ResumeStep, c, old *peer, started func() (*Se
 	})
 	before := p.s
 	if started != nil {
-		p.started(started)
+		p.adopt(started)
 	} else {
-		p.world.wantState(Detached)
+		p.cluster.wantState(Detached)
 		if s.Outcome == vectors.OutcomeReset {
-			r := <-p.world.resets
+			r := <-p.cluster.resets
 			p.equal("reason", r.Reason, s.Reason)
 			p.same("unconfirmed", payloads(r.Unconfirmed), s.ClientUnconfirmed)
 		}
-		p.world.wantState(Attached)
+		p.cluster.wantState(Attached)
 	}
 	if s.Other {
 		old.close(proto.CloseReplaced)
-		end := p.world.wantEnded(proto.CloseReplaced)
+		end := p.cluster.wantEnded(proto.CloseReplaced)
 		p.same("unconfirmed", payloads(end.Unconfirmed), s.ClientUnconfirmed)
 		leave(before)
 	}
-	if len(p.world.resets) > 0 {
-		p.t.Fatalf("%s: another reset: %+v", p.at, <-p.world.resets)
+	if len(p.cluster.resets) > 0 {
+		p.t.Fatalf("%s: another reset: %+v", p.at, <-p.cluster.resets)
 	}
 	p.peer, p.conn, p.dead, p.gone = c, s.Conn, s.ResendsLost, s.ResendsLost
 	if !s.ResendsLost {
@@ -241,7 +241,7 @@ func (p *player) ack(s vectors.ResumeStep) {
 	p.t.Helper()
 	switch {
 	case s.Lost:
-	case s.From == "client" && s.Count == p.acked: // said once is enough
+	case s.From == "client" && s.Count == p.acked: // the client does not repeat it
 	case s.From == "node":
 		p.peer.ack(s.Count)
 		synctest.Wait()
@@ -271,14 +271,14 @@ func (p *player) same(what string, got, want []string) {
 	}
 }
 
-// Every control that parses is acted on or ignored, and the session serves on.
+// Every valid control is acted on or ignored, and the session continues.
 func TestControlVectors(t *testing.T) {
 	for _, v := range vectors.Controls() {
 		if v.Control.Type == proto.TypeWelcome || v.Control.Type == proto.TypeAck || v.Control.Type == proto.TypeGoAway {
-			continue // each has tests of its own: it depends on what went before
+			continue // other tests cover these types, which depend on earlier events
 		}
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				p.text(v.Text)
 				if v.Control.Type == proto.TypePing {
@@ -293,14 +293,14 @@ func TestControlVectors(t *testing.T) {
 	}
 }
 
-// Every welcome that parses attaches.
+// Every valid welcome attaches.
 func TestWelcomeVectors(t *testing.T) {
 	for _, v := range vectors.Controls() {
 		if v.Control.Type != proto.TypeWelcome || v.Control.Welcome.Resumed {
 			continue
 		}
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				cfg := w.config()
 				at := assign("n1", "saved")
 				at.Session = ""
@@ -320,12 +320,11 @@ func TestWelcomeVectors(t *testing.T) {
 	}
 }
 
-// A control that does not parse ends the connection and the session, and not
-// the program.
+// An invalid control ends the connection and the session.
 func TestBadControlVectors(t *testing.T) {
 	for _, v := range vectors.BadControls() {
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				_, p := w.attach()
 				p.write(websocket.MessageText, v.Payload())
 				code := proto.CloseProtocolError
@@ -342,7 +341,7 @@ func TestBadControlVectors(t *testing.T) {
 func TestBadMessageVectors(t *testing.T) {
 	for _, v := range vectors.BadMessages() {
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attach()
 				p.write(websocket.MessageBinary, v.Frame)
 				w.wantEnded(proto.CloseProtocolError)
@@ -358,13 +357,12 @@ func TestBadMessageVectors(t *testing.T) {
 	}
 }
 
-// What the application sends travels as the vectors say, and what they say
-// arrives.
+// Messages are encoded and decoded as in the vectors.
 func TestMessageVectors(t *testing.T) {
 	big := func(w *proto.Welcome) { w.MaxMessageBytes, w.MaxUnackedBytes = 1<<20, 1<<20 }
 	for _, v := range vectors.Messages() {
 		t.Run(v.Name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inCluster(t, func(t *testing.T, w *cluster) {
 				s, p := w.attachWith(w.config(), big)
 				var err error
 				switch {

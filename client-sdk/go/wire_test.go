@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// network is an Internet in memory that works under testing/synctest: hosts
-// that listen, and wires that can be cut.
+// network is a network in memory that works under testing/synctest: hosts that listen,
+// and wires that can be cut.
 type network struct {
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -61,7 +61,7 @@ type address string
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
 
-// Dial is a Config.Dial.
+// Dial has the signature of Config.Dial.
 func (n *network) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	h, down := n.hosts[addr], n.down
@@ -113,7 +113,7 @@ func (n *network) cut() {
 	}
 }
 
-// wire is a connection between two ends, which buffers as a network does.
+// wire is a connection between two ends, with buffers like those of a network.
 type wire struct {
 	addr string
 	ends [2]*end
@@ -127,14 +127,14 @@ func newWire(addr string) *wire {
 	return w
 }
 
-// cut breaks the wire: what has not arrived is lost, and both ends notice.
+// cut breaks the wire: data in transit is lost, and both ends notice.
 func (w *wire) cut() {
 	for _, e := range w.ends {
 		e.stop(true)
 	}
 }
 
-// lose makes the wire half-open: nothing arrives any more, and nobody notices.
+// lose makes the wire half-open: nothing arrives any more, and neither end notices.
 func (w *wire) lose() {
 	for _, e := range w.ends {
 		e.mu.Lock()
@@ -179,7 +179,7 @@ func (e *end) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// pump carries what was written to the other end.
+// pump carries the written data to the other end.
 func (e *end) pump() {
 	defer func() {
 		e.mu.Lock()
@@ -217,14 +217,14 @@ func (e *end) pump() {
 	}
 }
 
-// slow makes what is written here arrive at 3.3 kB/s.
+// slow limits the rate at which the written data arrives to 3.3 kB/s.
 func (e *end) slow() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.paced = true
 }
 
-// Close lets what was written arrive.
+// Close closes the end. The data that was written before still arrives.
 func (e *end) Close() error {
 	e.stop(false)
 	return nil

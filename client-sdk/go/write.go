@@ -9,24 +9,24 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Bounds of the volatile messages that wait to be written.
+// Limits of the volatile messages that wait to be written.
 const (
 	maxVolatiles     = 256
 	maxVolatileBytes = 64 << 10
 )
 
-// ackDelay is how long an acknowledgement waits for others: the protocol
-// allows 0.2 s.
+// ackDelay is the time that an acknowledgement waits, so that it can confirm several
+// messages. The protocol allows 0.2 s.
 const ackDelay = 100 * time.Millisecond
 
-// volatileFrame waits for the reliable frames that were sent before it, so
-// that the node sees messages in the order they were sent.
+// volatileFrame is a volatile message that waits for the reliable frames that were
+// sent before it, so that the node receives messages in the order of sending.
 type volatileFrame struct {
-	after uint64
+	after uint64 // number of the last reliable frame before it
 	frame []byte
 }
 
-// write writes what waits, until the connection ends or is given up.
+// write writes the waiting messages until the connection ends or is given up.
 func (c *conn) write() {
 	for {
 		typ, frame := c.nextFrame()
@@ -38,8 +38,8 @@ func (c *conn) write() {
 				return
 			}
 		}
-		// Without a deadline: a node that does not read at the moment still
-		// pings, and one that is gone is silent, which the session notices.
+		// Without a deadline: a node that does not read for a while still pings, and
+		// the session notices when a node is inactive.
 		if err := c.ws.Write(context.Background(), typ, frame); err != nil {
 			c.broken(err)
 			return
@@ -47,14 +47,15 @@ func (c *conn) write() {
 	}
 }
 
-// broken is called when a write failed. The reader is not to wait for the
-// application any more. What the node said last, a close code perhaps, may
-// still be there to be read; if not, it must not wait for the network either.
+// broken is called when a write failed. The reader no longer waits for the
+// application. The last messages of the node, for example a close code, may still be
+// readable; after closeGrace broken closes the connection, so that the reader does
+// not wait for the network either.
 func (c *conn) broken(err error) {
 	s := c.session
 	s.mu.Lock()
 	c.failed = err
-	s.space.Broadcast()
+	s.readReady.Broadcast()
 	s.mu.Unlock()
 	t := time.NewTimer(closeGrace)
 	defer t.Stop()
@@ -65,7 +66,7 @@ func (c *conn) broken(err error) {
 	}
 }
 
-// nextFrame takes the next WebSocket message to write, or nil.
+// nextFrame returns the next WebSocket message to write, or nil.
 func (c *conn) nextFrame() (websocket.MessageType, []byte) {
 	s := c.session
 	s.mu.Lock()
@@ -79,30 +80,30 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte) {
 	return websocket.MessageBinary, c.nextMessage()
 }
 
-// nextControl takes the next control. session.mu is held.
+// nextControl returns the next control to write. session.mu is held.
 func (c *conn) nextControl() (proto.Control, bool) {
 	s := c.session
 	switch {
 	case len(c.pongs) > 0:
 		id := c.pongs[0]
 		c.pongs = c.pongs[1:]
-		s.space.Broadcast()
+		s.readReady.Broadcast()
 		return proto.Control{Type: proto.TypePong, ID: id}, true
-	case c.pingOwed:
-		c.pingOwed, c.pingSent = false, time.Now()
+	case c.pingPending:
+		c.pingPending, c.pingSent = false, time.Now()
 		return proto.Control{Type: proto.TypePing, ID: c.pingID}, true
-	case c.ackOwed:
-		c.ackOwed = false
-		if owed, _ := s.stream.AckDue(); owed {
-			s.room.Broadcast() // Close may wait for it
+	case c.ackPending:
+		c.ackPending = false
+		if pending, _ := s.stream.AckDue(); pending {
+			s.sendReady.Broadcast() // Close may wait for it
 			return proto.Control{Type: proto.TypeAck, Received: s.stream.TakeAck()}, true
 		}
 	}
 	return proto.Control{}, false
 }
 
-// nextMessage takes the next message in the order they were sent. session.mu
-// is held.
+// nextMessage returns the next message to write, in the order of sending, or nil.
+// session.mu is held.
 func (c *conn) nextMessage() []byte {
 	if len(c.volatiles) > 0 && c.volatiles[0].after < c.next {
 		frame := c.volatiles[0].frame
@@ -117,26 +118,26 @@ func (c *conn) nextMessage() []byte {
 	return frame
 }
 
-// acknowledge sees to it that the node hears what was handled: at once when it
-// is much, else a little later, so that one ack does for many messages. s.mu is
+// acknowledge schedules an acknowledgement of the handled messages: at once if there
+// are many, otherwise after at, so that one ack confirms several messages. s.mu is
 // held.
 func (s *Session) acknowledge(at time.Duration) {
 	c := s.conn
 	if c == nil {
-		return // the next handshake says it
+		return // the next handshake sends the count
 	}
-	owed, now := s.stream.AckDue()
+	pending, now := s.stream.AckDue()
 	switch {
-	case !owed:
+	case !pending:
 	case now || at == 0:
-		c.ackOwed = true
-		c.kick()
+		c.ackPending = true
+		c.wakeWriter()
 	case c.ackTimer == nil:
 		c.ackTimer = time.AfterFunc(at, c.ackLate)
 	}
 }
 
-// ackLate is what the timer does.
+// ackLate is called by the timer.
 func (c *conn) ackLate() {
 	s := c.session
 	s.mu.Lock()

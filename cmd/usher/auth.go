@@ -5,131 +5,124 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/usher-broker/usher/auth/credential"
+	authserve "github.com/usher-broker/usher/auth/serve"
+	"github.com/usher-broker/usher/broker/process"
+	"github.com/usher-broker/usher/broker/serve"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
 
 type authCmd struct {
-	gossipFlags  `embed:""`
-	storeFlags   `embed:""`
-	signingFlags `embed:""`
-	placingFlags `embed:""`
-	waitingFlags `embed:""`
-	tlsFlags     `embed:""`
-	limitFlags   `embed:""`
+	process.GossipFlags    `embed:""`
+	process.StoreFlags     `embed:""`
+	signingFlags           `embed:""`
+	serve.PlacementFlags   `embed:""`
+	authserve.WaitingFlags `embed:""`
+	process.TLSFlags       `embed:""`
+	process.LimitFlags     `embed:""`
 
-	SigningKey     string         `help:"File of the keys that sign tokens («usher keys signing» makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
-	Listen         string         `help:"Address of the login door." default:":8080" placeholder:"ADDR"`
-	Ops            string         `help:"Address of the ops door, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
-	Guest          bool           `help:"Let anybody in under any name (method «guest»)."`
-	Users          string         `help:"File of users and password hashes (method «password»); «usher keys password» makes its lines. Read again when it changes." type:"path" placeholder:"FILE"`
-	Webhook        string         `help:"URL of your own service that checks credentials (method «webhook»): docs/configuration.md says what it is asked." placeholder:"URL"`
-	WebhookSecret  string         `name:"webhook-secret-file" help:"File of the secret that requests to it are signed with, 16 bytes or more." type:"path" placeholder:"FILE"`
-	WebhookTimeout time.Duration  `help:"Time that it has for an answer; it is asked twice at most." default:"1200ms" placeholder:"TIME"`
-	OIDCIssuer     string         `name:"oidc-issuer" help:"OpenID Connect issuer whose ID tokens are taken (method «oidc»), as it names itself." placeholder:"URL"`
-	OIDCClient     []string       `name:"oidc-client" help:"Client ids of your game at the issuer: tokens for others are refused." placeholder:"ID"`
-	OIDCUserClaim  string         `name:"oidc-user-claim" help:"Claim that names the user." default:"sub" placeholder:"NAME"`
-	OIDCClaims     []string       `name:"oidc-claims" help:"Claims that the application is told, in the token's ext." placeholder:"NAME"`
-	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed." placeholder:"CIDR"`
-	Origins        []string       `help:"Origins of web pages that may call the login door, or *." default:"*" placeholder:"ORIGIN"`
+	SigningKey     string         `help:"File of the keys that sign tokens (\"usher keys signing\" makes it). Read again when it changes." required:"" type:"path" placeholder:"FILE"`
+	Listen         string         `help:"Address of the login API." default:":8080" placeholder:"ADDR"`
+	Ops            string         `help:"Address of the ops port, host:port or unix:PATH: /healthz, /readyz, /metrics, pprof. Keep it private." default:"127.0.0.1:0" placeholder:"ADDR"`
+	Guest          bool           `help:"Accept logins under any name, without credentials (method \"guest\")."`
+	Users          string         `help:"File of users and password hashes (method \"password\"); \"usher keys password\" makes its lines. Read again when it changes." type:"path" placeholder:"FILE"`
+	Webhook        string         `help:"URL of your own service that checks credentials (method \"webhook\"). docs/configuration.md describes its requests." placeholder:"URL"`
+	WebhookSecret  string         `name:"webhook-secret-file" help:"File of the secret that signs requests to the webhook, 16 bytes or more." type:"path" placeholder:"FILE"`
+	WebhookTimeout time.Duration  `help:"Time limit for an answer of the webhook. auth sends a request twice at most." default:"1200ms" placeholder:"TIME"`
+	OIDCIssuer     string         `name:"oidc-issuer" help:"OpenID Connect issuer whose ID tokens are accepted (method \"oidc\"), exactly as in its tokens." placeholder:"URL"`
+	OIDCClient     []string       `name:"oidc-client" help:"Client ids of your game at the issuer. Tokens for other clients are refused." placeholder:"ID"`
+	OIDCUserClaim  string         `name:"oidc-user-claim" help:"Claim that has the user's name." default:"sub" placeholder:"NAME"`
+	OIDCClaims     []string       `name:"oidc-claims" help:"Claims to pass to the application, in the token's ext." placeholder:"NAME"`
+	TrustedProxies []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are used." placeholder:"CIDR"`
+	Origins        []string       `help:"Origins of web pages that may call the login API, or *." default:"*" placeholder:"ORIGIN"`
 }
 
-// signingFlags are the flags of every process that may sign tokens.
 type signingFlags struct {
 	TokenTTL   time.Duration `name:"token-ttl" help:"Lifetime of a token." default:"1h" placeholder:"TIME"`
-	KeyOverlap time.Duration `help:"Time between a new key being published and being used, so that every node knows it by then." default:"10m" placeholder:"TIME"`
+	KeyOverlap time.Duration `help:"Time between the publication of a new key and its first use, so that every node knows it by then." default:"10m" placeholder:"TIME"`
 }
 
-// waitingFlags say what becomes of logins when every node is full.
-type waitingFlags struct {
-	WaitingRoom  bool `help:"Have logins wait for their turn when every node is full, instead of refusing them. The same on every auth."`
-	WaitingLimit int  `help:"Logins that may wait in one line." default:"100000" placeholder:"N"`
-}
-
-func (f waitingFlags) check() error {
-	if f.WaitingLimit < 1 || f.WaitingLimit > 10_000_000 {
-		return usageError{"--waiting-limit", fmt.Errorf("%d: must be 1 to 10000000", f.WaitingLimit)}
-	}
-	return nil
-}
-
-// minOverlap is how long a node may take to learn of a new key: it asks for
-// keys it does not know at most once in this time.
+// minOverlap is the time that nodes need to load a new key.
 const minOverlap = 10 * time.Second
 
 func (f signingFlags) check() error {
 	if f.KeyOverlap < minOverlap {
-		return usageError{"--key-overlap", fmt.Errorf("%v: must be at least %v, for nodes to learn of a new key before it signs", f.KeyOverlap, minOverlap)}
+		return process.FlagError{Flag: "--key-overlap", Err: fmt.Errorf("%v: must be at least %v, so that nodes learn of a new key before it signs", f.KeyOverlap, minOverlap)}
 	}
 	return nil
 }
 
-func (c *authCmd) Run(ctx context.Context, e *env) error {
-	tuneCollector(ctx)
-	var stop closers
-	defer func() { stop.close() }()
-	m, err := openMember(c.gossipFlags, c.storeFlags, &stop)
+func (c *authCmd) Run(ctx context.Context, e *process.Env) error {
+	var stop process.Closers
+	defer func() { stop.Close() }()
+	stop.Add(process.Start(process.TuneCollector))
+	m, err := openMember(c.GossipFlags, c.StoreFlags, &stop)
 	if err != nil {
 		return err
 	}
-	keys, err := token.OpenKeySet(c.SigningKey, c.KeyOverlap, e.log)
+	keys, err := token.OpenKeySet(c.SigningKey, c.KeyOverlap, e.Log)
 	if err != nil {
-		return usageError{"--signing-key", err}
+		return process.FlagError{Flag: "--signing-key", Err: err}
 	}
 	if err := c.signingFlags.check(); err != nil {
 		return err
 	}
-	if err := c.waitingFlags.check(); err != nil {
+	if err := c.WaitingFlags.Check(); err != nil {
 		return err
 	}
-	stop.add(runUntilStop(keys.Run))
+	stop.Add(process.Start(keys.Run))
 	providers, err := c.providers(&stop, e)
 	if err != nil {
 		return err
 	}
-	b, err := startBroker(brokerOptions{
-		placingFlags: c.placingFlags, waitingLimit: c.WaitingLimit,
-		role: proto.RoleAuth, gossip: m.gossip, keyFile: m.keyFile, store: m.store, signer: keys, tokenTTL: c.TokenTTL, registry: m.registry, log: e.log,
+	b, err := serve.Start(serve.Options{
+		PlacementFlags: c.PlacementFlags, QueueLimit: c.WaitingLimit, Role: proto.RoleAuth,
+		Gossip: m.gossip, GossipKeyFile: c.GossipKeyFile, Store: m.store, Signer: keys, TokenTTL: c.TokenTTL, Registry: m.registry, Logger: e.Log,
 	})
 	if err != nil {
 		return err
 	}
-	stop.add(b.close)
-	limit := c.limitFlags
-	limit.UnlimitedNetworks = slices.Concat(limit.UnlimitedNetworks, c.TrustedProxies)
-	door, err := startAuth(authOptions{
-		listen: c.Listen, tls: c.tlsFlags, limit: &limit, broker: b, keys: keys, providers: providers, registry: m.registry,
-		failures: m.store, waiting: c.WaitingRoom, trusted: c.TrustedProxies, origins: c.Origins, log: e.log,
+	stop.Add(b.Close)
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return process.FlagError{Flag: "--listen", Err: err}
+	}
+	limits := c.LimitFlags
+	limits.UnlimitedNetworks = slices.Concat(limits.UnlimitedNetworks, c.TrustedProxies)
+	login, err := authserve.Start(authserve.Options{
+		Listener: ln, TLS: c.TLSFlags, Limits: &limits, Broker: b.Broker, Keys: keys, Providers: providers, Registry: m.registry,
+		Failures: m.store, WaitingRoom: c.WaitingRoom, Trusted: c.TrustedProxies, Origins: c.Origins, Logger: e.Log,
 	})
 	if err != nil {
 		return err
 	}
-	stop.add(door.close)
-	ops, err := m.openOps(c.Ops, b.checks(), &stop, e.log)
+	stop.Add(login.Close)
+	ops, err := m.serveOps(c.Ops, b.Checks(), &stop, e.Log)
 	if err != nil {
 		return err
 	}
-	e.log.Info("auth runs", "issuer", b.issuer, "listen", door.http.addr(), "gossip", b.cluster.Addr(), "ops", ops.addr())
-	waitDone(ctx)
+	e.Log.Info("auth runs", "issuer", b.Issuer, "listen", login.Addr(), "gossip", b.Cluster.Addr(), "ops", ops.Addr())
+	<-ctx.Done()
 	return nil
 }
 
-func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provider, error) {
+func (c *authCmd) providers(stop *process.Closers, e *process.Env) (map[string]credential.Provider, error) {
 	list := make(map[string]credential.Provider)
 	if c.Guest {
 		list["guest"] = credential.Guest{}
 	}
 	if c.Users != "" {
-		p, err := credential.OpenPassword(c.Users, e.log)
+		p, err := credential.OpenPassword(c.Users, e.Log)
 		if err != nil {
-			return nil, usageError{"--users", err}
+			return nil, process.FlagError{Flag: "--users", Err: err}
 		}
-		stop.add(runUntilStop(p.Run))
+		stop.Add(process.Start(p.Run))
 		list["password"] = p
 	}
 	if c.Webhook != "" {
@@ -137,47 +130,47 @@ func (c *authCmd) providers(stop *closers, e *env) (map[string]credential.Provid
 		if err != nil {
 			return nil, err
 		}
-		stop.add(p.Close)
+		stop.Add(p.Close)
 		list["webhook"] = p
 	}
 	if c.OIDCIssuer != "" {
 		cfg := credential.OIDCConfig{
-			Issuer: c.OIDCIssuer, Clients: c.OIDCClient, UserClaim: c.OIDCUserClaim, Claims: c.OIDCClaims, Logger: e.log,
+			Issuer: c.OIDCIssuer, Clients: c.OIDCClient, UserClaim: c.OIDCUserClaim, Claims: c.OIDCClaims, Logger: e.Log,
 		}
 		if c.Users != "" || c.Webhook != "" {
-			cfg.Prefix = "oidc:" // or one of the issuer's users could pass as one of theirs
+			cfg.Prefix = "oidc:" // so that a user of the issuer cannot have the name of another provider's user
 		}
 		p, err := credential.NewOIDC(cfg)
 		if err != nil {
-			return nil, usageError{"--oidc-issuer", err}
+			return nil, process.FlagError{Flag: "--oidc-issuer", Err: err}
 		}
-		stop.add(p.Close)
+		stop.Add(p.Close)
 		list["oidc"] = p
 	}
 	if len(list) == 0 {
-		return nil, usageError{"--users", fmt.Errorf("nobody could log in: name a users file, an --oidc-issuer or a --webhook, or switch guests on with --guest")}
+		return nil, process.FlagError{Flag: "--users", Err: errors.New("no login method is configured: set --users, --oidc-issuer or --webhook, or allow guests with --guest")}
 	}
 	return list, nil
 }
 
-// maxWebhookTimeout leaves room for a second try within what auth gives a
+// maxWebhookTimeout leaves time for a second request within the time limit of a
 // provider.
 const maxWebhookTimeout = 1400 * time.Millisecond
 
 func (c *authCmd) webhook() (*credential.Webhook, error) {
 	if c.WebhookSecret == "" {
-		return nil, usageError{"--webhook-secret-file", errors.New("is required with --webhook: without it anybody could ask, and answer")}
+		return nil, process.FlagError{Flag: "--webhook-secret-file", Err: errors.New("is required with --webhook: without it anyone could send requests to your service, or answer in its place")}
 	}
 	if c.WebhookTimeout < 10*time.Millisecond || c.WebhookTimeout > maxWebhookTimeout {
-		return nil, usageError{"--webhook-timeout", fmt.Errorf("%v: must be 10ms to %v", c.WebhookTimeout, maxWebhookTimeout)}
+		return nil, process.FlagError{Flag: "--webhook-timeout", Err: fmt.Errorf("%v: must be 10ms to %v", c.WebhookTimeout, maxWebhookTimeout)}
 	}
-	secret, err := readSmall(c.WebhookSecret, 4<<10)
+	secret, err := process.ReadFile(c.WebhookSecret, 4<<10)
 	if err != nil {
-		return nil, usageError{"--webhook-secret-file", err}
+		return nil, process.FlagError{Flag: "--webhook-secret-file", Err: err}
 	}
 	p, err := credential.NewWebhook(credential.WebhookConfig{URL: c.Webhook, Secret: bytes.TrimSpace(secret), Timeout: c.WebhookTimeout})
 	if err != nil {
-		return nil, usageError{"--webhook", err}
+		return nil, process.FlagError{Flag: "--webhook", Err: err}
 	}
 	return p, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,103 +13,123 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-broker/usher/broker/process"
 	"github.com/usher-broker/usher/cmd/usher/conformance"
 )
 
 type conformanceCmd struct {
-	Listen   string        `help:"Address of the scripted auth; its nodes take free ports." default:"127.0.0.1:0" placeholder:"ADDR"`
-	Scenario []string      `help:"Play these alone." placeholder:"NAME"`
-	Patience time.Duration `help:"Time a scenario may take." default:"30s" placeholder:"TIME"`
+	process.OutputFlag `embed:""`
+
+	Listen   string        `help:"Address of the scripted auth. Its nodes use free ports." default:"127.0.0.1:0" placeholder:"ADDR"`
+	Scenario []string      `help:"Run only these scenarios." placeholder:"NAME"`
+	Patience time.Duration `help:"Time limit of a scenario." default:"30s" placeholder:"TIME"`
 	Verbose  bool          `help:"Print the transcripts of scenarios that pass as well."`
-	JSON     bool          `name:"json" help:"Print a line of JSON for each scenario."`
-	List     bool          `help:"List the scenarios and end."`
-	Client   []string      `arg:"" optional:"" passthrough:"" help:"Program to test, with its arguments: started once for each scenario, with the base URL of auth in USHER_AUTH and the name to log in with in USHER_NAME. Without one the server runs until it is stopped, for clients that are started by hand."`
+	List     bool          `help:"List the scenarios and exit."`
+	Client   []string      `arg:"" optional:"" passthrough:"" help:"Program to test, and its arguments. It is started once for each scenario, with the base URL of auth in USHER_AUTH and the name to log in with in USHER_NAME. Without a program, the server runs until it is interrupted, for clients that you start yourself."`
 }
 
-func (c *conformanceCmd) Run(ctx context.Context, e *env) error {
+// Help implements kong.HelpProvider.
+func (*conformanceCmd) Help() string {
+	return "With --output json it prints one line of JSON for each scenario. Exits with 1 if a scenario fails."
+}
+
+func (c *conformanceCmd) Run(ctx context.Context, e *process.Env) error {
 	if c.List {
-		for _, s := range conformance.List() {
-			fmt.Fprintf(e.out, "%-16s %s\n", s.Name, s.About)
-		}
-		return nil
+		return c.list(e.Out)
 	}
 	for _, name := range c.Scenario {
 		if !slices.Contains(conformance.Names(), name) {
-			return usageError{"--scenario", fmt.Errorf("there is no %q; «usher conformance --list» has them", name)}
+			return process.FlagError{Flag: "--scenario", Err: fmt.Errorf("there is no scenario %q; \"usher conformance --list\" lists them", name)}
 		}
 	}
 	if c.Patience < time.Second || c.Patience > time.Hour {
-		return usageError{"--patience", fmt.Errorf("%v: must be 1s to 1h", c.Patience)}
+		return process.FlagError{Flag: "--patience", Err: fmt.Errorf("%v: must be 1s to 1h", c.Patience)}
 	}
-	p := &judge{cmd: c, out: e.out, waiting: map[string]chan conformance.Verdict{}}
-	s := &conformance.Server{Patience: c.Patience, Judged: p.judged}
+	r := &runner{cmd: c, out: e.Out, info: e.Out, waiting: map[string]chan conformance.Verdict{}}
+	if c.JSON() {
+		r.info = e.Err
+	}
+	s := &conformance.Server{Patience: c.Patience, OnVerdict: r.onVerdict}
 	if err := s.Start(c.Listen); err != nil {
-		return usageError{"--listen", err}
+		return process.FlagError{Flag: "--listen", Err: err}
 	}
 	defer s.Close()
 	if len(c.Client) == 0 {
-		fmt.Fprintf(e.out, "auth is %s. Log in as a guest with the name of a scenario: %s.\nCtrl-C stops it.\n", s.Auth(), strings.Join(conformance.Names(), ", "))
-		waitDone(ctx)
+		fmt.Fprintf(r.info, "auth: %s\nLog in as a guest with the name of a scenario: %s.\nCtrl-C stops it.\n", s.Auth(), strings.Join(conformance.Names(), ", "))
+		<-ctx.Done()
 		return nil
 	}
-	return p.playAll(ctx, s.Auth())
+	return r.runAll(ctx, s.Auth())
 }
 
-// judge prints the verdicts, and hands them to whoever plays the scenario.
-type judge struct {
-	cmd *conformanceCmd
+func (c *conformanceCmd) list(out io.Writer) error {
+	if c.JSON() {
+		return process.WriteJSON(out, map[string]any{"scenarios": conformance.List()})
+	}
+	for _, s := range conformance.List() {
+		fmt.Fprintf(out, "%-16s %s\n", s.Name, s.About)
+	}
+	return nil
+}
+
+// runner runs the client through the scenarios and prints the verdicts.
+type runner struct {
+	cmd  *conformanceCmd
+	info io.Writer // for text that is not a verdict
 
 	mu      sync.Mutex
 	out     io.Writer
 	failed  int
-	waiting map[string]chan conformance.Verdict
+	waiting map[string]chan conformance.Verdict // by scenario that runs
 }
 
-func (p *judge) judged(v conformance.Verdict) {
-	p.mu.Lock()
-	w := p.waiting[v.Scenario]
-	p.mu.Unlock()
+// onVerdict passes a verdict to the run of its scenario. It prints the verdict of a
+// client that was started by hand.
+func (r *runner) onVerdict(v conformance.Verdict) {
+	r.mu.Lock()
+	w := r.waiting[v.Scenario]
+	r.mu.Unlock()
 	if w == nil {
-		p.print(v)
+		r.print(v)
 		return
 	}
 	select {
 	case w <- v:
-	default: // a client that logs in twice
+	default: // the client has logged in twice
 	}
 }
 
-func (p *judge) print(v conformance.Verdict) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (r *runner) print(v conformance.Verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !v.Passed {
-		p.failed++
+		r.failed++
 	}
-	if p.cmd.JSON {
-		_ = json.NewEncoder(p.out).Encode(v)
+	if r.cmd.JSON() {
+		_ = process.WriteJSON(r.out, v)
 		return
 	}
-	word := "passed"
+	result := "passed"
 	if !v.Passed {
-		word = "FAILED"
+		result = "FAILED"
 	}
-	fmt.Fprintf(p.out, "%s  %-16s %s\n", word, v.Scenario, v.About)
+	fmt.Fprintf(r.out, "%s  %-16s %s\n", result, v.Scenario, v.About)
 	for _, f := range v.Faults {
-		fmt.Fprintf(p.out, "          %s\n", f)
+		fmt.Fprintf(r.out, "          %s\n", f)
 	}
-	if !v.Passed || p.cmd.Verbose {
+	if !v.Passed || r.cmd.Verbose {
 		for _, line := range v.Transcript {
-			fmt.Fprintf(p.out, "        | %s\n", line)
+			fmt.Fprintf(r.out, "        | %s\n", line)
 		}
 	}
 }
 
-// clientsAtOnce is how many scenarios are played at the same time: most of them
-// is waiting.
+// clientsAtOnce is how many scenarios run at the same time. Most of the time they
+// wait.
 const clientsAtOnce = 6
 
-func (p *judge) playAll(ctx context.Context, auth string) error {
-	names := p.cmd.Scenario
+func (r *runner) runAll(ctx context.Context, auth string) error {
+	names := r.cmd.Scenario
 	if len(names) == 0 {
 		names = conformance.Names()
 	}
@@ -120,39 +139,39 @@ func (p *judge) playAll(ctx context.Context, auth string) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			p.print(p.play(ctx, auth, name))
+			r.print(r.run(ctx, auth, name))
 		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return errors.New("stopped")
+		return errors.New("interrupted")
 	}
-	if p.failed > 0 {
-		fmt.Fprintf(p.out, "%d of %d scenarios failed\n", p.failed, len(names))
-		return exitCode(1)
+	if r.failed > 0 {
+		fmt.Fprintf(r.info, "%d of %d scenarios failed\n", r.failed, len(names))
+		return process.ExitCode(1)
 	}
-	fmt.Fprintf(p.out, "all %d scenarios passed\n", len(names))
+	fmt.Fprintf(r.info, "all %d scenarios passed\n", len(names))
 	return nil
 }
 
-// clientGrace is how long the client may take to end after its session has.
+// clientGrace is how long the client may take to exit after its session has ended.
 const clientGrace = 5 * time.Second
 
-// play runs the client through one scenario.
-func (p *judge) play(ctx context.Context, auth, name string) conformance.Verdict {
+// run runs the client through one scenario.
+func (r *runner) run(ctx context.Context, auth, name string) conformance.Verdict {
 	verdict := make(chan conformance.Verdict, 1)
-	p.mu.Lock()
-	p.waiting[name] = verdict
-	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, p.cmd.Patience+clientGrace)
+	r.mu.Lock()
+	r.waiting[name] = verdict
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, r.cmd.Patience+clientGrace)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.cmd.Client[0], p.cmd.Client[1:]...)
+	cmd := exec.CommandContext(ctx, r.cmd.Client[0], r.cmd.Client[1:]...)
 	cmd.Env = append(os.Environ(), "USHER_AUTH="+auth, "USHER_NAME="+name)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	ended := make(chan error, 1)
 	if err := cmd.Start(); err != nil {
-		return conformance.Verdict{Scenario: name, Faults: []string{"the client does not start: " + err.Error()}}
+		return conformance.Verdict{Scenario: name, Faults: []string{"the client could not be started: " + err.Error()}}
 	}
 	go func() { ended <- cmd.Wait() }()
 	var v conformance.Verdict
@@ -160,10 +179,10 @@ func (p *judge) play(ctx context.Context, auth, name string) conformance.Verdict
 	case v = <-verdict:
 	case err := <-ended:
 		ended <- err
-		select { // its last words may be on their way
+		select { // its last messages may be in flight
 		case v = <-verdict:
 		case <-time.After(2 * time.Second):
-			v = conformance.Verdict{Scenario: name, Faults: []string{fmt.Sprintf("the client ended before its session (%v)", err)}}
+			v = conformance.Verdict{Scenario: name, Faults: []string{fmt.Sprintf("the client exited before its session ended (%v)", err)}}
 		}
 	}
 	select {
@@ -172,17 +191,18 @@ func (p *judge) play(ctx context.Context, auth, name string) conformance.Verdict
 		cancel()
 		<-ended
 		v.Passed = false
-		v.Faults = append(v.Faults, fmt.Sprintf("the client has not ended %v after its session", clientGrace))
+		v.Faults = append(v.Faults, fmt.Sprintf("the client did not exit within %v after the end of its session", clientGrace))
 	}
-	if !v.Passed && said.Len() > 0 {
-		v.Faults = append(v.Faults, "the client said: "+strings.TrimSpace(tail(said.String(), 600)))
+	if !v.Passed && output.Len() > 0 {
+		v.Faults = append(v.Faults, "output of the client: "+strings.TrimSpace(tail(output.String(), 600)))
 	}
 	return v
 }
 
-func tail(s string, most int) string {
-	if len(s) > most {
-		return "…" + s[len(s)-most:]
+// tail returns the last size bytes of s.
+func tail(s string, size int) string {
+	if len(s) > size {
+		return "…" + s[len(s)-size:]
 	}
 	return s
 }

@@ -2,72 +2,71 @@ package main
 
 import (
 	"embed"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/node/dev"
 	"github.com/usher-broker/usher/proto"
 )
 
 //go:embed demo
 var demoFiles embed.FS
 
-// demoPolicy lets the page load what is here and attach to the nodes.
+// demoPolicy lets the page load the files of the demo and attach to the nodes.
 const demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self' ws://127.0.0.1:* ws://localhost:*; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// demo serves /demo/ of «usher dev» beside the login door: a page to play with,
-// and what its buttons do to the nodes.
-func demo(show *atomic.Pointer[stage]) func(http.Handler) http.Handler {
+// demo adds /demo/ to the login API of usher dev: a page, and the API of its buttons.
+func demo(c *dev.Cluster, login http.Handler) http.Handler {
 	files, err := fs.Sub(demoFiles, "demo")
 	if err != nil {
-		panic(err) // the directory above is there
+		panic(err) // cannot happen: the directory is embedded
 	}
 	static := http.StripPrefix("/demo/", http.FileServerFS(files))
-	return func(login http.Handler) http.Handler {
-		mux := http.NewServeMux()
-		mux.Handle("/", login)
-		mux.Handle("GET /demo", http.RedirectHandler("/demo/", http.StatusFound))
-		mux.HandleFunc("GET /demo/", func(w http.ResponseWriter, r *http.Request) {
-			h := w.Header()
-			h.Set("Content-Security-Policy", demoPolicy)
-			h.Set("X-Content-Type-Options", "nosniff")
-			h.Set("Cache-Control", "no-cache")
-			static.ServeHTTP(w, r)
-		})
-		d := &demoDoor{show}
-		mux.HandleFunc("GET /demo/nodes", d.guard(d.list))
-		mux.HandleFunc("POST /demo/nodes", d.guard(d.add))
-		mux.HandleFunc("POST /demo/nodes/{id}/{deed}", d.guard(d.do))
-		return mux
-	}
+	mux := http.NewServeMux()
+	mux.Handle("/", login)
+	mux.Handle("GET /demo", http.RedirectHandler("/demo/", http.StatusFound))
+	mux.HandleFunc("GET /demo/", func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", demoPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-cache")
+		static.ServeHTTP(w, r)
+	})
+	d := demoAPI{c}
+	mux.HandleFunc("GET /demo/nodes", fromDemoPage(d.list))
+	mux.HandleFunc("POST /demo/nodes", fromDemoPage(d.add))
+	mux.HandleFunc("POST /demo/nodes/{id}/{action}", fromDemoPage(d.do))
+	return mux
 }
 
-type demoDoor struct{ show *atomic.Pointer[stage] }
-
-// demoHeader is one that a page of another origin cannot send without asking, and
-// nobody answers.
+// demoHeader is a header that a page of another origin may send only after a
+// preflight request, which this server does not answer.
 const demoHeader = "Usher-Demo"
 
-func (d *demoDoor) guard(f func(s *stage, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
+// fromDemoPage refuses requests that do not come from the page of the demo.
+func fromDemoPage(f http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s := d.show.Load()
-		switch {
-		case r.Header.Get(demoHeader) == "":
-			proto.WriteProblem(w, &proto.Problem{Status: http.StatusForbidden, Code: proto.ProblemForbidden, Detail: "This is for the page at /demo/. Send the header " + demoHeader + ": 1."})
-		case s == nil:
-			proto.WriteProblem(w, &proto.Problem{Status: http.StatusServiceUnavailable, Code: proto.ProblemNoCapacity, RetryAfter: 1, Detail: "The nodes are not there yet."})
-		default:
-			f(s, w, r)
+		if r.Header.Get(demoHeader) == "" {
+			proto.WriteProblem(w, &proto.Problem{
+				Status: http.StatusForbidden, Code: proto.ProblemForbidden,
+				Detail: "This path is for the page /demo/. Send the header " + demoHeader + ": 1.",
+			})
+			return
 		}
+		f(w, r)
 	}
 }
 
-// demoNode is a node as the page shows it.
+// demoAPI is the API of the demo's buttons.
+type demoAPI struct{ cluster *dev.Cluster }
+
+// demoNode is a node in the answer of GET /demo/nodes.
 type demoNode struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
@@ -75,12 +74,12 @@ type demoNode struct {
 	Why   string `json:"why,omitempty"`
 }
 
-func (d *demoDoor) list(s *stage, w http.ResponseWriter, _ *http.Request) {
+func (d demoAPI) list(w http.ResponseWriter, _ *http.Request) {
 	list := []demoNode{}
-	for _, v := range s.broker.Nodes() {
+	for _, v := range d.cluster.Nodes() {
 		list = append(list, demoNode{v.Peer.ID, stateOf(v), v.Report.Live, v.Why})
 	}
-	slices.SortFunc(list, func(a, b demoNode) int {
+	slices.SortFunc(list, func(a, b demoNode) int { // node-10 after node-9
 		if len(a.ID) != len(b.ID) {
 			return len(a.ID) - len(b.ID)
 		}
@@ -96,8 +95,8 @@ func stateOf(v placement.NodeView) string {
 	return "silent"
 }
 
-func (d *demoDoor) add(s *stage, w http.ResponseWriter, _ *http.Request) {
-	id, err := s.add()
+func (d demoAPI) add(w http.ResponseWriter, _ *http.Request) {
+	id, err := d.cluster.AddNode()
 	if err != nil {
 		proto.WriteProblem(w, &proto.Problem{Status: http.StatusConflict, Code: proto.ProblemInvalidRequest, Detail: err.Error()})
 		return
@@ -105,20 +104,20 @@ func (d *demoDoor) add(s *stage, w http.ResponseWriter, _ *http.Request) {
 	httpapi.WriteJSONStatus(w, http.StatusCreated, map[string]string{"id": id})
 }
 
-func (d *demoDoor) do(s *stage, w http.ResponseWriter, r *http.Request) {
+func (d demoAPI) do(w http.ResponseWriter, r *http.Request) {
 	id, err := r.PathValue("id"), error(nil)
-	switch r.PathValue("deed") {
+	switch r.PathValue("action") {
 	case "kill":
-		if !s.kill(id) {
-			proto.WriteProblem(w, &proto.Problem{Status: http.StatusNotFound, Code: proto.ProblemNotFound, Detail: "There is no such node."})
+		if !d.cluster.KillNode(id) {
+			proto.WriteProblem(w, &proto.Problem{Status: http.StatusNotFound, Code: proto.ProblemNotFound, Detail: fmt.Sprintf("No node %.64q.", id)})
 			return
 		}
 	case "drain":
-		err = s.drain(r.Context(), id)
+		err = d.cluster.DrainNode(r.Context(), id)
 	case "undrain":
-		err = s.undrain(r.Context(), id)
+		err = d.cluster.UndrainNode(r.Context(), id)
 	default:
-		proto.WriteProblem(w, &proto.Problem{Status: http.StatusNotFound, Code: proto.ProblemNotFound, Detail: "A node can be told to kill, drain or undrain."})
+		proto.WriteProblem(w, &proto.Problem{Status: http.StatusNotFound, Code: proto.ProblemNotFound, Detail: "The actions on a node are kill, drain and undrain."})
 		return
 	}
 	if err != nil {

@@ -2,76 +2,84 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
-// doctorCmd looks at a machine, or a cluster that runs. It takes the flags, and
-// so the environment, of the roles.
+// doctorCmd checks a machine, or a running cluster. It has the flags, and so the
+// environment variables, of the roles.
 type doctorCmd struct {
-	gossipFlags `embed:""`
-	storeFlags  `embed:""`
-	apiFlags    `embed:""`
+	process.GossipFlags `embed:""`
+	process.StoreFlags  `embed:""`
+	apiFlags            `embed:""`
+	process.OutputFlag  `embed:""`
 
-	Auth        []string `help:"Login doors of the cluster: their keys must be the same." placeholder:"URL"`
-	SigningKey  string   `help:"File of the keys that sign: the doors must have published them." type:"path" placeholder:"FILE"`
-	Listen      string   `help:"Address that a node is to listen on: is it free?" placeholder:"ADDR"`
-	Ops         string   `help:"Ops door of a process on this machine, host:port or unix:PATH: is it ready, and for how long is its certificate good?" placeholder:"ADDR"`
-	MaxSessions int      `help:"Sessions that a node on this machine is to hold." default:"10000" placeholder:"N"`
-	ProbeCA     string   `name:"probe-ca" help:"File of the certificates that the nodes' are verified with, in place of the system's." type:"path" placeholder:"FILE"`
-	JSON        bool     `name:"json" help:"Print the findings as JSON."`
+	Auth        []string `help:"Base URLs of the login APIs of the cluster. They must publish the same keys." placeholder:"URL"`
+	SigningKey  string   `help:"File of the keys that sign tokens. The login APIs must publish them." type:"path" placeholder:"FILE"`
+	Listen      string   `help:"Address that a node will listen on. It must be free." placeholder:"ADDR"`
+	Ops         string   `help:"Ops port of a process on this machine, host:port or unix:PATH. The process must be ready, and its certificate must not expire soon." placeholder:"ADDR"`
+	MaxSessions int      `help:"Sessions that a node on this machine will hold." default:"10000" placeholder:"N"`
+	ProbeCA     string   `name:"probe-ca" help:"PEM file of the authorities that the certificates of nodes are verified with. Default: those of the system." type:"path" placeholder:"FILE"`
 }
 
-// finding is one thing that was looked at.
+// Help implements kong.HelpProvider.
+func (*doctorCmd) Help() string {
+	return "A check that needs a flag which is not set is skipped. Exits with 1 if anything is wrong."
+}
+
+// finding is the result of one check.
 type finding struct {
-	Check string `json:"check"`
-	Found string `json:"found"` // ok, warning, wrong or skipped
-	What  string `json:"what"`
-	Mend  string `json:"mend,omitempty"`
+	Check   string `json:"check"`
+	Result  string `json:"result"` // ok, warning, wrong or skipped
+	Message string `json:"message"`
+	Fix     string `json:"fix,omitempty"`
 }
 
-// doctor notes what it finds.
+// doctor collects findings.
 type doctor struct {
 	*doctorCmd
+	apiSet   bool // the address of the private API is not the default one
 	log      *slog.Logger
 	findings []finding
-	tell     func(finding)
+	print    func(finding)
 }
 
 func (d *doctor) note(f finding) {
 	d.findings = append(d.findings, f)
-	d.tell(f)
+	d.print(f)
 }
 
 func (d *doctor) ok(check, format string, args ...any) {
-	d.note(finding{Check: check, Found: "ok", What: fmt.Sprintf(format, args...)})
+	d.note(finding{Check: check, Result: "ok", Message: fmt.Sprintf(format, args...)})
 }
 
 func (d *doctor) skip(check, format string, args ...any) {
-	d.note(finding{Check: check, Found: "skipped", What: fmt.Sprintf(format, args...)})
+	d.note(finding{Check: check, Result: "skipped", Message: fmt.Sprintf(format, args...)})
 }
 
-func (d *doctor) warn(check, what, mend string) {
-	d.note(finding{Check: check, Found: "warning", What: what, Mend: mend})
+func (d *doctor) warn(check, message, fix string) {
+	d.note(finding{Check: check, Result: "warning", Message: message, Fix: fix})
 }
 
-func (d *doctor) wrong(check, what, mend string) {
-	d.note(finding{Check: check, Found: "wrong", What: what, Mend: mend})
+func (d *doctor) wrong(check, message, fix string) {
+	d.note(finding{Check: check, Result: "wrong", Message: message, Fix: fix})
 }
 
-// doctorTime bounds the whole examination.
+// doctorTime bounds all checks together.
 const doctorTime = time.Minute
 
-func (c *doctorCmd) Run(ctx context.Context, e *env) error {
+func (c *doctorCmd) Run(ctx context.Context, e *process.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
-	d := &doctor{doctorCmd: c, log: slog.New(slog.DiscardHandler), tell: func(finding) {}}
-	if !c.JSON {
-		d.tell = func(f finding) { printFinding(e.out, f) }
+	d := &doctor{doctorCmd: c, apiSet: c.setIn(e.Args), log: slog.New(slog.DiscardHandler), print: func(finding) {}}
+	if !c.JSON() {
+		d.print = func(f finding) { printFinding(e.Out, f) }
 	}
 	d.files()
 	d.kernel()
@@ -84,27 +92,28 @@ func (c *doctorCmd) Run(ctx context.Context, e *env) error {
 	d.ops(ctx)
 	wrong := 0
 	for _, f := range d.findings {
-		if f.Found == "wrong" {
+		if f.Result == "wrong" {
 			wrong++
 		}
 	}
-	if c.JSON {
-		enc := json.NewEncoder(e.out)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(d.findings); err != nil {
+	if c.JSON() {
+		if err := process.WriteJSON(e.Out, d.findings); err != nil {
 			return err
 		}
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d things are wrong", wrong)
+		if wrong == 1 {
+			return errors.New("1 check failed")
+		}
+		return fmt.Errorf("%d checks failed", wrong)
 	}
 	return nil
 }
 
 func printFinding(w io.Writer, f finding) {
-	mark := map[string]string{"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  ", "skipped": "-      "}[f.Found]
-	fmt.Fprintf(w, "%s  %-12s %s\n", mark, f.Check, strings.ReplaceAll(f.What, "\n", " "))
-	if f.Mend != "" {
-		fmt.Fprintf(w, "%23s%s\n", "", f.Mend)
+	mark := map[string]string{"ok": "ok     ", "warning": "WARNING", "wrong": "WRONG  ", "skipped": "-      "}[f.Result]
+	fmt.Fprintf(w, "%s  %-12s %s\n", mark, f.Check, strings.ReplaceAll(f.Message, "\n", " "))
+	if f.Fix != "" {
+		fmt.Fprintf(w, "%23s%s\n", "", f.Fix)
 	}
 }

@@ -16,25 +16,28 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker/cluster"
+	"github.com/usher-broker/usher/broker/process"
+	"github.com/usher-broker/usher/broker/serve"
 	"github.com/usher-broker/usher/broker/session/redis"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
 )
 
-// redis looks at the store, and does there what a session does.
+// redis checks the session store: its version and configuration, and the operations of
+// a session.
 func (d *doctor) redis(ctx context.Context) {
-	address, err := d.address()
+	address, err := d.Address()
 	switch {
-	case errors.Is(err, errNoRedis):
-		d.skip("redis", "no --redis was named")
+	case errors.Is(err, process.ErrNoRedis):
+		d.skip("redis", "--redis is not set")
 		return
 	case err != nil:
-		d.wrong("redis", err.Error(), "see the forms of --redis in docs/configuration.md")
+		d.wrong("redis", err.Error(), "docs/configuration.md has the forms of --redis")
 		return
 	}
 	store, err := redis.Open(address, redis.Options{Timeout: 2 * time.Second})
 	if err != nil {
-		d.wrong("redis", err.Error(), "see the forms of --redis in docs/configuration.md")
+		d.wrong("redis", err.Error(), "docs/configuration.md has the forms of --redis")
 		return
 	}
 	defer store.Close()
@@ -43,22 +46,22 @@ func (d *doctor) redis(ctx context.Context) {
 	x, err := store.Examine(ctx)
 	switch {
 	case x.Version == "" && err != nil:
-		d.wrong("redis", err.Error(), "is it running, is the address right, does a firewall let this machine through, and the password?")
+		d.wrong("redis", err.Error(), "is Redis running, are address and password right, does a firewall block this machine?")
 		return
 	case err != nil:
-		d.wrong("redis", err.Error(), "give its user the commands and keys that docs/configuration.md names: ~usher:* +@all -@dangerous +info")
+		d.wrong("redis", err.Error(), "give the Redis user the rights in docs/configuration.md: ~usher:* +@all -@dangerous +info")
 	default:
 		d.ok("redis", "version %s, sessions can be opened, moved and ended, a round trip takes %v", x.Version, x.Took.Round(10*time.Microsecond))
 	}
 	if older(x.Version, 6, 2) {
-		d.wrong("redis", "version "+x.Version+" is older than 6.2", "update it")
+		d.wrong("redis", "version "+x.Version+" is older than 6.2", "update Redis")
 	}
 	switch x.Policy {
 	case "noeviction":
 	case "":
-		d.warn("redis", "it does not say what it does when its memory is full", "see that maxmemory-policy is noeviction")
+		d.warn("redis", "Redis does not say what it does when its memory is full", "make sure that maxmemory-policy is noeviction")
 	default:
-		d.warn("redis", "when its memory is full it drops sessions: maxmemory-policy is "+x.Policy, "set maxmemory-policy noeviction")
+		d.warn("redis", "Redis drops sessions when its memory is full: maxmemory-policy is "+x.Policy, "set maxmemory-policy noeviction")
 	}
 	d.clock("redis", x.Ahead, x.Took)
 }
@@ -69,45 +72,47 @@ func older(version string, major, minor int) bool {
 	return err == nil && (a < major || a == major && b < minor)
 }
 
-// clock judges how far another clock is ahead of this one. Tokens allow for 30 s.
-func (d *doctor) clock(whose string, ahead, within time.Duration) {
+// clock checks how far the clock of a server is ahead of this one. within is the error
+// of the measurement. Tokens tolerate 30 s.
+func (d *doctor) clock(server string, ahead, within time.Duration) {
 	switch off := ahead.Abs(); {
 	case off > 30*time.Second:
-		d.wrong("clock", fmt.Sprintf("it is off by %v from that of %s: tokens are refused", ahead.Round(time.Second), whose), "run NTP on both (timedatectl set-ntp true)")
+		d.wrong("clock", fmt.Sprintf("the clock of %s is off by %v: tokens are refused", server, ahead.Round(time.Second)), "run NTP on both (timedatectl set-ntp true)")
 	case off > 2*time.Second+within:
-		d.warn("clock", fmt.Sprintf("it is off by %v from that of %s", ahead.Round(100*time.Millisecond), whose), "run NTP on both (timedatectl set-ntp true)")
+		d.warn("clock", fmt.Sprintf("the clock of %s is off by %v", server, ahead.Round(100*time.Millisecond)), "run NTP on both (timedatectl set-ntp true)")
 	default:
-		d.ok("clock", "within %v of that of %s", max(off, time.Millisecond).Round(time.Millisecond), whose)
+		d.ok("clock", "within %v of the clock of %s", max(off, time.Millisecond).Round(time.Millisecond), server)
 	}
 }
 
-// keys looks whether all login doors have the same keys, and those in the file.
+// keys checks whether all login APIs publish the same keys, and those in the file.
 func (d *doctor) keys(ctx context.Context) {
 	if len(d.Auth) == 0 {
-		d.skip("keys", "no --auth was named")
+		d.skip("keys", "--auth is not set")
 		return
 	}
 	sets := map[string][]string{}
-	for _, door := range d.Auth {
-		set, ahead, took, err := d.jwks(ctx, door)
+	for _, auth := range d.Auth {
+		set, ahead, took, err := d.jwks(ctx, auth)
 		if err != nil {
-			d.wrong("keys", fmt.Sprintf("%s: %v", door, err), "is it running, and can it be reached from here?")
+			d.wrong("keys", fmt.Sprintf("%s: %v", process.RedactURL(auth), err), "is it running, and can this machine connect to it?")
 			continue
 		}
-		sets[door] = set
-		d.clock(door, ahead, took+time.Second) // it names whole seconds
+		sets[auth] = set
+		d.clock(process.RedactURL(auth), ahead, took+time.Second) // its Date header has whole seconds
 	}
 	first := ""
-	for _, door := range d.Auth {
-		switch set := sets[door]; {
+	for _, auth := range d.Auth {
+		shown := process.RedactURL(auth)
+		switch set := sets[auth]; {
 		case set == nil:
 		case first == "":
-			first = door
-			d.ok("keys", "%s publishes %s", door, strings.Join(set, ", "))
+			first = auth
+			d.ok("keys", "%s publishes %s", shown, strings.Join(set, ", "))
 		case !slices.Equal(set, sets[first]):
-			d.wrong("keys", fmt.Sprintf("%s publishes %s, and %s others", door, strings.Join(set, ", "), first), "give all auths and brokers the same --signing-key file")
+			d.wrong("keys", fmt.Sprintf("%s publishes %s; %s publishes other keys", shown, strings.Join(set, ", "), process.RedactURL(first)), "give all auths and brokers the same --signing-key file")
 		default:
-			d.ok("keys", "%s publishes the same", door)
+			d.ok("keys", "%s publishes the same", shown)
 		}
 	}
 	if d.SigningKey == "" || first == "" {
@@ -115,25 +120,27 @@ func (d *doctor) keys(ctx context.Context) {
 	}
 	own, err := token.OpenKeySet(d.SigningKey, time.Minute, d.log)
 	if err != nil {
-		d.wrong("keys", err.Error(), "«usher keys signing --out FILE» makes one")
+		d.wrong("keys", err.Error(), "\"usher keys signing --out FILE\" makes one")
 		return
 	}
 	for _, kid := range kids(own.JWKS()) {
 		if !slices.Contains(sets[first], kid) {
-			d.wrong("keys", fmt.Sprintf("%s has key %s, which %s does not publish", d.SigningKey, kid, first), "give all auths and brokers the same --signing-key file")
+			d.wrong("keys", fmt.Sprintf("%s has key %s, which %s does not publish", d.SigningKey, kid, process.RedactURL(first)), "give all auths and brokers the same --signing-key file")
 		}
 	}
 }
 
-func (d *doctor) jwks(ctx context.Context, door string) (set []string, ahead, took time.Duration, err error) {
+// jwks requests the keys of a login API. It returns their ids, how far the clock of the
+// server is ahead, and how long the request took.
+func (d *doctor) jwks(ctx context.Context, auth string) (set []string, ahead, took time.Duration, err error) {
 	client, err := d.client()
 	if err != nil {
 		return nil, 0, 0, err
 	}
 	began := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(door, "/")+"/.well-known/jwks.json", nil)
-	if err != nil {
-		return nil, 0, 0, err
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(auth, "/")+"/.well-known/jwks.json", nil)
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		return nil, 0, 0, errors.New("not an http or https URL") // err quotes the URL and its password
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -160,7 +167,7 @@ func (d *doctor) jwks(ctx context.Context, door string) (set []string, ahead, to
 // kids returns the ids of the keys of a JWK Set.
 func kids(set []byte) []string {
 	var s struct{ Keys []struct{ Kid string } }
-	_ = json.Unmarshal(set, &s) // then there are none
+	_ = json.Unmarshal(set, &s) // invalid JSON has no keys
 	var list []string
 	for _, k := range s.Keys {
 		list = append(list, k.Kid)
@@ -170,54 +177,54 @@ func kids(set []byte) []string {
 }
 
 func (d *doctor) client() (*http.Client, error) {
-	roots, err := readRoots(d.ProbeCA)
+	roots, err := process.ReadRoots(d.ProbeCA)
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots},
 	}}, err
 }
 
-// gossipTime is how long the doctor listens: a node reports every second to who
-// places sessions.
+// gossipTime is how long the doctor takes part in gossip. A node sends a report to
+// every auth and broker each second.
 const gossipTime = 6 * time.Second
 
-// gossip joins the cluster for some seconds, as one who places sessions: then
-// every node sends it its load, by itself and straight, which shows that it can be
-// reached, and every other member knows it. It returns the nodes.
+// gossip joins the cluster as a broker for some seconds. Then every node that can reach
+// this machine sends it its reports directly, and the doctor learns of every other
+// member. It returns the nodes.
 func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 	if len(d.Join) == 0 {
-		d.skip("gossip", "no --join was named")
+		d.skip("gossip", "--join is not set")
 		return nil
 	}
-	cfg, err := d.gossipFlags.config()
+	cfg, err := d.GossipFlags.Config()
 	if err != nil {
-		d.wrong("gossip", err.Error(), "take the key that the others have")
+		d.wrong("gossip", err.Error(), "use the key of the other members")
 		return nil
 	}
-	// The port that a member here has is taken.
+	// A member on this machine may use the port.
 	if host, _, err := net.SplitHostPort(cfg.Bind); err == nil {
 		cfg.Bind = net.JoinHostPort(host, "0")
 	}
 	cfg.Advertise = ""
 	var mu sync.Mutex
-	heard := map[string]bool{}
+	reported := map[string]bool{} // by id of the node
 	cfg.Logger = d.log
-	cfg.Self = proto.Peer{ID: instanceID("doctor"), Role: proto.RoleBroker, State: proto.StateReady, Generation: newGeneration(), Version: versionString()}
+	cfg.Self = proto.Peer{ID: process.InstanceID("doctor"), Role: proto.RoleBroker, State: proto.StateReady, Generation: process.Generation(), Version: process.Version()}
 	cfg.Events.Report = func(r proto.Report) {
 		mu.Lock()
 		defer mu.Unlock()
-		heard[r.ID] = true
+		reported[r.ID] = true
 	}
 	c, err := cluster.Join(ctx, cfg)
 	if err != nil {
-		d.wrong("gossip", err.Error(), "name an address of this machine in --gossip («ip addr»)")
+		d.wrong("gossip", err.Error(), "set --gossip to an address of this machine (\"ip addr\" lists them)")
 		return nil
 	}
 	defer func() { _ = c.Leave(time.Second) }()
-	everybody := func() bool {
+	allReported := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, p := range c.Members() {
-			if p.Role == proto.RoleNode && !heard[p.ID] {
+			if p.Role == proto.RoleNode && !reported[p.ID] {
 				return false
 			}
 		}
@@ -225,14 +232,14 @@ func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 	}
 	began := time.Now()
 	for ; ctx.Err() == nil && time.Since(began) < gossipTime; time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > 2*time.Second && everybody() { // by then all are known
+		if time.Since(began) > 2*time.Second && allReported() { // by then all members are known
 			break
 		}
 	}
 	h := c.Health()
 	if !h.Joined {
-		d.wrong("gossip", fmt.Sprintf("no member was reached at %s: %v", strings.Join(d.Join, ", "), h.LastError),
-			"TCP and UDP to its gossip port must pass, both ways, and --gossip-key and --gossip-label be the same")
+		d.wrong("gossip", fmt.Sprintf("no member answers at %s: %v", strings.Join(d.Join, ", "), h.LastError),
+			"allow TCP and UDP to its gossip port, in both directions; use the same --gossip-key and --gossip-label")
 		return nil
 	}
 	mu.Lock()
@@ -244,44 +251,44 @@ func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 		case p.ID == cfg.Self.ID:
 		case p.Role != proto.RoleNode:
 			others++
-		case heard[p.ID]:
+		case reported[p.ID]:
 			nodes = append(nodes, p)
 		default:
 			nodes = append(nodes, p)
-			d.wrong("gossip", fmt.Sprintf("%s is a member, and what it sends does not arrive here", p.ID),
-				"UDP from there to this machine must pass; is its --gossip-advertise, or this machine's, wrong?")
+			d.wrong("gossip", fmt.Sprintf("%s is a member, and its reports do not arrive here", p.ID),
+				"allow UDP from it to this machine; check --gossip-advertise of both")
 		}
 	}
 	if others == 0 {
-		d.wrong("gossip", "there is no auth and no broker", "start one, or let --join name it")
+		d.wrong("gossip", "the cluster has no auth and no broker", "start one, or add its address to --join")
 	}
-	d.ok("gossip", "%d nodes and %d auths and brokers; messages pass both ways with %d of the nodes", len(nodes), others, len(heard))
+	d.ok("gossip", "%d nodes and %d auths and brokers; messages pass both ways with %d of the nodes", len(nodes), others, len(reported))
 	if h.Warnings > 0 {
-		d.warn("gossip", fmt.Sprintf("%d packets could not be read", h.Warnings), "somebody has another --gossip-key or --gossip-label")
+		d.warn("gossip", fmt.Sprintf("%d packets could not be read", h.Warnings), "a member has another --gossip-key or --gossip-label")
 	}
 	return nodes
 }
 
-// nodes dials the public address of each node, as a client would.
+// nodes connects to the public address of each node, as a client does.
 func (d *doctor) nodes(ctx context.Context, peers []proto.Peer) {
 	if len(peers) == 0 {
 		return
 	}
-	probes, err := probeFlags{Probe: "http", ProbeCA: d.ProbeCA}.prober()
+	probes, err := serve.ProbeFlags{Probe: "http", ProbeCA: d.ProbeCA}.NewProber()
 	if err != nil {
 		d.wrong("address", err.Error(), "")
 		return
 	}
 	for _, p := range peers {
-		bound, cancel := context.WithTimeout(ctx, 3*time.Second)
-		err := probes.probe(bound, p.ID, p.URL)
+		probeCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err := probes.Probe(probeCtx, p.ID, p.URL)
 		cancel()
 		switch {
 		case err != nil:
 			d.wrong("address", fmt.Sprintf("%s cannot be reached from here at %s: %v", p.ID, p.URL, err),
-				"is its --advertise right, does a firewall let clients through, does its certificate name that host?")
+				"is its --advertise right, does a firewall block clients, does its certificate have that host name?")
 		default:
-			d.ok("address", "%s is reached at %s", p.ID, p.URL)
+			d.ok("address", "%s answers at %s", p.ID, p.URL)
 		}
 		if strings.HasPrefix(p.URL, "wss://") {
 			d.certificate(ctx, p)
@@ -289,7 +296,7 @@ func (d *doctor) nodes(ctx context.Context, peers []proto.Peer) {
 	}
 }
 
-// certificate looks how long the certificate of a node is good.
+// certificate checks when the certificate of a node expires.
 func (d *doctor) certificate(ctx context.Context, p proto.Peer) {
 	u, err := url.Parse(p.URL)
 	if err != nil {
@@ -301,30 +308,33 @@ func (d *doctor) certificate(ctx context.Context, p proto.Peer) {
 	}
 	dialer := &tls.Dialer{
 		NetDialer: &net.Dialer{Timeout: 3 * time.Second},
-		Config:    &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}, // its word on expiry is wanted even so
+		Config:    &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}, // an expired certificate is what this check looks for
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
-		return // that it cannot be reached is said
+		return // nodes has noted that it cannot be reached
 	}
 	defer conn.Close()
 	if chain := conn.(*tls.Conn).ConnectionState().PeerCertificates; len(chain) > 0 {
-		d.expires("certificate", "that of "+p.ID, chain[0].NotAfter)
+		d.expires("certificate", "the certificate of "+p.ID, chain[0].NotAfter)
 	}
 }
 
-func (d *doctor) expires(check, whose string, at time.Time) {
+// expires checks when a certificate expires.
+func (d *doctor) expires(check, certificate string, at time.Time) {
 	switch left := time.Until(at); {
 	case left <= 0:
-		d.wrong(check, fmt.Sprintf("%s expired at %v", whose, at.UTC()), "renew it; the node reads the files again by itself")
+		d.wrong(check, fmt.Sprintf("%s expired at %v", certificate, at.UTC()), "renew it; the process reloads the files when they change")
 	case left < 14*24*time.Hour:
-		d.warn(check, fmt.Sprintf("%s expires at %v", whose, at.UTC()), "renew it; the node reads the files again by itself")
+		d.warn(check, fmt.Sprintf("%s expires at %v", certificate, at.UTC()), "renew it; the process reloads the files when they change")
 	default:
-		d.ok(check, "%s is good for %d days", whose, int(left.Hours()/24))
+		d.ok(check, "%s is valid for %d days", certificate, int(left.Hours()/24))
 	}
 }
 
-// api asks what the members that place sessions say of the nodes: they dial back.
+// api requests from the private API which nodes get sessions. The members that assign
+// sessions probe each node. If the API does not answer, this is a fault only where its
+// address was set: not every machine has a broker at the default address.
 func (d *doctor) api(ctx context.Context) {
 	if d.API == "" {
 		return
@@ -336,20 +346,24 @@ func (d *doctor) api(ctx context.Context) {
 	}
 	var answer struct{ Nodes []apiNode }
 	if err := a.call(ctx, http.MethodGet, "/v1/nodes", nil, nil, &answer); err != nil {
-		d.skip("api", "no private API at %s: %v", d.API, err)
+		if d.apiSet {
+			d.wrong("api", fmt.Sprintf("%s: %v", process.RedactURL(d.API), err), "is the broker running, are --api and USHER_API_KEY right, does a firewall block this machine?")
+		} else {
+			d.skip("api", "--api is not set, and at %s: %v", process.RedactURL(d.API), err)
+		}
 		return
 	}
 	for _, n := range answer.Nodes {
 		switch {
 		case n.Eligible:
-			d.ok("api", "%s is given sessions; another member reaches it at %s", n.ID, n.URL)
+			d.ok("api", "%s gets sessions; another member can connect to it at %s", n.ID, n.URL)
 		case n.State == proto.StateDraining.String():
 			d.warn("api", n.ID+" is draining", "")
 		default:
-			d.wrong("api", fmt.Sprintf("%s gets no sessions: %s", n.ID, n.Why), "«usher explain» and docs/operations.md say more")
+			d.wrong("api", fmt.Sprintf("%s gets no sessions: %s", n.ID, n.Why), "see \"usher explain\" and docs/operations.md")
 		}
 	}
 	if len(answer.Nodes) == 0 {
-		d.wrong("api", "there are no nodes", "start some, with the same --join")
+		d.wrong("api", "the cluster has no nodes", "start nodes with the same --join")
 	}
 }

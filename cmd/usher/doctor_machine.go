@@ -12,28 +12,30 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
-// spareFiles are what a process needs beside its connections, and what comes in
-// while others leave.
+// spareFiles is the number of files that a process needs in addition to one for each
+// session: its own, and new connections while old ones close.
 const spareFiles = 1000
 
-// files looks at how many connections a process may have.
+// files checks how many files, and so connections, a process may have open.
 func (d *doctor) files() {
-	most, err := openFiles()
+	limit, err := process.OpenFiles()
 	switch need := uint64(d.MaxSessions) + spareFiles; {
 	case err != nil:
 		d.skip("files", "%v", err)
-	case most < need:
-		d.wrong("files", fmt.Sprintf("a process may open %d files; %d sessions need %d", most, d.MaxSessions, need),
-			"raise it: LimitNOFILE= (systemd), ulimits: nofile (Compose), ulimit -n; or start nodes with a lower --max-sessions")
+	case limit < need:
+		d.wrong("files", fmt.Sprintf("a process may open %d files; %d sessions need %d", limit, d.MaxSessions, need),
+			"raise the limit: LimitNOFILE= (systemd), ulimits: nofile (Compose), ulimit -n; or start nodes with a lower --max-sessions")
 	default:
-		d.ok("files", "a process may open %d files, enough for %d sessions", most, d.MaxSessions)
+		d.ok("files", "a process may open %d files, enough for %d sessions", limit, d.MaxSessions)
 	}
 }
 
-// kernel looks at the queue of connections that nobody has accepted yet: after a
-// node has died many come at once.
+// kernel checks the limit of the kernel's queue of connections that are not accepted
+// yet. When a node has died, many clients connect at the same time.
 func (d *doctor) kernel() {
 	const name = "/proc/sys/net/core/somaxconn"
 	text, err := os.ReadFile(name)
@@ -46,44 +48,43 @@ func (d *doctor) kernel() {
 	case err != nil:
 		d.skip("kernel", "%s: %v", name, err)
 	case n < 1024:
-		d.warn("kernel", fmt.Sprintf("net.core.somaxconn is %d: a storm of clients that come back may be refused", n), "sysctl -w net.core.somaxconn=4096")
+		d.warn("kernel", fmt.Sprintf("net.core.somaxconn is %d: many clients that reconnect at the same time may be refused", n), "sysctl -w net.core.somaxconn=4096")
 	default:
 		d.ok("kernel", "net.core.somaxconn is %d", n)
 	}
 }
 
-// ports looks whether the addresses can be had.
+// ports checks whether --listen can be bound.
 func (d *doctor) ports() {
 	if d.Listen == "" {
-		d.skip("listen", "no --listen was named")
+		d.skip("listen", "--listen is not set")
 	} else {
 		d.port("listen", d.Listen)
 	}
 }
 
 func (d *doctor) port(check, addr string) {
-	ln, err := listenTCP(addr)
+	ln, err := process.ListenTCP(addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		d.warn(check, fmt.Sprintf("%s is taken", addr), "by usher, if it runs here already; otherwise «ss -ltnp» says by whom. A range (:7000-7099) takes the first free port")
+		d.warn(check, fmt.Sprintf("%s is in use", addr), "if usher does not run on this machine yet, \"ss -ltnp\" shows the process. Of a range (:7000-7099) the first free port is used")
 	case errors.Is(err, syscall.EACCES):
-		d.wrong(check, fmt.Sprintf("%s may not be bound by this user", addr), "take a port from 1024 on, or sysctl net.ipv4.ip_unprivileged_port_start=443")
+		d.wrong(check, fmt.Sprintf("this user may not bind %s", addr), "use a port from 1024 up, or sysctl -w net.ipv4.ip_unprivileged_port_start=443")
 	case err != nil:
-		d.wrong(check, err.Error(), "name an address of this machine («ip addr»), or none, as in :7000")
+		d.wrong(check, err.Error(), "use an address of this machine (\"ip addr\" lists them), or none, as in :7000")
 	default:
 		defer ln.Close()
 		d.ok(check, "%s is free", ln.Addr())
-		// What the nodes of a cluster cannot use is worth a word.
 		if host, _, _ := net.SplitHostPort(ln.Addr().String()); net.ParseIP(host).IsLoopback() {
-			d.warn(check, "clients on other machines do not reach "+host, "listen on an address that they reach, and see --advertise")
+			d.warn(check, "clients on other machines cannot connect to "+host, "listen on an address that they can connect to, and see --advertise")
 		}
 	}
 }
 
-// ops asks a process on this machine.
+// ops checks a process on this machine by its ops port.
 func (d *doctor) ops(ctx context.Context) {
 	if d.Ops == "" {
-		d.skip("process", "no --ops was named")
+		d.skip("process", "--ops is not set")
 		return
 	}
 	client, base := opsClient(d.Ops)
@@ -105,12 +106,12 @@ func (d *doctor) ops(ctx context.Context) {
 	status, body, err := get("/readyz")
 	switch {
 	case err != nil:
-		d.wrong("process", fmt.Sprintf("nobody answers at %s: %v", d.Ops, err), "is the process running? Its log names its ops door")
+		d.wrong("process", fmt.Sprintf("no answer at %s: %v", d.Ops, err), "is the process running? Its log has the address of its ops port")
 		return
 	case status != http.StatusOK:
-		d.wrong("process", "it is not ready: "+strings.TrimSpace(body), "the names are those of docs/operations.md")
-	case strings.Contains(body, "is not now"):
-		d.warn("process", "it is ready, but: "+strings.TrimSpace(body), "the names are those of docs/operations.md")
+		d.wrong("process", "it is not ready: "+strings.TrimSpace(body), "docs/operations.md explains the names")
+	case strings.Contains(body, "was ok before, now: "): // as process.ServeOps says it
+		d.warn("process", "it is ready, but: "+strings.TrimSpace(body), "docs/operations.md explains the names")
 	default:
 		d.ok("process", "it is ready")
 	}

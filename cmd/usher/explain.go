@@ -7,22 +7,25 @@ import (
 	"net/url"
 	"strconv"
 	"text/tabwriter"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
 type explainCmd struct {
-	apiFlags `embed:""`
+	apiFlags           `embed:""`
+	process.OutputFlag `embed:""`
 
-	User        string   `help:"User who logs in." required:"" placeholder:"NAME"`
-	Region      string   `help:"Region that is preferred." placeholder:"NAME"`
-	Fallback    []string `help:"Regions that serve when that one has no room, in this order." placeholder:"NAME"`
-	Strict      bool     `help:"No other region serves."`
-	Pool        string   `help:"Pool. Default: default." placeholder:"NAME"`
-	Group       string   `help:"Group whose sessions share a node." placeholder:"NAME"`
-	Unreachable string   `help:"Node that the client could not reach." placeholder:"NODE"`
-	JSON        bool     `name:"json" help:"Print what the private API says, for scripts."`
+	// Not from the environment: USHER_REGION and USHER_POOL are those of a node.
+	User        string   `env:"-" help:"User of the login." required:"" placeholder:"NAME"`
+	Region      string   `env:"-" help:"Preferred region." placeholder:"NAME"`
+	Fallback    []string `env:"-" help:"Regions to use, in this order, when the preferred one has no capacity." placeholder:"NAME"`
+	Strict      bool     `env:"-" help:"Use no other region."`
+	Pool        string   `env:"-" help:"Pool. Default: default." placeholder:"NAME"`
+	Group       string   `env:"-" help:"Group whose sessions share a node." placeholder:"NAME"`
+	Unreachable string   `env:"-" help:"Node that the client could not reach." placeholder:"NODE"`
 }
 
-// explanation is what the private API says of a login.
+// explanation is the answer of the private API.
 type explanation struct {
 	Node     string `json:"node"`
 	Group    string `json:"group_node"`
@@ -42,7 +45,7 @@ type explanation struct {
 	} `json:"nodes"`
 }
 
-func (c *explainCmd) Run(ctx context.Context, e *env) error {
+func (c *explainCmd) Run(ctx context.Context, e *process.Env) error {
 	a, err := c.open()
 	if err != nil {
 		return err
@@ -60,33 +63,33 @@ func (c *explainCmd) Run(ctx context.Context, e *env) error {
 		q.Set("strict", "true")
 	}
 	path := "/v1/explain?" + q.Encode()
-	if c.JSON {
-		return a.print(ctx, path, e.out)
+	if c.JSON() {
+		return a.copyJSON(ctx, path, e.Out)
 	}
 	var x explanation
 	if err := a.call(ctx, "GET", path, nil, nil, &x); err != nil {
 		return err
 	}
-	x.print(e.out, c.User)
+	x.print(e.Out, c.User)
 	return nil
 }
 
 func (x explanation) print(out io.Writer, user string) {
 	switch {
 	case x.Node != "" && x.Node == x.Group:
-		fmt.Fprintf(out, "A login of %s would go to %s, where its group is.\n", user, x.Node)
+		fmt.Fprintf(out, "A login of %s would go to %s, the node of its group.\n", user, x.Node)
 	case x.Node != "":
 		fmt.Fprintf(out, "A login of %s would go to %s.\n", user, x.Node)
 	case len(x.Nodes) > 0 && x.Nodes[0].Candidate:
-		fmt.Fprintf(out, "A login of %s would go to one of the candidates, by chance.\n", user)
+		fmt.Fprintf(out, "A login of %s would go to one of the candidates, chosen at random.\n", user)
 	default:
 		fmt.Fprintf(out, "A login of %s would be refused: no node can take it.\n", user)
 	}
 	for _, s := range x.Sessions {
-		fmt.Fprintf(out, "There is session %s, %s at %s: its client stays with it.\n", s.ID, s.State, s.Node)
+		fmt.Fprintf(out, "The user has session %s, %s on %s: a client that resumes stays there.\n", s.ID, s.State, s.Node)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tCANDIDATE\tSCORE\tABOUT\tWHY")
+	fmt.Fprintln(w, "NODE\tCANDIDATE\tSCORE\tESTIMATE\tREASON")
 	for _, n := range x.Nodes {
 		candidate, score := "no", "-"
 		if n.Candidate {
@@ -95,11 +98,11 @@ func (x explanation) print(out io.Writer, user string) {
 		if n.Score != nil {
 			score = strconv.FormatFloat(*n.Score, 'g', 4, 64)
 		}
-		why := n.Because
+		reason := n.Because
 		if n.Chosen && x.Node == n.ID {
-			why = "chosen: " + why
+			reason = "chosen: " + reason
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f of %d\t%s\n", n.ID, candidate, score, n.Estimate, n.Capacity, why)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f of %d\t%s\n", n.ID, candidate, score, n.Estimate, n.Capacity, reason)
 	}
 	w.Flush()
 }

@@ -1,147 +1,52 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/usher-broker/usher/broker/cluster"
+	"github.com/usher-broker/usher/broker/process"
 )
 
-// maxGossipKeys bounds the keys in a file: each may be tried on each message.
-const maxGossipKeys = 4
-
 func newGossipKey() string {
-	key := make([]byte, 32)
+	key := make([]byte, process.GossipKeyBytes)
 	_, _ = rand.Read(key) // never fails
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-func parseGossipKey(text string) ([]byte, error) {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
-	if err == nil && len(key) != 32 {
-		err = fmt.Errorf("has %d bytes", len(key))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("must be 32 bytes in base64, as «usher keys gossip» makes it: %w", err)
-	}
-	return key, nil
-}
-
-// readGossipKeys reads a file of keys, one a line: the first is the one to send
-// by, all are understood.
-func readGossipKeys(path string) (key []byte, others [][]byte, err error) {
-	lines, err := gossipKeyLines(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	for i, line := range lines {
-		k, err := parseGossipKey(line)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s, key %d: %w", path, i+1, err)
-		}
-		if i == 0 {
-			key = k
-		} else {
-			others = append(others, k)
-		}
-	}
-	return key, others, nil
-}
-
-func gossipKeyLines(path string) ([]string, error) {
-	b, err := readSmall(path, 4<<10)
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Fields(string(b))
-	switch {
-	case len(lines) == 0:
-		return nil, fmt.Errorf("%s has no key: it must be 32 bytes in base64, as «usher keys gossip» makes it", path)
-	case len(lines) > maxGossipKeys:
-		return nil, fmt.Errorf("%s has %d keys; %d at most", path, len(lines), maxGossipKeys)
-	}
-	return lines, nil
-}
-
-// gossipKeyInterval is how often the file is looked at.
-const gossipKeyInterval = 3 * time.Second
-
-// followKeys has the member use the keys in the file when that changes, until
-// ctx ends.
-func followKeys(ctx context.Context, path string, c *cluster.Cluster, log *slog.Logger) {
-	before, _ := gossipKeyLines(path)
-	every(ctx, gossipKeyInterval, func() {
-		lines, err := gossipKeyLines(path)
-		if slices.Equal(lines, before) {
-			return
-		}
-		before = lines
-		if err == nil {
-			var key []byte
-			var others [][]byte
-			if key, others, err = readGossipKeys(path); err == nil {
-				err = c.SetKeys(key, others)
-			}
-		}
-		if err != nil {
-			log.Warn("the new gossip keys cannot be used; the old ones stay", "file", path, "error", err)
-			return
-		}
-		log.Info("new gossip keys are in use", "file", path, "keys", len(lines))
-	})
-}
-
-// every calls f at each interval, until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			f()
-		}
-	}
-}
-
-// gossipCmd prints a key, or takes one of the three steps to another.
+// gossipCmd prints a key, or does one of the three steps that replace a key.
 type gossipCmd struct {
-	File string `help:"File of the keys, to go over to another key in three steps: add, use and prune. Take each on all machines, and wait until every member has read the file, before the next." type:"path" placeholder:"FILE"`
-	Step string `help:"add: make a key that is understood. use: send by it. prune: forget the others." enum:",add,use,prune" default:"" placeholder:"STEP"`
+	File string `env:"-" help:"File of the keys, to change the key in three steps: add, use and prune. Do each step on all machines, and wait until every member has read the file before the next." type:"path" placeholder:"FILE"`
+	Step string `env:"-" help:"add: make a key that decrypts only. use: encrypt with it. prune: remove the others." enum:",add,use,prune" default:"" placeholder:"STEP"`
 }
 
-func (c gossipCmd) Run(e *env) error {
+func (c gossipCmd) Run(e *process.Env) error {
 	switch {
 	case c.File == "" && c.Step == "":
-		_, err := fmt.Fprintln(e.out, newGossipKey())
+		_, err := fmt.Fprintln(e.Out, newGossipKey())
 		return err
 	case c.File == "" || c.Step == "":
-		return usageError{"--file", errors.New("and --step go together")}
+		return process.FlagError{Flag: "--file", Err: errors.New("and --step are required together")}
 	}
-	lines, err := gossipKeyLines(c.File)
+	lines, err := process.GossipKeyLines(c.File)
 	if err != nil {
-		return usageError{"--file", err}
+		return process.FlagError{Flag: "--file", Err: err}
 	}
 	switch c.Step {
 	case "add":
 		if len(lines) > 1 {
-			return fmt.Errorf("%s has %d keys already: finish the last change with --step prune", c.File, len(lines))
+			return fmt.Errorf("%s has %d keys already: finish the last replacement first, with --step prune", c.File, len(lines))
 		}
 		lines = append(lines, newGossipKey())
 	case "use":
 		if len(lines) != 2 {
-			return fmt.Errorf("%s has %d keys, not two: --step add comes first", c.File, len(lines))
+			return fmt.Errorf("%s has %d keys, not 2: do --step add first", c.File, len(lines))
 		}
 		slices.Reverse(lines)
 	case "prune":
@@ -150,11 +55,12 @@ func (c gossipCmd) Run(e *env) error {
 	if err := replaceFile(c.File, strings.Join(lines, "\n")+"\n"); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "%s: %d keys, the first is sent by\n", c.File, len(lines))
+	fmt.Fprintf(e.Out, "%s: %d keys, the first encrypts\n", c.File, len(lines))
 	return nil
 }
 
-// createSecret writes a line to a file that is not there yet, for its owner alone.
+// createSecret writes a line to a new file that only its owner can read. It fails
+// if the file exists.
 func createSecret(path, line string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -164,7 +70,7 @@ func createSecret(path, line string) error {
 	return errors.Join(err, f.Close())
 }
 
-// replaceFile puts another file in the place of one, at once and with its mode.
+// replaceFile replaces a file atomically and keeps its mode.
 func replaceFile(path, text string) error {
 	info, err := os.Stat(path)
 	if err != nil {

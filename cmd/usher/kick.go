@@ -2,20 +2,34 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
 type kickCmd struct {
-	apiFlags `embed:""`
+	apiFlags           `embed:""`
+	sessionOrUser      `embed:""`
+	process.OutputFlag `embed:""`
 
-	Session string `arg:"" optional:"" help:"Id of the session."`
-	User    string `help:"In place of a session: all sessions of this user." placeholder:"NAME"`
-	Reason  string `help:"Why, in one word of a to z, 0 to 9 and _: the client gets it with code 4002." placeholder:"WORD"`
+	Reason string `env:"-" help:"Close reason for the client, with close code 4002: a to z, 0 to 9 and _." placeholder:"REASON"`
 }
 
-func (c *kickCmd) Run(ctx context.Context, e *env) error {
+// Help implements kong.HelpProvider.
+func (*kickCmd) Help() string {
+	return "Exits with 1 if the session does not exist, or if the user has none."
+}
+
+// kickResult is the JSON output.
+type kickResult struct {
+	Ended []string `json:"ended"` // ids of sessions
+}
+
+func (c *kickCmd) Run(ctx context.Context, e *process.Env) error {
+	if err := c.sessionOrUser.check(); err != nil {
+		return err
+	}
 	a, err := c.open()
 	if err != nil {
 		return err
@@ -24,25 +38,24 @@ func (c *kickCmd) Run(ctx context.Context, e *env) error {
 	if c.Reason != "" {
 		query = "?reason=" + url.QueryEscape(c.Reason)
 	}
-	switch {
-	case (c.Session == "") == (c.User == ""):
-		return usageError{"SESSION", errors.New("name a session, or a user with --user")}
-	case c.Session != "":
-		if err := a.call(ctx, "DELETE", sessionPath(c.Session)+query, nil, nil, nil); err != nil {
-			return err
-		}
-		fmt.Fprintf(e.out, "%s is over.\n", c.Session)
-		return nil
+	result := kickResult{Ended: []string{}}
+	if c.User != "" {
+		err = a.call(ctx, "DELETE", userPath(c.User)+"/sessions"+query, nil, nil, &result)
+	} else if err = a.call(ctx, "DELETE", sessionPath(c.Session)+query, nil, nil, nil); err == nil {
+		result.Ended = append(result.Ended, c.Session)
 	}
-	var answer struct{ Ended []string }
-	if err := a.call(ctx, "DELETE", userPath(c.User)+"/sessions"+query, nil, nil, &answer); err != nil {
+	if err != nil {
 		return err
 	}
-	for _, id := range answer.Ended {
-		fmt.Fprintf(e.out, "%s is over.\n", id)
+	if c.JSON() {
+		err = process.WriteJSON(e.Out, result)
+	} else {
+		for _, id := range result.Ended {
+			fmt.Fprintf(e.Out, "ended session %s\n", id)
+		}
 	}
-	if len(answer.Ended) == 0 {
-		fmt.Fprintf(e.out, "%s has no session.\n", c.User)
+	if err == nil && len(result.Ended) == 0 {
+		err = fmt.Errorf("user %q has no session", c.User)
 	}
-	return nil
+	return err
 }

@@ -6,16 +6,18 @@ import (
 	"io"
 	"strconv"
 	"text/tabwriter"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
 type nodesCmd struct {
-	apiFlags `embed:""`
+	apiFlags           `embed:""`
+	process.OutputFlag `embed:""`
 
-	Node string `arg:"" optional:"" help:"Id of one node."`
-	JSON bool   `name:"json" help:"Print what the private API says, for scripts."`
+	Node string `arg:"" optional:"" help:"Id of one node. Default: all nodes."`
 }
 
-func (c *nodesCmd) Run(ctx context.Context, e *env) error {
+func (c *nodesCmd) Run(ctx context.Context, e *process.Env) error {
 	a, err := c.open()
 	if err != nil {
 		return err
@@ -24,12 +26,12 @@ func (c *nodesCmd) Run(ctx context.Context, e *env) error {
 	if c.Node != "" {
 		path = nodePath(c.Node)
 	}
-	if c.JSON {
-		return a.print(ctx, path, e.out)
+	if c.JSON() {
+		return a.copyJSON(ctx, path, e.Out)
 	}
 	var answer struct {
 		Nodes   []apiNode
-		apiNode // of one that was named
+		apiNode // the answer for one node
 	}
 	if err := a.call(ctx, "GET", path, nil, nil, &answer); err != nil {
 		return err
@@ -37,26 +39,28 @@ func (c *nodesCmd) Run(ctx context.Context, e *env) error {
 	if c.Node != "" {
 		answer.Nodes = []apiNode{answer.apiNode}
 	}
-	printNodes(e.out, answer.Nodes)
+	printNodes(e.Out, answer.Nodes)
 	return nil
 }
 
-// printNodes prints a line for each node: that it gets sessions, or why it does
-// not.
+// printNodes prints one line for each node, which ends with the reason if the node
+// gets no sessions.
 func printNodes(out io.Writer, list []apiNode) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tPOOL\tREGION\tSTATE\tREACH\tSESSIONS\tATTACHED\tFULL\tHEARD\tGETS SESSIONS")
+	fmt.Fprintln(w, "NODE\tPOOL\tREGION\tSTATE\tREACH\tSESSIONS\tATTACHED\tFULL\tLAST REPORT\tGETS SESSIONS")
 	for _, n := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d of %d\t%d\t%s\t%s ago\t%s\n", n.ID, n.Pool, dash(n.Region), n.State, n.Reach,
-			n.Live, n.Capacity, n.Attached, percent(n.Live, n.Capacity), seconds(n.ReportAgeMS), n.verdict())
+			n.Live, n.Capacity, n.Attached, percent(n.Live, n.Capacity), seconds(n.ReportAgeMS), n.getsSessions())
 	}
 	w.Flush()
 }
 
-func (n apiNode) verdict() string {
+// getsSessions says whether the node gets sessions, and the reason if it gets fewer
+// or none.
+func (n apiNode) getsSessions() string {
 	switch {
 	case n.Eligible && n.LoadPenalty > 0:
-		return fmt.Sprintf("yes, %d %% fewer: it is under strain", n.LoadPenalty)
+		return fmt.Sprintf("yes, %d %% fewer (load penalty)", n.LoadPenalty)
 	case n.Eligible:
 		return "yes"
 	}
@@ -70,11 +74,11 @@ func dash(s string) string {
 	return s
 }
 
-func percent(part, whole int) string {
-	if whole == 0 {
+func percent(part, total int) string {
+	if total == 0 {
 		return "-"
 	}
-	return strconv.Itoa(part*100/whole) + " %"
+	return strconv.Itoa(part*100/total) + " %"
 }
 
 func seconds(ms int64) string { return fmt.Sprintf("%.1f s", float64(ms)/1000) }

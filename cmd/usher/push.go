@@ -2,48 +2,61 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/usher-broker/usher/broker/process"
 	"github.com/usher-broker/usher/proto"
 )
 
 type pushCmd struct {
-	apiFlags `embed:""`
+	apiFlags           `embed:""`
+	sessionOrUser      `embed:""`
+	process.OutputFlag `embed:""`
 
-	Session  string `arg:"" optional:"" help:"Id of the session."`
-	User     string `help:"In place of a session: all sessions of this user." placeholder:"NAME"`
-	Text     string `help:"The message." required:"" placeholder:"TEXT"`
-	Volatile bool   `help:"Do not keep it for a client that is away."`
-	Key      string `help:"Idempotency key: the same message with the same key is sent once." placeholder:"KEY"`
+	Text     string `env:"-" help:"The message." required:"" placeholder:"TEXT"`
+	Volatile bool   `env:"-" help:"Drop the message if the client is detached, instead of keeping it."`
+	Key      string `env:"-" help:"Idempotency key: a message with the same key is sent once." placeholder:"KEY"`
 }
 
-func (c *pushCmd) Run(ctx context.Context, e *env) error {
+// Help implements kong.HelpProvider.
+func (*pushCmd) Help() string {
+	return "Exits with 1 if no session accepted the message, or if the user has no session."
+}
+
+// pushResults is the JSON output.
+type pushResults struct {
+	Messages []proto.PushResult `json:"messages"`
+}
+
+func (c *pushCmd) Run(ctx context.Context, e *process.Env) error {
+	if err := c.sessionOrUser.check(); err != nil {
+		return err
+	}
 	a, err := c.open()
 	if err != nil {
 		return err
-	}
-	if (c.Session == "") == (c.User == "") {
-		return usageError{"SESSION", errors.New("name a session, or a user with --user")}
 	}
 	header := http.Header{}
 	if c.Key != "" {
 		header.Set("Idempotency-Key", c.Key)
 	}
 	m := proto.Push{Text: &c.Text, Volatile: c.Volatile}
-	var results struct{ Messages []proto.PushResult }
-	if c.Session != "" {
+	var results pushResults
+	if c.User != "" {
+		err = a.call(ctx, "POST", userPath(c.User)+"/messages", header, m, &results)
+	} else {
 		results.Messages = make([]proto.PushResult, 1)
 		err = a.call(ctx, "POST", sessionPath(c.Session)+"/messages", header, m, &results.Messages[0])
-	} else {
-		err = a.call(ctx, "POST", userPath(c.User)+"/messages", header, m, &results)
 	}
 	if err != nil {
 		return err
 	}
+	if c.JSON() {
+		return process.WriteJSON(e.Out, results)
+	}
 	for _, r := range results.Messages {
-		fmt.Fprintf(e.out, "%s at %s: %s\n", r.Session, r.Node, r.Result)
+		fmt.Fprintf(e.Out, "session %s on node %s: %s\n", r.Session, r.Node, r.Result)
 	}
 	return nil
 }

@@ -4,19 +4,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"regexp"
 	"text/tabwriter"
 	"time"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
 type sessionsCmd struct {
-	apiFlags `embed:""`
-
-	Name string `arg:"" help:"Name of a user, or id of a session."`
-	JSON bool   `name:"json" help:"Print what the private API says, for scripts."`
+	apiFlags           `embed:""`
+	sessionOrUser      `embed:""`
+	process.OutputFlag `embed:""`
 }
 
-// apiSession is what the commands show of a session.
+// apiSession has the fields of a session that the command prints.
 type apiSession struct {
 	ID      string    `json:"id"`
 	User    string    `json:"user"`
@@ -31,39 +31,44 @@ type apiSession struct {
 	Reason  int       `json:"reason"`
 }
 
-var sessionID = regexp.MustCompile(`^[0-9a-f]{8}\.[a-z2-7]{26}$`)
-
-func (c *sessionsCmd) Run(ctx context.Context, e *env) error {
+func (c *sessionsCmd) Run(ctx context.Context, e *process.Env) error {
+	if err := c.sessionOrUser.check(); err != nil {
+		return err
+	}
 	a, err := c.open()
 	if err != nil {
 		return err
 	}
-	path, one := userPath(c.Name)+"/sessions", sessionID.MatchString(c.Name)
-	if one {
-		path = sessionPath(c.Name)
+	path := sessionPath(c.Session)
+	if c.User != "" {
+		path = userPath(c.User) + "/sessions"
 	}
-	if c.JSON {
-		return a.print(ctx, path, e.out)
+	if c.JSON() {
+		return a.copyJSON(ctx, path, e.Out)
 	}
 	var answer struct {
 		Sessions   []apiSession
-		apiSession // of one that was named
+		More       bool
+		apiSession // the answer for one session
 	}
 	if err := a.call(ctx, "GET", path, nil, nil, &answer); err != nil {
 		return err
 	}
-	if one {
+	if c.User == "" {
 		answer.Sessions = []apiSession{answer.apiSession}
 	}
-	printSessions(e.out, c.Name, answer.Sessions)
+	if len(answer.Sessions) == 0 {
+		_, err := fmt.Fprintf(e.Out, "User %q has no session.\n", c.User)
+		return err
+	}
+	printSessions(e.Out, answer.Sessions)
+	if answer.More {
+		fmt.Fprintf(e.Out, "User %q has more sessions than these %d.\n", c.User, len(answer.Sessions))
+	}
 	return nil
 }
 
-func printSessions(out io.Writer, name string, list []apiSession) {
-	if len(list) == 0 {
-		fmt.Fprintf(out, "%s has no session.\n", name)
-		return
-	}
+func printSessions(out io.Writer, list []apiSession) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SESSION\tUSER\tSTATE\tNODE\tMOVES\tPOOL\tREGION\tGROUP\tSINCE\tCHANGED")
 	for _, s := range list {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,18 +10,27 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/usher-broker/usher/broker/process"
 )
 
 type topCmd struct {
-	apiFlags `embed:""`
+	apiFlags           `embed:""`
+	process.OutputFlag `embed:""`
 
-	Every time.Duration `help:"Time between two looks." default:"1s" placeholder:"TIME"`
-	Once  bool          `help:"Look twice, print once, and end."`
-	Nodes int           `help:"Nodes to show, the fullest first. 0 is all." default:"40" placeholder:"N"`
-	JSON  bool          `name:"json" help:"Print a line of JSON for each look, for scripts."`
+	// Not from the environment: USHER_NODES is the number of nodes of usher dev.
+	Every time.Duration `env:"-" help:"Time between two requests to the private API." default:"1s" placeholder:"TIME"`
+	Once  bool          `env:"-" help:"Print once, after two requests, and exit."`
+	Nodes int           `env:"-" help:"Number of nodes to print, the fullest first. 0: all." default:"40" placeholder:"N"`
 }
 
-// topView is what one look at the cluster shows.
+// Help implements kong.HelpProvider.
+func (*topCmd) Help() string {
+	return "With --output json it prints one line of JSON for each request, without the nodes."
+}
+
+// topView is the state of the cluster at one time. Its exported fields are the JSON
+// output.
 type topView struct {
 	At       time.Time `json:"at"`
 	Nodes    int       `json:"nodes"`
@@ -31,35 +39,35 @@ type topView struct {
 	Attached int       `json:"attached"`
 	Capacity int       `json:"capacity"`
 	Arrivals float64   `json:"arrivals_per_s"`
-	Balance  float64   `json:"balance"` // fullest over mean
+	Balance  float64   `json:"balance"` // how full the fullest node is, over the mean
 
 	list  []apiNode
 	rates map[string]float64
 }
 
-func (c *topCmd) Run(ctx context.Context, e *env) error {
+func (c *topCmd) Run(ctx context.Context, e *process.Env) error {
 	if c.Every < 100*time.Millisecond || c.Every > time.Hour {
-		return usageError{"--every", fmt.Errorf("%v: must be 100ms to 1h", c.Every)}
+		return process.FlagError{Flag: "--every", Err: fmt.Errorf("%v: must be 100ms to 1h", c.Every)}
 	}
 	a, err := c.open()
 	if err != nil {
 		return err
 	}
-	terminal := isTerminal(e.out) && !c.JSON && !c.Once
+	terminal := isTerminal(e.Out) && !c.JSON() && !c.Once
 	var last topView
 	ticker := time.NewTicker(c.Every)
 	defer ticker.Stop()
 	for {
-		view, err := look(ctx, a, last)
+		view, err := requestView(ctx, a, last)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && (last.At.IsZero() || !terminal):
 			return err
 		case err != nil:
-			fmt.Fprintf(e.out, "\x1b[H\x1b[K%v\n", err) // above what is shown, which is old
-		case !last.At.IsZero(): // arrivals are known from the second look on
-			if err := c.show(e.out, view, terminal); err != nil || c.Once {
+			fmt.Fprintf(e.Out, "\x1b[H\x1b[K%v\n", err) // in place of the first line; the table below is old
+		case !last.At.IsZero(): // the rate of arrivals needs two requests
+			if err := c.show(e.Out, view, terminal); err != nil || c.Once {
 				return err
 			}
 		}
@@ -74,7 +82,8 @@ func (c *topCmd) Run(ctx context.Context, e *env) error {
 	}
 }
 
-func look(ctx context.Context, a *api, last topView) (topView, error) {
+// requestView requests the nodes and sums them up.
+func requestView(ctx context.Context, a *api, last topView) (topView, error) {
 	var answer struct{ Nodes []apiNode }
 	if err := a.call(ctx, "GET", "/v1/nodes", nil, nil, &answer); err != nil {
 		if ctx.Err() != nil {
@@ -85,14 +94,14 @@ func look(ctx context.Context, a *api, last topView) (topView, error) {
 	return newView(time.Now(), answer.Nodes, last), nil
 }
 
-// newView sums up the nodes. Rates are since the last view.
+// newView sums up the nodes. The rates are those since the last view.
 func newView(now time.Time, list []apiNode, last topView) topView {
 	v := topView{At: now, Nodes: len(list), Balance: 1, list: list, rates: map[string]float64{}}
 	before := map[string]uint64{}
 	for _, n := range last.list {
 		before[n.ID] = n.Arrived
 	}
-	live, capacity, most := 0, 0, 0.0
+	live, capacity, fullest := 0, 0, 0.0
 	for _, n := range list {
 		v.Sessions += n.Live
 		v.Attached += n.Attached
@@ -106,32 +115,33 @@ func newView(now time.Time, list []apiNode, last topView) topView {
 		}
 		if n.Drain == nil && n.Capacity > 0 {
 			live, capacity = live+n.Live, capacity+n.Capacity
-			most = max(most, float64(n.Live)/float64(n.Capacity))
+			fullest = max(fullest, float64(n.Live)/float64(n.Capacity))
 		}
 	}
 	if live > 0 {
-		v.Balance = most * float64(capacity) / float64(live)
+		v.Balance = fullest * float64(capacity) / float64(live)
 	}
 	return v
 }
 
 func (c *topCmd) show(out io.Writer, v topView, terminal bool) error {
-	if c.JSON {
-		return json.NewEncoder(out).Encode(v)
+	if c.JSON() {
+		return process.WriteJSON(out, v)
 	}
 	var b strings.Builder
 	if terminal {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
-	fmt.Fprintf(&b, "%s   %d of %d nodes get sessions   %d sessions of %d (%s), %d attached   %.1f arrivals a second   fullest over mean %.2f\n\n",
+	fmt.Fprintf(&b, "%s   %d of %d nodes get sessions   %d sessions of %d (%s), %d attached   %.1f arrivals per second   fullest over mean %.2f\n\n",
 		v.At.Format(time.TimeOnly), v.Eligible, v.Nodes, v.Sessions, v.Capacity, percent(v.Sessions, v.Capacity), v.Attached, v.Arrivals, v.Balance)
 	v.table(&b, c.Nodes)
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-// table prints the nodes: those in trouble first, then the fullest.
-func (v topView) table(out io.Writer, most int) {
+// table prints at most limit nodes, or all if it is 0: first those that get no
+// sessions, then the fullest.
+func (v topView) table(out io.Writer, limit int) {
 	list := slices.Clone(v.list)
 	slices.SortStableFunc(list, func(a, b apiNode) int {
 		if a.Eligible != b.Eligible {
@@ -143,18 +153,18 @@ func (v topView) table(out io.Writer, most int) {
 		return cmp.Compare(float64(b.Live)/float64(max(b.Capacity, 1)), float64(a.Live)/float64(max(a.Capacity, 1)))
 	})
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tSESSIONS\tFULL\tATTACHED\tARRIVALS\tHEARD\tREACH\tGETS SESSIONS")
+	fmt.Fprintln(w, "NODE\tSESSIONS\tFULL\tATTACHED\tARRIVALS\tLAST REPORT\tREACH\tGETS SESSIONS")
 	for i, n := range list {
-		if most > 0 && i >= most {
-			fmt.Fprintf(w, "… and %d more\n", len(list)-most)
+		if limit > 0 && i >= limit {
+			fmt.Fprintf(w, "… and %d more\n", len(list)-limit)
 			break
 		}
-		verdict := n.verdict()
+		gets := n.getsSessions()
 		if n.Drain != nil {
-			verdict = drainLine(*n.Drain, time.Until(n.Drain.Deadline))
+			gets = "no: " + drainText(*n.Drain)
 		}
 		fmt.Fprintf(w, "%s\t%d of %d\t%s\t%d\t%.1f /s\t%s ago\t%s\t%s\n", n.ID, n.Live, n.Capacity, percent(n.Live, n.Capacity), n.Attached,
-			v.rates[n.ID], seconds(n.ReportAgeMS), n.Reach, verdict)
+			v.rates[n.ID], seconds(n.ReportAgeMS), n.Reach, gets)
 	}
 	w.Flush()
 }

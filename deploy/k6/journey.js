@@ -1,10 +1,10 @@
 // The journey of a client, for k6 (https://grafana.com/docs/k6): log in, attach, send
-// a few messages that the application echoes, acknowledge, leave.
+// a few messages that the application echoes, acknowledge, disconnect.
 //
 //   k6 run -e AUTH=http://127.0.0.1:8080 -e RATE=50 -e DURATION=30s deploy/k6/journey.js
 //
-// Journeys begin at a constant rate, whatever becomes of those before them. The
-// nodes must run --app=echo. Run it against a cluster of your own.
+// Journeys start at a constant rate, even if earlier ones are slow or fail. The nodes
+// must run --app=echo. Run it only against your own cluster.
 import { check } from 'k6';
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
@@ -31,10 +31,10 @@ export const options = {
 };
 
 const attach = new Trend('usher_attach', true); // from the handshake to the welcome
-const echo = new Trend('usher_echo', true); // of one message, there and back
-const lost = new Counter('usher_lost'); // messages that did not come back
+const echo = new Trend('usher_echo', true); // round-trip time of one message
+const lost = new Counter('usher_lost'); // messages that were not echoed
 
-// message makes a reliable binary message: the kind byte, which is 0, and a number.
+// message returns a reliable binary message of 128 bytes: the kind byte 0, and a number.
 function message(n) {
   const b = new Uint8Array(128);
   new DataView(b.buffer).setUint32(1, n);
@@ -50,12 +50,12 @@ export default function journey() {
   if (!check(login, { 'logged in': (r) => r.status === 200 })) return;
   const { token, node } = login.json();
 
-  const began = Date.now();
+  const start = Date.now();
   let sent = 0;
-  let heard = 0;
-  let at = 0;
+  let received = 0;
+  let sentAt = 0;
   const next = (socket) => {
-    at = Date.now();
+    sentAt = Date.now();
     sent++;
     socket.sendBinary(message(sent));
   };
@@ -64,19 +64,19 @@ export default function journey() {
     socket.on('message', (text) => {
       const control = JSON.parse(text);
       if (control.type !== 'welcome') return; // an acknowledgement
-      attach.add(Date.now() - began);
+      attach.add(Date.now() - start);
       next(socket);
     });
     socket.on('binaryMessage', (data) => {
-      echo.add(Date.now() - at);
-      heard++;
-      check(data, { 'echo is what was sent': (d) => new DataView(d).getUint32(1) === heard });
-      if (heard < messages) return next(socket);
-      socket.send(JSON.stringify({ type: 'ack', received: heard }));
+      echo.add(Date.now() - sentAt);
+      received++;
+      check(data, { 'echo is what was sent': (d) => new DataView(d).getUint32(1) === received });
+      if (received < messages) return next(socket);
+      socket.send(JSON.stringify({ type: 'ack', received }));
       socket.close(1000);
     });
     socket.setTimeout(() => socket.close(1000), 10000);
   });
   check(handshake, { attached: (r) => r && r.status === 101 });
-  lost.add(sent - heard);
+  lost.add(sent - received);
 }

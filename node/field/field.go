@@ -1,16 +1,16 @@
-// Package field is a small multiplayer application, to copy from: players move
-// about a field, see one another, and talk. All that a node asks of an
-// application is here: what happens to a session, sending to others, and taking
-// along what is known of a player when its session moves.
+// Package field is a small multiplayer application to copy from: players move on a
+// field, see each other, and chat. It shows everything that a node needs from an
+// application: following the life of a session, sending to other sessions, and
+// passing the state of a player to the next node when its session moves.
 //
-// Messages are JSON objects with a member t; what is none is sent back as it
-// came, so that clients which only count find their echo.
+// Messages are JSON objects with a member "t". A message that is not such an object
+// is sent back unchanged, so that clients that only count messages get an echo.
 //
-//	client → node  {"t":"join","field":"main","name":"ada"}   first of all
+//	client → node  {"t":"join","field":"main","name":"ada"}   first
 //	               {"t":"at","x":0.5,"y":0.2}                 volatile
 //	               {"t":"say","text":"hello"}
-//	               {"t":"count","n":7}                        comes back
-//	node → client  {"t":"field","you":id,"players":[…]}       after joining, and after each absence
+//	               {"t":"count","n":7}                        sent back
+//	node → client  {"t":"field","you":id,"players":[…]}       after join, and after each resume or reset
 //	               {"t":"in","player":{…}}  {"t":"out","id":id}  {"t":"away","id":id,"away":true}
 //	               {"t":"at","id":id,"x":0.5,"y":0.2}         volatile
 //	               {"t":"say","id":id,"name":"ada","text":"hello"}
@@ -26,8 +26,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// App is the application; the zero value is ready. Sessions whose logins named
-// one group are on one node, and so can be in one field.
+// App is the application. Its zero value is ready to use. Sessions whose logins named
+// the same group are on one node, so they can share a field.
 type App struct {
 	node.Quiet
 	echo node.Echo
@@ -38,18 +38,19 @@ type App struct {
 
 var _ node.Mover = (*App)(nil)
 
-// player is what is known of a session. It is Session.Data, and travels.
+// player is the state of a session. It is stored in Session.Data, and moves with the
+// session.
 type player struct {
 	ID    string  `json:"id"`
 	Field string  `json:"field"`
 	Name  string  `json:"name"`
 	X     float64 `json:"x"` // 0 to 1
 	Y     float64 `json:"y"`
-	Hue   uint32  `json:"hue"` // degrees of its colour
+	Hue   uint32  `json:"hue"` // of its colour, in degrees
 	Away  bool    `json:"away"`
 }
 
-const maxName, maxText, maxField = 24, 200, 64 // characters; of the last, bytes
+const maxName, maxText, maxField = 24, 200, 64 // the first two in characters, maxField in bytes
 
 // input is any message of a client.
 type input struct {
@@ -77,13 +78,13 @@ func (a *App) Message(s *node.Session, m node.Message) {
 		a.mu.Lock()
 		p.X, p.Y = min(max(in.X, 0), 1), min(max(in.Y, 0), 1)
 		a.mu.Unlock()
-		a.tell(p, s, map[string]any{"t": "at", "id": p.ID, "x": p.X, "y": p.Y}, true)
+		a.broadcast(p, s, map[string]any{"t": "at", "id": p.ID, "x": p.X, "y": p.Y}, true)
 	case in.T == "say" && in.Text != "":
-		a.tell(p, nil, map[string]any{"t": "say", "id": p.ID, "name": p.Name, "text": cut(in.Text, maxText)}, false)
+		a.broadcast(p, nil, map[string]any{"t": "say", "id": p.ID, "name": p.Name, "text": cut(in.Text, maxText)}, false)
 	}
 }
 
-// join puts the player into its field, and tells the others.
+// join adds the player to its field, and notifies the other players.
 func (a *App) join(s *node.Session, p *player) {
 	s.Data = p
 	a.mu.Lock()
@@ -95,10 +96,10 @@ func (a *App) join(s *node.Session, p *player) {
 	}
 	a.fields[p.Field][s] = p
 	a.mu.Unlock()
-	a.tell(p, s, map[string]any{"t": "in", "player": *p}, false)
+	a.broadcast(p, s, map[string]any{"t": "in", "player": *p}, false)
 }
 
-// show tells a player who is in its field.
+// show sends a player the list of all players in its field.
 func (a *App) show(s *node.Session) {
 	p, joined := s.Data.(*player)
 	if !joined {
@@ -113,8 +114,8 @@ func (a *App) show(s *node.Session) {
 	send(s, map[string]any{"t": "field", "you": p.ID, "players": players}, false)
 }
 
-// tell sends to all in the player's field but one.
-func (a *App) tell(p *player, but *node.Session, v any, volatile bool) {
+// broadcast sends v to all players in the player's field except one.
+func (a *App) broadcast(p *player, but *node.Session, v any, volatile bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for s := range a.fields[p.Field] {
@@ -124,15 +125,15 @@ func (a *App) tell(p *player, but *node.Session, v any, volatile bool) {
 	}
 }
 
-// send drops what a client does not take any more: the node counts it, and the
-// client is shown the whole field when it is back.
+// send ignores errors: the node counts a message that a slow client misses, and the
+// client gets the complete field when it is back.
 func send(s *node.Session, v any, volatile bool) {
 	if b, err := json.Marshal(v); err == nil {
 		_ = s.Send(node.Message{Text: true, Volatile: volatile, Data: b})
 	}
 }
 
-// Detached implements node.App: the player stays, and is shown to be away.
+// Detached implements node.App. The player stays in the field and is shown as away.
 func (a *App) Detached(s *node.Session) { a.away(s, true) }
 
 // Resumed implements node.App. The session may have come from another node.
@@ -141,8 +142,8 @@ func (a *App) Resumed(s *node.Session) {
 	a.show(s)
 }
 
-// Reset implements node.App: the client has lost messages, and is shown all anew
-// when it is back.
+// Reset implements node.App. The client has lost messages, so it gets the complete
+// field when it is back.
 func (a *App) Reset(s *node.Session, r node.Reset) {
 	if !r.Away {
 		a.Resumed(s)
@@ -154,7 +155,7 @@ func (a *App) away(s *node.Session, away bool) {
 		a.mu.Lock()
 		p.Away = away
 		a.mu.Unlock()
-		a.tell(p, s, map[string]any{"t": "away", "id": p.ID, "away": away}, false)
+		a.broadcast(p, s, map[string]any{"t": "away", "id": p.ID, "away": away}, false)
 	}
 }
 
@@ -170,14 +171,14 @@ func (a *App) Closed(s *node.Session, _ proto.CloseCode) {
 		delete(a.fields, p.Field)
 	}
 	a.mu.Unlock()
-	a.tell(p, s, map[string]any{"t": "out", "id": p.ID}, false)
+	a.broadcast(p, s, map[string]any{"t": "out", "id": p.ID}, false)
 }
 
 // Snapshot implements node.Mover.
 func (a *App) Snapshot(s *node.Session) ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return json.Marshal(s.Data) // null for one who has not joined
+	return json.Marshal(s.Data) // null if the player has not joined
 }
 
 // Restore implements node.Mover.

@@ -8,7 +8,7 @@ import (
 	"github.com/usher-broker/usher/node"
 )
 
-// A name or a text is cut at whole characters, and a colour is one of the circle.
+// A name or a text is cut after a complete character, and a hue is from 0 to 359.
 func TestCut(t *testing.T) {
 	for in, want := range map[string]string{"ada": "ada", strings.Repeat("ü", 30): strings.Repeat("ü", 24)} {
 		if got := cut(in, maxName); got != want {
@@ -20,12 +20,12 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// What a snapshot says of a player, the next node puts into its field.
+// The next node adds the player of a snapshot to its field.
 func TestSnapshot(t *testing.T) {
 	var a, b App
 	s := &node.Session{ID: "s1"}
 	if snapshot, err := a.Snapshot(s); err != nil || b.Restore(s, snapshot) != nil || s.Data != nil {
-		t.Errorf("one who has not joined: %s, %v", snapshot, err)
+		t.Errorf("a player who has not joined: %s, %v", snapshot, err)
 	}
 	s.Data = &player{ID: "s1", Field: "main", Name: "ada", X: 0.25, Y: 0.75, Hue: 12}
 	snapshot, err := a.Snapshot(s)
@@ -37,11 +37,11 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("%s: %+v", snapshot, back)
 	}
 	if err := b.Restore(s, []byte("{")); err == nil {
-		t.Error("what is no snapshot was taken")
+		t.Error("an invalid snapshot was accepted")
 	}
 }
 
-// Who was sent too much while away is away still.
+// A player to whom too much was sent while away is still away.
 func TestResetWhileAway(t *testing.T) {
 	var a App
 	s := &node.Session{ID: "s1"}

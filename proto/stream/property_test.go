@@ -11,33 +11,33 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-// half is one side: its stream, the application's queue of what was taken in
-// and not handled, and what the test remembers to judge by.
+// half is one side: its stream, the queue of messages that were accepted and not
+// handled, and what the test records for its checks.
 type half struct {
 	*stream.Stream
 	next      uint64 // number of the next frame to write to the connection
 	queue     [][]byte
 	delivered uint64
-	sizes     []int // of everything ever sent
+	sizes     []int // of all messages ever sent
 }
 
-// wire carries frames and acknowledgements one way; a cut empties it.
+// wire carries frames and acknowledgements in one direction; a cut empties it.
 type wire struct {
-	frames [][]byte // a frame, or
-	acks   []uint64 // where frames is nil, a count
+	frames [][]byte // a frame, or nil for an acknowledgement
+	acks   []uint64 // the count of an acknowledgement
 }
 
 // link is two halves and the connection between them.
 type link struct {
 	side [2]half
-	to   [2]wire // to[i] leads to side[i]
+	to   [2]wire // to[i] carries to side[i]
 	up   bool
 }
 
-// Two streams over a connection that is cut and resumed at random, with
-// handshakes of which one half may be lost: each direction delivers exactly
-// once and in order, keeps no more than its limits, is never told a count it
-// has to refuse, and refuses every other without a change.
+// Two streams over a connection that is cut and resumed at random, with handshakes
+// whose welcome may be lost: each direction delivers exactly once and in order, keeps
+// no more than its limits, never refuses a count of the honest peer, and refuses every
+// impossible count without a change.
 func TestExactlyOnceInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limits := stream.Limits{
@@ -56,7 +56,7 @@ func TestExactlyOnceInOrder(t *testing.T) {
 	})
 }
 
-// steps are drawn from evenly: traffic is more frequent than faults.
+// steps are drawn with equal probability: traffic is more frequent than faults.
 var steps = strings.Fields("send send send write write write read read read handle handle ack ack cut resume resume hostile")
 
 func (l *link) step(t *rapid.T, step string, side int) {
@@ -88,7 +88,7 @@ func (l *link) send(t *rapid.T, i, size int) {
 	n, err := h.Send(frame)
 	full := kept >= h.Limits.Messages || bytes+size > h.Limits.Bytes
 	if full != errors.Is(err, stream.ErrFull) || !full && n != uint64(len(h.sizes)+1) {
-		t.Fatalf("sent %d bytes beside %d in %d messages: number %d, %v", size, bytes, kept, n, err)
+		t.Fatalf("sent %d bytes with %d kept in %d messages: number %d, %v", size, bytes, kept, n, err)
 	}
 	if !full {
 		h.sizes = append(h.sizes, size)
@@ -109,7 +109,7 @@ func (l *link) put(to int, frame []byte, ack uint64) {
 	w.frames, w.acks = append(w.frames, frame), append(w.acks, ack)
 }
 
-// read takes in the next thing on the wire.
+// read processes the next item on the wire.
 func (l *link) read(t *rapid.T, i int) {
 	h, w := &l.side[i], &l.to[i]
 	if len(w.frames) == 0 {
@@ -127,7 +127,7 @@ func (l *link) read(t *rapid.T, i int) {
 	h.queue = append(h.queue, frame)
 }
 
-// handle lets the application have the oldest message.
+// handle makes the application handle its oldest message.
 func (l *link) handle(t *rapid.T, i int) {
 	h := &l.side[i]
 	if len(h.queue) == 0 {
@@ -137,13 +137,13 @@ func (l *link) handle(t *rapid.T, i int) {
 	h.queue = h.queue[1:]
 	h.delivered++
 	if n := binary.BigEndian.Uint64(frame[1:]); n != h.delivered {
-		t.Fatalf("message %d came as number %d", n, h.delivered)
+		t.Fatalf("message %d was delivered as number %d", n, h.delivered)
 	}
 	h.Handled(len(frame) - 1)
 }
 
 func (l *link) ack(i int) {
-	if owed, _ := l.side[i].AckDue(); owed && l.up {
+	if pending, _ := l.side[i].AckDue(); pending && l.up {
 		l.put(1-i, nil, l.side[i].TakeAck())
 	}
 }
@@ -153,20 +153,20 @@ func (l *link) cut() {
 	l.to = [2]wire{}
 }
 
-// resume is the handshake: side 0 is the client, which speaks first. When the
-// welcome is lost, only the node has learnt something.
+// resume is the handshake: side 0 is the client, which sends first. If the welcome is
+// lost, only the node has received a count.
 func (l *link) resume(t *rapid.T, lost bool) {
 	l.cut()
 	client, node := &l.side[0], &l.side[1]
-	node.told(t, client.Received())
+	node.applyCount(t, client.Received())
 	if !lost {
-		client.told(t, node.Received())
+		client.applyCount(t, node.Received())
 		l.up = true
 	}
 }
 
-// told is what the other side's count in a handshake does.
-func (h *half) told(t *rapid.T, received uint64) {
+// applyCount applies the other side's count of a handshake.
+func (h *half) applyCount(t *rapid.T, received uint64) {
 	if err := h.Ack(received); err != nil {
 		t.Fatalf("an honest handshake was refused: %v", err)
 	}
@@ -178,7 +178,7 @@ func (l *link) hostile(t *rapid.T, i int, count uint64) {
 	h := &l.side[i]
 	acked, sent := h.Acked(), h.Sent()
 	if count >= acked && count <= sent {
-		return // that one could be true
+		return // a possible count
 	}
 	kept, bytes := usage(h.Stream)
 	if err := h.Ack(count); !errors.Is(err, stream.ErrCount) {
@@ -194,20 +194,20 @@ func (l *link) check(t *rapid.T) {
 		me, peer := &l.side[i], &l.side[1-i]
 		messages, bytes := usage(me.Stream)
 		if messages > me.Limits.Messages || bytes > me.Limits.Bytes {
-			t.Fatalf("keeps %d messages of %d bytes", messages, bytes)
+			t.Fatalf("%d messages of %d bytes are kept, over the limits %+v", messages, bytes, me.Limits)
 		}
 		if me.HandledCount() > me.Received() || me.Received() > peer.Sent() || me.Acked() > peer.Received() {
 			t.Fatalf("handled %d, received %d, sent %d, acknowledged %d", me.HandledCount(), me.Received(), peer.Sent(), me.Acked())
 		}
 		for k, f := range me.Unacked() {
 			if n := me.Acked() + uint64(k) + 1; len(f)-1 != me.sizes[n-1] || binary.BigEndian.Uint64(f[1:]) != n {
-				t.Fatalf("kept as %d is number %d", n, binary.BigEndian.Uint64(f[1:]))
+				t.Fatalf("the frame kept as number %d is number %d", n, binary.BigEndian.Uint64(f[1:]))
 			}
 		}
 	}
 }
 
-// drain stops the faults: everything sent arrives and nothing is kept.
+// drain stops the faults: all sent messages arrive, and no message is kept.
 func (l *link) drain(t *rapid.T) {
 	l.resume(t, false)
 	for i := range l.side {

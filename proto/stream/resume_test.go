@@ -10,24 +10,24 @@ import (
 	"github.com/usher-broker/usher/proto/vectors"
 )
 
-// The stories of resume.json, told to two Streams and as much of a node and a
-// client around them as PROTOCOL.md describes.
+// TestResumeVectors plays the scenarios of resume.json with two Streams, and with
+// models of the node and the client that follow PROTOCOL.md.
 func TestResumeVectors(t *testing.T) {
 	for _, v := range vectors.Resumes() {
 		t.Run(v.Name, func(t *testing.T) {
-			w := &world{t: t, limits: stream.Limits{Messages: v.Limits.Messages, Bytes: v.Limits.Bytes}, dead: map[string]bool{}}
+			w := &model{t: t, limits: stream.Limits{Messages: v.Limits.Messages, Bytes: v.Limits.Bytes}, dead: map[string]bool{}}
 			for i, step := range v.Steps {
 				w.at = fmt.Sprintf("step %d, %s", i, step.Op)
 				w.step(step)
 			}
 			if v.Steps[len(v.Steps)-1].Op != vectors.OpDelivered {
-				t.Error("the story does not say what was delivered")
+				t.Error("the last step of the scenario is not \"delivered\"")
 			}
 		})
 	}
 }
 
-// party is what both sides know of the session.
+// party is the state of one side of the session.
 type party struct {
 	name string // of the stream
 	s    *stream.Stream
@@ -35,24 +35,24 @@ type party struct {
 	got  []string
 }
 
-type world struct {
+type model struct {
 	t      *testing.T
 	at     string
 	limits stream.Limits
 	client party
 
-	node     party
-	attempt  *uint64 // of node.conn
-	lost     bool    // the node has lost its memory,
-	record   string  // and the store still names this stream
-	ended    bool
-	prevName string
-	prevWhy  string
+	node       party
+	attempt    *uint64 // of node.conn
+	lost       bool    // the node has lost its memory
+	record     string  // the stream in the store's record
+	ended      bool
+	prevName   string // the stream before the current one
+	prevReason string // why it ended
 
-	dead map[string]bool // connection and sender of which something was lost
+	dead map[string]bool // connection and sender after which nothing arrives any more
 }
 
-func (w *world) step(s vectors.ResumeStep) {
+func (w *model) step(s vectors.ResumeStep) {
 	switch s.Op {
 	case vectors.OpAttach:
 		w.attach(s)
@@ -61,7 +61,7 @@ func (w *world) step(s vectors.ResumeStep) {
 	case vectors.OpAck:
 		w.ack(s)
 	case vectors.OpArrive:
-		w.wantf(s.Conn != w.node.conn, "it arrives on the session's connection")
+		w.wantf(s.Conn != w.node.conn, "the frame arrives on the connection of the session")
 	case vectors.OpCut:
 		w.cut(s)
 	case vectors.OpCrash:
@@ -82,8 +82,8 @@ func (w *world) step(s vectors.ResumeStep) {
 	}
 }
 
-// attach is the handshake at the node and, unless it is lost, at the client.
-func (w *world) attach(s vectors.ResumeStep) {
+// attach plays the handshake on the node and, unless it is lost, on the client.
+func (w *model) attach(s vectors.ResumeStep) {
 	if !s.Hostile && !s.Lost && !s.Other {
 		w.equal("stream the client names", s.Names, w.client.name)
 		if s.Names != "" {
@@ -102,7 +102,7 @@ func (w *world) attach(s vectors.ResumeStep) {
 		w.node.s.Resumed()
 	} else {
 		gone = payloads(w.node.s)
-		w.prevName, w.prevWhy = w.node.name, proto.ResetUnknown
+		w.prevName, w.prevReason = w.node.name, proto.ResetUnknown
 		w.node.name, w.node.s = s.Stream, &stream.Stream{Limits: w.limits}
 		w.record, w.lost = s.Stream, false
 	}
@@ -117,8 +117,9 @@ func (w *world) attach(s vectors.ResumeStep) {
 	}
 }
 
-// decide is the node's decision, and lets go of what the client has received.
-func (w *world) decide(s vectors.ResumeStep) (outcome, reason string, code proto.CloseCode) {
+// decide is the decision of the node. When the stream resumes, the node discards
+// the messages that the client has received.
+func (w *model) decide(s vectors.ResumeStep) (outcome, reason string, code proto.CloseCode) {
 	n := &w.node
 	switch {
 	case w.ended:
@@ -136,13 +137,13 @@ func (w *world) decide(s vectors.ResumeStep) (outcome, reason string, code proto
 		}
 		return vectors.OutcomeResumed, "", 0
 	case s.Names == w.prevName:
-		return vectors.OutcomeReset, w.prevWhy, 0
+		return vectors.OutcomeReset, w.prevReason, 0
 	}
 	return vectors.OutcomeReset, proto.ResetUnknown, 0
 }
 
-// welcomed is the client's side of a handshake that succeeded.
-func (w *world) welcomed(s vectors.ResumeStep) {
+// welcomed plays the client's side of a handshake that succeeded.
+func (w *model) welcomed(s vectors.ResumeStep) {
 	c := &w.client
 	if s.Outcome != vectors.OutcomeResumed {
 		w.same("unconfirmed of the client", payloads(c.s), s.ClientUnconfirmed)
@@ -167,7 +168,7 @@ func (w *world) welcomed(s vectors.ResumeStep) {
 	}
 }
 
-func (w *world) send(s vectors.ResumeStep) {
+func (w *model) send(s vectors.ResumeStep) {
 	from, to := w.party(s.From), &w.node
 	if s.From == "node" {
 		to = &w.client
@@ -190,8 +191,9 @@ func (w *world) send(s vectors.ResumeStep) {
 	w.deliver(to, s.Data)
 }
 
-// keep sends a reliable message, as far as the limits let it.
-func (w *world) keep(who string, p *party, data string) (problem string, gone []string) {
+// keep sends a reliable message if the limits allow it. Otherwise it returns the
+// error, and the unconfirmed messages of a stream that ended.
+func (w *model) keep(who string, p *party, data string) (problem string, gone []string) {
 	if p.s == nil {
 		return "overflow", nil
 	}
@@ -202,16 +204,17 @@ func (w *world) keep(who string, p *party, data string) (problem string, gone []
 		return "full", nil
 	}
 	gone = payloads(p.s)
-	w.prevName, w.prevWhy = p.name, proto.ResetOverflow
+	w.prevName, w.prevReason = p.name, proto.ResetOverflow
 	p.name, p.s = "", nil
 	return "overflow", gone
 }
 
-// arrives says whether what is sent reaches the other side, and holds the
-// story to what connections can do: no order but the one, nothing after a loss.
-func (w *world) arrives(s vectors.ResumeStep, from, to *party) bool {
+// arrives reports whether a message reaches the other side. It fails the test if
+// the scenario is impossible on a connection, which keeps the order and delivers
+// nothing after a loss.
+func (w *model) arrives(s vectors.ResumeStep, from, to *party) bool {
 	if from.conn == "" {
-		w.wantf(!s.Lost, "nothing is lost that is not sent yet")
+		w.wantf(!s.Lost, "a message that is not written yet cannot be lost")
 		return false
 	}
 	key := from.conn + s.From
@@ -219,19 +222,19 @@ func (w *world) arrives(s vectors.ResumeStep, from, to *party) bool {
 		w.dead[key] = true
 		return false
 	}
-	w.wantf(from.conn == to.conn && !w.dead[key], "it cannot arrive: something before it did not")
+	w.wantf(from.conn == to.conn && !w.dead[key], "it cannot arrive: an earlier message did not")
 	return true
 }
 
-// deliver takes a message in; the applications of these stories handle each
-// at once.
-func (w *world) deliver(p *party, data string) {
+// deliver accepts a message. The applications of these scenarios handle each
+// message at once.
+func (w *model) deliver(p *party, data string) {
 	p.s.Receive()
 	p.s.Handled(len(data))
 	p.got = append(p.got, data)
 }
 
-func (w *world) ack(s vectors.ResumeStep) {
+func (w *model) ack(s vectors.ResumeStep) {
 	from, to := w.party(s.From), &w.node
 	if s.From == "node" {
 		to = &w.client
@@ -250,9 +253,9 @@ func (w *world) ack(s vectors.ResumeStep) {
 	w.equal("close code", code, s.Close)
 }
 
-func (w *world) cut(s vectors.ResumeStep) {
+func (w *model) cut(s vectors.ResumeStep) {
 	if s.SeenBy != "client" {
-		w.wantf(w.node.conn == s.Conn, "it is not the node's connection")
+		w.wantf(w.node.conn == s.Conn, "the cut connection is not that of the node")
 		w.node.conn = ""
 	}
 	if s.SeenBy != "node" && w.client.conn == s.Conn {
@@ -260,14 +263,14 @@ func (w *world) cut(s vectors.ResumeStep) {
 	}
 }
 
-func (w *world) party(name string) *party {
+func (w *model) party(name string) *party {
 	switch name {
 	case "client":
 		return &w.client
 	case "node":
 		return &w.node
 	}
-	w.t.Fatalf("%s: no such side: %q", w.at, name)
+	w.t.Fatalf("%s: unknown side %q", w.at, name)
 	return nil
 }
 
@@ -282,21 +285,21 @@ func payloads(s *stream.Stream) []string {
 	return list
 }
 
-func (w *world) wantf(ok bool, why string) {
+func (w *model) wantf(ok bool, why string) {
 	w.t.Helper()
 	if !ok {
 		w.t.Fatalf("%s: %s", w.at, why)
 	}
 }
 
-func (w *world) equal(what string, got, want any) {
+func (w *model) equal(what string, got, want any) {
 	w.t.Helper()
 	if got != want {
-		w.t.Fatalf("%s: %s: %v and %v", w.at, what, got, want)
+		w.t.Fatalf("%s: %s: %v, expected %v", w.at, what, got, want)
 	}
 }
 
-func (w *world) same(what string, got, want []string) {
+func (w *model) same(what string, got, want []string) {
 	w.t.Helper()
 	if !slices.Equal(got, want) {
 		w.t.Fatalf("%s: %s: got %q, want %q", w.at, what, got, want)

@@ -2,21 +2,21 @@ package stream
 
 import "slices"
 
-// State is one side's half of a stream at rest, for another process to
-// continue. Everything taken in has been handled.
+// State is the state of one side of a stream, from which another process can
+// continue it. Every accepted message has been handled.
 type State struct {
-	Acked    uint64   // by the peer
-	Kept     [][]byte // frames Acked+1 and on, which the peer has not acknowledged
-	Received uint64   // from the peer
+	Acked    uint64   // number of messages that the peer has acknowledged
+	Kept     [][]byte // frames from Acked+1, which the peer has not acknowledged
+	Received uint64   // number of messages accepted from the peer
 }
 
-// State returns the state of a stream whose messages are all handled. The
-// frames belong to the stream.
+// State returns the state of the stream, all of whose accepted messages must be
+// handled. The caller must not change the frames.
 func (s *Stream) State() State {
 	return State{Acked: s.acked, Kept: slices.Clone(s.kept), Received: s.received}
 }
 
-// Restore returns the stream in the state. It owns the frames from then on.
+// Restore returns a stream with the state st. It takes ownership of the frames.
 func Restore(limits Limits, st State) *Stream {
 	s := &Stream{
 		Limits: limits, acked: st.Acked, kept: st.Kept,

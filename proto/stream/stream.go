@@ -1,6 +1,6 @@
-// Package stream numbers, acknowledges and resends the reliable messages of
-// one side of a session. It has no clock and no socket: the node and the Go
-// client run this same code, each under its own lock.
+// Package stream numbers, acknowledges and sends again the reliable messages of
+// one side of a session. It uses no clock and no socket. The node and the Go
+// client both use it, each under its own lock.
 package stream
 
 import (
@@ -10,28 +10,29 @@ import (
 
 // Errors of a Stream.
 var (
-	// ErrFull says that as much is unacknowledged as the limits allow.
+	// ErrFull means that as many messages or bytes are unacknowledged as the limits
+	// allow.
 	ErrFull = errors.New("stream: full")
-	// ErrCount says that the peer claims a count that cannot be.
+	// ErrCount means that a count of the peer is impossible.
 	ErrCount = errors.New("stream: impossible count")
 )
 
-// Limits bound what one side keeps for sending again.
+// Limits bound the messages that one side keeps to send again.
 type Limits struct {
 	Messages int
-	Bytes    int
+	Bytes    int // of payload
 }
 
-// An acknowledgement no longer waits for the timer once ackEvery messages, or
-// the ackPart-th part of either limit, have been handled since the last.
+// An acknowledgement is due at once, and not only by the timer, when ackEvery
+// messages or 1/ackPart of either limit have been handled since the last one.
 const (
 	ackEvery = 32
 	ackPart  = 4
 )
 
-// Stream is one side's half of a stream: what it sent and may have to send
-// again, and how much it took in. The zero Stream with Limits set is a new one.
-// It is not safe for concurrent use.
+// Stream is the state of one side of a stream: the messages that it sent and may
+// have to send again, and the number of messages that it accepted. The zero Stream
+// with Limits set is a new stream. It is not safe for concurrent use.
 type Stream struct {
 	Limits Limits
 
@@ -40,17 +41,17 @@ type Stream struct {
 	kept  [][]byte
 	bytes int
 
-	// Receiving: handled ≤ received and acknowledged ≤ received. A resume tells
-	// the peer received, so that acknowledged may be ahead of handled for a while.
-	received     uint64
+	// Receiving: handled ≤ received and acknowledged ≤ received. A resume sends
+	// received to the peer, after which acknowledged may be ahead of handled.
+	received     uint64 // accepted from the peer
 	handled      uint64
 	acknowledged uint64
-	unackedBytes int // of messages handled past acknowledged
+	unackedBytes int // payload of the messages handled after acknowledged
 }
 
-// Send counts a frame and keeps it until it is acknowledged, and returns its
-// number. The stream owns the frame from then on. A frame's cost against the
-// limits is its length less the kind byte.
+// Send counts a frame, keeps it until it is acknowledged, and returns its number.
+// The stream takes ownership of the frame. The frame counts against the limits
+// with its length without the kind byte. Send fails with ErrFull.
 func (s *Stream) Send(frame []byte) (uint64, error) {
 	if len(s.kept) >= s.Limits.Messages || s.bytes+cost(frame) > s.Limits.Bytes {
 		return 0, ErrFull
@@ -60,19 +61,20 @@ func (s *Stream) Send(frame []byte) (uint64, error) {
 	return s.Sent(), nil
 }
 
+// cost returns the payload length of the frame.
 func cost(frame []byte) int { return max(len(frame)-1, 0) }
 
 // Sent returns the number of the last frame sent.
 func (s *Stream) Sent() uint64 { return s.acked + uint64(len(s.kept)) }
 
-// Acked returns the number of the last frame the peer has acknowledged.
+// Acked returns the number of the last frame that the peer has acknowledged.
 func (s *Stream) Acked() uint64 { return s.acked }
 
-// Kept returns the cost of the frames that are not acknowledged, in bytes.
+// Kept returns the payload bytes of the frames that are not acknowledged.
 func (s *Stream) Kept() int { return s.bytes }
 
-// Frame returns the kept frame with the number, or nil when it is
-// acknowledged or not yet sent.
+// Frame returns the kept frame with number n, or nil if that frame is acknowledged
+// or not yet sent.
 func (s *Stream) Frame(n uint64) []byte {
 	if n <= s.acked || n > s.Sent() {
 		return nil
@@ -80,21 +82,21 @@ func (s *Stream) Frame(n uint64) []byte {
 	return s.kept[n-s.acked-1]
 }
 
-// Unacked returns the frames that are not acknowledged, oldest first. They
-// belong to the stream.
+// Unacked returns the frames that are not acknowledged, oldest first. The caller
+// must not change them.
 func (s *Stream) Unacked() [][]byte { return s.kept }
 
-// Ack takes in the peer's count of messages of ours: everything up to it is
-// dropped. A count below an earlier one or above Sent is ErrCount and changes
-// nothing.
+// Ack processes the peer's count n of our messages: it drops the frames up to n. If
+// n is lower than an earlier count or higher than Sent, it fails with ErrCount and
+// changes nothing.
 func (s *Stream) Ack(n uint64) error {
 	if n < s.acked || n > s.Sent() {
-		return fmt.Errorf("%w: %d, have %d to %d", ErrCount, n, s.acked, s.Sent())
+		return fmt.Errorf("%w: %d, must be %d to %d", ErrCount, n, s.acked, s.Sent())
 	}
 	drop := int(n - s.acked)
 	for i, frame := range s.kept[:drop] {
 		s.bytes -= cost(frame)
-		s.kept[i] = nil // or the backing array would keep it alive
+		s.kept[i] = nil // otherwise the backing array would keep the frame alive
 	}
 	s.kept = s.kept[drop:]
 	s.acked = n
@@ -104,14 +106,14 @@ func (s *Stream) Ack(n uint64) error {
 	return nil
 }
 
-// Receive counts a message taken in from the peer.
+// Receive counts a message that was accepted from the peer.
 func (s *Stream) Receive() { s.received++ }
 
-// Received returns how many messages were taken in.
+// Received returns the number of accepted messages.
 func (s *Stream) Received() uint64 { return s.received }
 
-// Handled notes that the application is done with the oldest message that was
-// taken in and not handled, of the given payload length.
+// Handled records that the application is done with its oldest unhandled message,
+// which has size bytes of payload.
 func (s *Stream) Handled(size int) {
 	s.handled++
 	if s.handled > s.acknowledged {
@@ -119,12 +121,12 @@ func (s *Stream) Handled(size int) {
 	}
 }
 
-// HandledCount returns how many messages the application has handled.
+// HandledCount returns the number of messages that the application has handled.
 func (s *Stream) HandledCount() uint64 { return s.handled }
 
-// AckDue says whether an acknowledgement is owed to the peer, and whether it
-// must go at once instead of with the timer.
-func (s *Stream) AckDue() (owed, now bool) {
+// AckDue reports whether an acknowledgement is pending, and whether it must be sent
+// now instead of with the timer.
+func (s *Stream) AckDue() (pending, now bool) {
 	if s.handled <= s.acknowledged {
 		return false, false
 	}
@@ -132,17 +134,17 @@ func (s *Stream) AckDue() (owed, now bool) {
 	return true, n >= ackEvery || ackPart*n >= s.Limits.Messages || ackPart*s.unackedBytes >= s.Limits.Bytes
 }
 
-// TakeAck returns the count to acknowledge and notes that it is on its way. It
-// is never less than what the peer has been told before.
+// TakeAck returns the count to acknowledge, and records that it is being sent. The
+// count is never lower than an earlier one.
 func (s *Stream) TakeAck() uint64 {
 	s.acknowledged = max(s.acknowledged, s.handled)
 	s.unackedBytes = 0
 	return s.acknowledged
 }
 
-// Resumed notes that the handshake of a new connection has told the peer
-// Received. The peer has let go of all of that, handled or not, so that no
-// acknowledgement may go back behind it.
+// Resumed records that the handshake of a new connection sent Received to the peer.
+// The peer has discarded the messages up to that count, handled or not: no later
+// acknowledgement may be lower.
 func (s *Stream) Resumed() {
 	s.acknowledged = s.received
 	s.unackedBytes = 0

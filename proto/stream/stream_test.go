@@ -8,7 +8,7 @@ import (
 	"github.com/usher-broker/usher/proto/stream"
 )
 
-func fresh(messages, bytes int) *stream.Stream {
+func newStream(messages, bytes int) *stream.Stream {
 	return &stream.Stream{Limits: stream.Limits{Messages: messages, Bytes: bytes}}
 }
 
@@ -21,8 +21,8 @@ func mustSend(t *testing.T, s *stream.Stream, frames ...string) {
 	}
 }
 
-func TestFrameFindsWhatIsKept(t *testing.T) {
-	s := fresh(10, 100)
+func TestFrameReturnsKeptFrames(t *testing.T) {
+	s := newStream(10, 100)
 	mustSend(t, s, "\x00a", "\x00b", "\x00c")
 	if err := s.Ack(1); err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestFrameFindsWhatIsKept(t *testing.T) {
 }
 
 func TestImpossibleCountsChangeNothing(t *testing.T) {
-	s := fresh(10, 100)
+	s := newStream(10, 100)
 	mustSend(t, s, "\x00a", "\x00b", "\x00c")
 	if err := s.Ack(2); err != nil {
 		t.Fatal(err)
@@ -50,28 +50,29 @@ func TestImpossibleCountsChangeNothing(t *testing.T) {
 	}
 }
 
-// What was acknowledged is let go of: in the same array it would live on.
-func TestAcknowledgedFramesAreForgotten(t *testing.T) {
-	s := fresh(10, 100)
+// Ack clears the acknowledged entries of the backing array, which would otherwise
+// keep the frames alive.
+func TestAcknowledgedFramesAreReleased(t *testing.T) {
+	s := newStream(10, 100)
 	mustSend(t, s, "\x00a", "\x00b", "\x00c")
 	before := s.Unacked()
 	if err := s.Ack(2); err != nil {
 		t.Fatal(err)
 	}
 	if before[0] != nil || before[1] != nil || before[2] == nil {
-		t.Errorf("still there: %q", before)
+		t.Errorf("frames in the array after the ack: %q", before)
 	}
 	if err := s.Ack(3); err != nil {
 		t.Fatal(err)
 	}
 	if s.Unacked() != nil {
-		t.Error("an idle stream keeps a buffer")
+		t.Error("a stream without unacknowledged frames keeps a buffer")
 	}
 }
 
-// A long life with few messages in flight needs no more memory than a short one.
+// The memory of a stream depends on its messages in flight, not on its age.
 func TestSteadyStateDoesNotGrow(t *testing.T) {
-	s := fresh(8, 1000)
+	s := newStream(8, 1000)
 	frame := []byte("\x00x")
 	greatest := 0
 	for n := range uint64(100_000) {
@@ -86,20 +87,20 @@ func TestSteadyStateDoesNotGrow(t *testing.T) {
 		}
 	}
 	if greatest > 64 {
-		t.Errorf("room for %d frames where at most 5 are kept", greatest)
+		t.Errorf("capacity for %d frames where at most 5 are kept", greatest)
 	}
 }
 
 func TestFrameWithoutAKindByteCostsNothing(t *testing.T) {
-	s := fresh(2, 0)
+	s := newStream(2, 0)
 	mustSend(t, s, "", "\x00")
 	if _, err := s.Send(nil); !errors.Is(err, stream.ErrFull) {
-		t.Errorf("third of two: %v", err)
+		t.Errorf("third frame with a limit of two: %v", err)
 	}
 }
 
 func BenchmarkSendAck(b *testing.B) {
-	s := fresh(1024, 1<<20)
+	s := newStream(1024, 1<<20)
 	frame := make([]byte, 129)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -116,7 +117,7 @@ func BenchmarkSendAck(b *testing.B) {
 }
 
 func BenchmarkReceiveHandle(b *testing.B) {
-	s := fresh(1024, 1<<20)
+	s := newStream(1024, 1<<20)
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Receive()

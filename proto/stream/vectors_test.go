@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -27,8 +28,8 @@ func TestStreamVectors(t *testing.T) {
 	}
 }
 
-// do carries a step out, the last time or one of those before it, and says
-// what is not as it should be.
+// do executes a step and returns a description of the difference from the vector,
+// or "". last is false for all but the last repetition.
 func do(s *stream.Stream, step vectors.StreamStep, last bool) string {
 	switch step.Op {
 	case "send":
@@ -37,7 +38,7 @@ func do(s *stream.Stream, step vectors.StreamStep, last bool) string {
 			return "got " + text(err)
 		}
 		if last && n != step.Number {
-			return "another number"
+			return fmt.Sprintf("number %d", n)
 		}
 	case "acked":
 		err := s.Ack(step.Count)
@@ -49,21 +50,21 @@ func do(s *stream.Stream, step vectors.StreamStep, last bool) string {
 	case "handled":
 		s.Handled(step.Bytes)
 	case "due":
-		if owed, now := s.AckDue(); owed != step.Pending || now != step.Now {
-			return "due otherwise"
+		if pending, now := s.AckDue(); pending != step.Pending || now != step.Now {
+			return fmt.Sprintf("pending %v, now %v", pending, now)
 		}
 	case "take_ack":
-		if s.TakeAck() != step.Count {
-			return "another count"
+		if n := s.TakeAck(); n != step.Count {
+			return fmt.Sprintf("count %d", n)
 		}
 	case "resumed":
 		s.Resumed()
 	case "state":
 		if s.Sent() != step.Sent || s.Acked() != step.Acked || s.Received() != step.Received || s.HandledCount() != step.Handled {
-			return "another state"
+			return fmt.Sprintf("sent %d, acked %d, received %d, handled %d", s.Sent(), s.Acked(), s.Received(), s.HandledCount())
 		}
 		if !slices.Equal(sizes(s), step.Kept) {
-			return "other messages kept"
+			return fmt.Sprintf("kept %v", sizes(s))
 		}
 	default:
 		return "unknown operation"

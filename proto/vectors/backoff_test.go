@@ -7,11 +7,11 @@ import (
 	"github.com/usher-broker/usher/proto/vectors"
 )
 
-// client is PROTOCOL.md's chapter on waiting, word by word.
+// client implements section 13 of PROTOCOL.md literally.
 type client struct {
 	ceiling  int64 // of the last wait, in ms
-	failures int   // to attach, since the last welcome or address
-	since    int64 // when the last connection ended, or the address was learnt
+	failures int   // failed attempts to attach since the last welcome or assignment
+	since    int64 // when the last connection ended, or auth named the node, in ms
 }
 
 func (c *client) on(e vectors.BackoffStep) (wait int64, next string) {
@@ -30,10 +30,10 @@ func (c *client) on(e vectors.BackoffStep) (wait int64, next string) {
 			c.ceiling = 0
 		}
 		c.since = e.AtMS
-		next = c.door(e)
+		next = c.nextStep(e)
 	case vectors.EventAttachFailed:
 		c.failures++
-		next = c.door(e)
+		next = c.nextStep(e)
 	}
 	if next == vectors.NextStop {
 		return 0, next
@@ -42,7 +42,8 @@ func (c *client) on(e vectors.BackoffStep) (wait int64, next string) {
 	return int64(e.Draw * float64(c.ceiling)), next
 }
 
-func (c *client) door(e vectors.BackoffStep) string {
+// nextStep returns where the client connects after the event.
+func (c *client) nextStep(e vectors.BackoffStep) string {
 	switch e.Code.Action() {
 	case proto.ActionStop, proto.ActionApp:
 		return vectors.NextStop

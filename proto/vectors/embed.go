@@ -11,7 +11,7 @@ import (
 	"fmt"
 )
 
-// FS holds the files as they lie beside this one.
+// FS holds the JSON files of this directory.
 //
 //go:embed *.json
 var FS embed.FS
@@ -46,8 +46,8 @@ func Proofs() []Proof { return load[Proof]("proofs.json") }
 // Streams returns stream.json.
 func Streams() []Stream { return load[Stream]("stream.json") }
 
-// load reads a file that is part of this package; that it cannot be read is a
-// fault of the build and not of the caller.
+// load reads a file that is embedded in this package. It panics if it cannot read
+// the file: that is a fault of the build, not of the caller.
 func load[T any](name string) []T {
 	b, err := FS.ReadFile(name)
 	if err != nil {
@@ -60,15 +60,15 @@ func load[T any](name string) []T {
 	return list
 }
 
-// strict decodes JSON and refuses fields that no type here has: a misspelt one
-// would check nothing.
+// strict decodes JSON and refuses unknown fields: a misspelt field would check
+// nothing.
 func strict(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	return d.Decode(v)
 }
 
-// Hex is bytes written in hexadecimal.
+// Hex is a byte string that is written in hexadecimal.
 type Hex []byte
 
 // UnmarshalText decodes hexadecimal digits.

@@ -2,13 +2,13 @@ package vectors
 
 import "github.com/usher-broker/usher/proto"
 
-// Limits are the bounds of the welcome that a vector wants.
+// Limits are the limits in the welcome of a vector.
 type Limits struct {
 	Messages int `json:"messages"`
 	Bytes    int `json:"bytes"`
 }
 
-// Resume is a story of one session. Each step happens after the one before.
+// Resume is a scenario of one session. Its steps happen in order.
 type Resume struct {
 	Name   string       `json:"name"`
 	About  string       `json:"about"`
@@ -37,20 +37,19 @@ const (
 	OutcomeRefused = "refused" // closed with Code
 )
 
-// ResumeStep is one step. Op says which of the fields mean something; see
-// README.md.
+// ResumeStep is one step. Op says which of the fields are used: see README.md.
 type ResumeStep struct {
 	Op      string `json:"op"`
 	Conn    string `json:"conn"`
-	Lost    bool   `json:"lost"`    // it does not reach the other side
-	Hostile bool   `json:"hostile"` // not what the client of the story would do
+	Lost    bool   `json:"lost"`    // does not reach the other side
+	Hostile bool   `json:"hostile"` // done by an attacker, not by the client of the scenario
 
 	// attach: the request
 	Attempt  *uint64 `json:"attempt"`
 	Names    string  `json:"names"`
 	Received uint64  `json:"received"`
-	Other    bool    `json:"other"` // a new process, which knows nothing of the stream
-	// attach: what comes of it
+	Other    bool    `json:"other"` // a new process, which does not know the stream
+	// attach: the outcome
 	Outcome       string          `json:"outcome"`
 	Stream        string          `json:"stream"`
 	Reason        string          `json:"reason"`
@@ -59,8 +58,8 @@ type ResumeStep struct {
 	Replaces      string          `json:"replaces"`
 	ClientResends []string        `json:"client_resends"`
 	NodeResends   []string        `json:"node_resends"`
-	ResendsLost   bool            `json:"resends_lost"` // the welcome arrives and nothing after it
-	// attach, send: what the applications hear of a stream that ended
+	ResendsLost   bool            `json:"resends_lost"` // the welcome arrives, and nothing after it
+	// attach, send: the unconfirmed messages that are reported when a stream ends
 	ClientUnconfirmed []string `json:"client_unconfirmed"`
 	NodeUnconfirmed   []string `json:"node_unconfirmed"`
 
@@ -81,7 +80,7 @@ type ResumeStep struct {
 	ToNode   []string `json:"to_node"`
 }
 
-// Stream is a sequence of operations on one side's half of a stream.
+// Stream is a sequence of operations on one side of a stream.
 type Stream struct {
 	Name   string       `json:"name"`
 	Limits Limits       `json:"limits"`
@@ -93,8 +92,8 @@ type StreamStep struct {
 	Op     string `json:"op"`
 	Repeat int    `json:"repeat"` // 0 for once
 
-	Bytes  int    `json:"bytes"`  // send, handled: of payload
-	Number uint64 `json:"number"` // send: of the last one sent
+	Bytes  int    `json:"bytes"`  // send, handled: payload length
+	Number uint64 `json:"number"` // send: number of the last message
 	Count  uint64 `json:"count"`  // acked, take_ack
 	Error  string `json:"error"`  // send: "full"; acked: "count"
 

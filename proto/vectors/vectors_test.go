@@ -12,8 +12,8 @@ import (
 	"github.com/usher-broker/usher/proto/vectors"
 )
 
-// Every file is read by a loader, described in README.md, and names its
-// vectors apart: a test in any language finds the one that fails.
+// Every file has a loader and a section in README.md, and its vectors have unique
+// names, by which a test in any language identifies a failing vector.
 func TestFiles(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -71,7 +71,8 @@ func checkNames(t *testing.T, file string, n int) {
 	}
 }
 
-// A receiver of a control does what its type and its own side call for.
+// What the receiver of a control does follows from the control's type and the
+// receiver's side.
 func TestControlsSayWhoActs(t *testing.T) {
 	for _, v := range vectors.Controls() {
 		client, node := vectors.Act, vectors.Act
@@ -88,7 +89,7 @@ func TestControlsSayWhoActs(t *testing.T) {
 	}
 }
 
-func TestHandshakesAreWhole(t *testing.T) {
+func TestHandshakesAreConsistent(t *testing.T) {
 	statuses := map[int][]string{
 		400: {proto.ProblemInvalidRequest}, 401: {proto.ProblemInvalidToken}, 403: {proto.ProblemForbidden},
 		405: {proto.ProblemMethodNotAllowed}, 426: {proto.ProblemUpgradeRequired},
@@ -106,7 +107,7 @@ func TestHandshakesAreWhole(t *testing.T) {
 		case o.Status == 0 && o.Close == 0 && o.Welcome != nil:
 			checkWelcome(t, v)
 		default:
-			t.Errorf("%s: not one outcome: %+v", v.Name, o)
+			t.Errorf("%s: not exactly one outcome: %+v", v.Name, o)
 		}
 		if v.Session.Attached && !v.Session.Held || v.Session.Held != (v.Session.Stream == "current") {
 			t.Errorf("%s: session contradicts itself: %+v", v.Name, v.Session)
@@ -127,12 +128,12 @@ func checkWelcome(t *testing.T, v vectors.Handshake) {
 	w, q := v.Outcome.Welcome, v.Request.Query
 	named := q[proto.QueryStream] != ""
 	if w.Resumed && (w.Reason != "" || !named) || !w.Resumed && (w.Received != 0 || v.Outcome.Resends != 0 || named != (w.Reason != "")) {
-		t.Errorf("%s: no such welcome: %+v", v.Name, w)
+		t.Errorf("%s: impossible welcome: %+v", v.Name, w)
 	}
 	if v.Outcome.Replaces != v.Session.Attached {
 		t.Errorf("%s: replaces %v, attached %v", v.Name, v.Outcome.Replaces, v.Session.Attached)
 	}
 	if w.Resumed && w.Received != v.Session.Accepted {
-		t.Errorf("%s: received %d, taken in %d", v.Name, w.Received, v.Session.Accepted)
+		t.Errorf("%s: received %d, accepted %d", v.Name, w.Received, v.Session.Accepted)
 	}
 }

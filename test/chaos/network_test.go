@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// network connects dialers to listeners by name. What is written arrives some
-// time later, in order; a wire can be cut, or muted.
+// network connects dialers to listeners by name. Written data arrives after a random
+// delay, in order. A wire can be cut, or blocked.
 type network struct {
-	seed  uint64
-	worst time.Duration // delay of one chunk
-	pumps sync.WaitGroup
+	seed     uint64
+	maxDelay time.Duration // of one chunk
+	pumps    sync.WaitGroup
 
 	mu        sync.Mutex
 	listeners map[string]*listener
@@ -24,33 +24,34 @@ type network struct {
 	dials     map[string]int // by wire
 }
 
-func newNetwork(seed uint64, worst time.Duration) *network {
-	return &network{seed: seed, worst: worst, listeners: map[string]*listener{}, wires: map[*wire]bool{}, dials: map[string]int{}}
+func newNetwork(seed uint64, maxDelay time.Duration) *network {
+	return &network{seed: seed, maxDelay: maxDelay, listeners: map[string]*listener{}, wires: map[*wire]bool{}, dials: map[string]int{}}
 }
 
-// chance is the randomness of one part of the world. Each has its own, so that
-// what befalls one does not depend on the order in which goroutines run.
-type chance struct {
-	mu    sync.Mutex
-	rng   *rand.Rand
-	worst time.Duration
+// random is the random source of one part of the cluster. Each part has its own, so
+// that its faults do not depend on the order in which goroutines run.
+type random struct {
+	mu       sync.Mutex
+	rng      *rand.Rand
+	maxDelay time.Duration
 }
 
-func (n *network) chance(of string) *chance {
+// random returns a new source for the part with the name.
+func (n *network) random(part string) *random {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(of))
-	return &chance{rng: rand.New(rand.NewPCG(n.seed, h.Sum64())), worst: n.worst}
+	_, _ = h.Write([]byte(part))
+	return &random{rng: rand.New(rand.NewPCG(n.seed, h.Sum64())), maxDelay: n.maxDelay}
 }
 
-func (c *chance) float() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rng.Float64()
+func (r *random) float() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rng.Float64()
 }
 
-func (c *chance) delay() time.Duration { return time.Duration(c.float() * float64(c.worst)) }
+func (r *random) delay() time.Duration { return time.Duration(r.float() * float64(r.maxDelay)) }
 
-// listener is an address.
+// listener accepts the connections to one address.
 type listener struct {
 	name string
 	net  *network
@@ -97,7 +98,7 @@ func (a address) String() string  { return string(a) }
 
 var errRefused = errors.New("connection refused")
 
-// dial connects to a listener. The wire is known by the name of the dialer.
+// dial connects the dialer from to the listener to.
 func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	n.mu.Lock()
 	l := n.listeners[to]
@@ -118,7 +119,7 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	}
 }
 
-// each calls f for the open wires that match.
+// each calls f for every open wire between from and to. An empty name matches all.
 func (n *network) each(from, to string, f func(*wire)) {
 	n.mu.Lock()
 	var list []*wire
@@ -133,18 +134,18 @@ func (n *network) each(from, to string, f func(*wire)) {
 	}
 }
 
-// wire is one connection: two pipes, and between them what delays and spoils.
+// wire is one connection: two pipes, and between them the delays and faults.
 type wire struct {
 	net      *network
 	from, to string
-	chance   *chance
+	random   *random
 	near     net.Conn // the dialer's
 	far      net.Conn // the listener's
 	inner    [2]net.Conn
 	once     sync.Once
 
-	mu    sync.Mutex
-	muted bool
+	mu      sync.Mutex
+	blocked bool
 }
 
 func newWire(n *network, from, to string) *wire {
@@ -154,15 +155,15 @@ func newWire(n *network, from, to string) *wire {
 	n.mu.Lock()
 	n.wires[w] = true
 	n.dials[from+" "+to]++
-	w.chance = n.chance(fmt.Sprint(from, " ", to, " ", n.dials[from+" "+to]))
+	w.random = n.random(fmt.Sprint(from, " ", to, " ", n.dials[from+" "+to]))
 	n.mu.Unlock()
 	n.pumps.Go(func() { w.pump(w.inner[0], w.inner[1]) })
 	n.pumps.Go(func() { w.pump(w.inner[1], w.inner[0]) })
 	return w
 }
 
-// pump carries what one end writes to the other, in order, each chunk after a
-// delay. A writer never waits for a reader, as with the buffers of a kernel.
+// pump copies data from one end to the other, in order, each chunk after a delay. A
+// writer never waits for a reader, as with kernel buffers.
 func (w *wire) pump(from, to net.Conn) {
 	type chunk struct {
 		data []byte
@@ -174,7 +175,7 @@ func (w *wire) pump(from, to net.Conn) {
 		defer close(done)
 		for c := range chunks {
 			time.Sleep(time.Until(c.at))
-			if w.isMuted() {
+			if w.isBlocked() {
 				continue
 			}
 			if _, err := to.Write(c.data); err != nil {
@@ -189,7 +190,7 @@ func (w *wire) pump(from, to net.Conn) {
 		b := make([]byte, 4096)
 		n, err := from.Read(b)
 		if n > 0 {
-			if t := time.Now().Add(w.chance.delay()); t.After(at) {
+			if t := time.Now().Add(w.random.delay()); t.After(at) {
 				at = t
 			}
 			chunks <- chunk{b[:n], at}
@@ -200,12 +201,12 @@ func (w *wire) pump(from, to net.Conn) {
 	}
 	close(chunks)
 	<-done
-	if !w.isMuted() { // the end of a muted wire does not show either
+	if !w.isBlocked() { // a blocked wire does not pass on the end of the connection either
 		w.cut()
 	}
 }
 
-// cut ends the wire at once; what is under way is lost.
+// cut closes both ends at once. Data in flight is lost.
 func (w *wire) cut() {
 	w.once.Do(func() {
 		w.net.mu.Lock()
@@ -216,15 +217,15 @@ func (w *wire) cut() {
 	})
 }
 
-// mute lets nothing through any more; both ends stay open.
-func (w *wire) mute() {
+// block discards all data from now on. Both ends stay open.
+func (w *wire) block() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.muted = true
+	w.blocked = true
 }
 
-func (w *wire) isMuted() bool {
+func (w *wire) isBlocked() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.muted
+	return w.blocked
 }

@@ -2,4 +2,5 @@
 
 package chaos
 
+// racing reports whether the race detector is on.
 const racing = false

@@ -16,36 +16,37 @@ import (
 )
 
 // player is a client that sends 1, 2, 3 … and expects the answers in order and
-// each push once.
+// every push exactly once.
 type player struct {
 	world   *world
-	wire    string // the name of its end of wires
+	name    string // as a dialer in the network
 	user    string
 	session *usher.Session
 	sid     string
 	cancel  context.CancelFunc
-	goes    sync.WaitGroup
+	wg      sync.WaitGroup
 	wake    chan struct{}
 
-	mu      sync.Mutex
-	target  int // messages to send
-	sent    int
-	answers int
-	pushed  map[string]int // what came, by key
-	wanted  map[string]bool
-	resets  []string
-	ended   error
-	leaves  bool // its session may end: another has logged in, or taken it over
+	mu       sync.Mutex
+	target   int // messages to send
+	sent     int
+	answers  int
+	pushed   map[string]int  // pushes received, by key
+	expected map[string]bool // pushes to receive, by key
+	resets   []string
+	ended    error
+	mayEnd   bool // another client of the user logged in, or took the session over
 }
 
-// join logs in at one of the auths, or takes over the session, with its key.
-func (w *world) join(wire, user string, door int, at *proto.Assignment, key crypto.Signer) (*player, error) {
-	p := &player{world: w, wire: wire, user: user, wake: make(chan struct{}, 1), pushed: map[string]int{}, wanted: map[string]bool{}}
+// join starts a player. It logs in at the auth with the index. If at is not nil, it
+// takes over that session instead, with the session's key.
+func (w *world) join(name, user string, auth int, at *proto.Assignment, key crypto.Signer) (*player, error) {
+	p := &player{world: w, name: name, user: user, wake: make(chan struct{}, 1), pushed: map[string]int{}, expected: map[string]bool{}}
 	cfg := usher.Config{
-		Auth:    "http://" + w.auths[door].name,
+		Auth:    "http://" + w.auths[auth].name,
 		OnState: p.onState, OnReset: p.onReset,
-		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.dial(ctx, wire, addr) },
-		Rand: w.net.chance(wire).float, Logger: w.log.With("at", wire),
+		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.dial(ctx, name, addr) },
+		Rand: w.net.random(name).float, Logger: w.log.With("at", name),
 	}
 	if at != nil {
 		cfg.Assignment, cfg.Key = at, key
@@ -60,13 +61,13 @@ func (w *world) join(wire, user string, door int, at *proto.Assignment, key cryp
 	}
 	p.session, p.sid = s, s.SessionID()
 	ctx, p.cancel = context.WithCancel(context.Background())
-	p.goes.Go(func() { p.send(ctx) })
-	p.goes.Go(func() { p.receive(ctx) })
+	p.wg.Go(func() { p.send(ctx) })
+	p.wg.Go(func() { p.receive(ctx) })
 	return p, nil
 }
 
-// say has the player send more messages.
-func (p *player) say(n int) {
+// sendMore makes the player send n more messages.
+func (p *player) sendMore(n int) {
 	p.mu.Lock()
 	p.target += n
 	p.mu.Unlock()
@@ -94,7 +95,7 @@ func (p *player) send(ctx context.Context) {
 			continue
 		}
 		if err := p.session.SendText(ctx, strconv.Itoa(n)); err != nil {
-			p.over(ctx, err)
+			p.noteEnd(ctx, err)
 			return
 		}
 	}
@@ -104,7 +105,7 @@ func (p *player) receive(ctx context.Context) {
 	for {
 		m, err := p.session.Receive(ctx)
 		if err != nil {
-			p.over(ctx, err)
+			p.noteEnd(ctx, err)
 			return
 		}
 		p.mu.Lock()
@@ -113,22 +114,22 @@ func (p *player) receive(ctx context.Context) {
 		} else if want := fmt.Sprint("r", p.answers+1); string(m.Data) == want {
 			p.answers++
 		} else {
-			p.world.app.fault("%s: got %q, want %s", p.wire, m.Data, want)
+			p.world.app.fault("%s: got %q, want %s", p.name, m.Data, want)
 		}
 		p.mu.Unlock()
 	}
 }
 
-// over notes the end of the session.
-func (p *player) over(ctx context.Context, err error) {
+// noteEnd records the end of the session, which is a fault unless mayEnd is set.
+func (p *player) noteEnd(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = err
-	if !p.leaves {
-		p.world.app.fault("%s: the session ended: %v", p.wire, err)
+	if !p.mayEnd {
+		p.world.app.fault("%s: the session ended: %v", p.name, err)
 	}
 }
 
@@ -136,8 +137,8 @@ func (p *player) onState(c usher.StateChange) {
 	if c.State == usher.Ended && c.Err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if !p.leaves && !errors.Is(c.Err, usher.ErrClosed) {
-			p.world.app.fault("%s: ended: %v", p.wire, c.Err)
+		if !p.mayEnd && !errors.Is(c.Err, usher.ErrClosed) {
+			p.world.app.fault("%s: ended: %v", p.name, c.Err)
 		}
 	}
 }
@@ -146,64 +147,64 @@ func (p *player) onReset(r usher.Reset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resets = append(p.resets, r.Reason)
-	if !p.leaves {
-		p.world.app.fault("%s: the stream was reset: %s", p.wire, r.Reason)
+	if !p.mayEnd {
+		p.world.app.fault("%s: the stream was reset: %s", p.name, r.Reason)
 	}
 }
 
-// mayLeave says that the session is no longer this player's.
-func (p *player) mayLeave() {
+// allowEnd sets mayEnd: from now on the session may end or be reset.
+func (p *player) allowEnd() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaves = true
+	p.mayEnd = true
 }
 
-// gone waits until the player has noticed.
-func (p *player) gone(within time.Duration) error {
+// awaitEnd waits until the player's session is in the state Ended.
+func (p *player) awaitEnd(within time.Duration) error {
 	for deadline := time.Now().Add(within); p.session.State() != usher.Ended; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: still %v after %v", p.wire, p.session.State(), within)
+			return fmt.Errorf("%s: still %v after %v", p.name, p.session.State(), within)
 		}
 	}
 	return nil
 }
 
-// settled says what is still missing, or "".
-func (p *player) settled() string {
+// unsettled returns why the player is not in its final state, or "".
+func (p *player) unsettled() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	state, known := p.session.State(), p.world.app.of(p.sid)
+	state, known := p.session.State(), p.world.app.get(p.sid)
 	switch {
 	case state != usher.Attached:
-		return fmt.Sprintf("%s is %v", p.wire, state)
+		return fmt.Sprintf("%s is %v", p.name, state)
 	case p.sent != p.target || p.answers != p.sent:
-		return fmt.Sprintf("%s: %d to send, %d sent, %d answered", p.wire, p.target, p.sent, p.answers)
+		return fmt.Sprintf("%s: %d to send, %d sent, %d answered", p.name, p.target, p.sent, p.answers)
 	case known.Received != p.sent || known.Sent != p.sent:
-		return fmt.Sprintf("%s: %d sent, and its node knows of %+v", p.wire, p.sent, known)
+		return fmt.Sprintf("%s: %d sent, but the application has %+v", p.name, p.sent, known)
 	}
-	for key := range p.wanted {
+	for key := range p.expected {
 		if p.pushed[key] == 0 {
-			return fmt.Sprintf("%s: push %s did not come", p.wire, key)
+			return fmt.Sprintf("%s: push %s did not arrive", p.name, key)
 		}
 	}
 	return ""
 }
 
-// leave ends the player and checks what it has seen.
+// leave closes the session and checks the pushes that the player received.
 func (p *player) leave() {
 	p.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	hasty, now := context.WithCancel(ctx)
-	now()
-	_ = p.session.Close(hasty)
+	canceled, cancelNow := context.WithCancel(ctx)
+	cancelNow()
+	_ = p.session.Close(canceled)
 	_ = p.session.Close(ctx)
-	p.goes.Wait()
+	p.wg.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, n := range p.pushed {
-		if n != 1 || !p.wanted[key] {
-			p.world.app.fault("%s: push %s came %d times", p.wire, key, n)
+		if n != 1 || !p.expected[key] {
+			p.world.app.fault("%s: push %s arrived %d times", p.name, key, n)
 		}
 	}
 }

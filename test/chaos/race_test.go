@@ -2,5 +2,5 @@
 
 package chaos
 
-// The race detector makes a schedule take ten times as long.
+// racing reports that the race detector is on. A schedule takes ten times as long with it.
 const racing = true

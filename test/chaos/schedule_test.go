@@ -21,7 +21,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// traced shows what everybody in the world logs.
+// traced makes all parts of the cluster log to the test's output.
 var traced = os.Getenv("USHER_CHAOS_TRACE") != ""
 
 func TestMain(m *testing.M) {
@@ -29,28 +29,28 @@ func TestMain(m *testing.M) {
 	if os.Getenv("USHER_SLOW") != "" && !racing {
 		checks = "10000"
 	}
-	_ = flag.Set("rapid.checks", checks) // the command line has the last word
+	_ = flag.Set("rapid.checks", checks) // flags of the command line override this
 	_ = flag.Set("rapid.nofailfile", "true")
-	runtime.GOMAXPROCS(1) // so that a seed replays
+	runtime.GOMAXPROCS(1) // so that a seed replays the same schedule
 	os.Exit(m.Run())
 }
 
-// step is one thing that happens.
+// step is one operation of a schedule.
 type step struct {
-	op   string
-	who  int // player, or node
-	n    int
-	wait time.Duration // after it
+	op     string
+	target int // selects the player or node
+	n      int
+	wait   time.Duration // after it
 }
 
-func (s step) String() string { return fmt.Sprintf("%s(%d, %d) then %v", s.op, s.who, s.n, s.wait) }
+func (s step) String() string { return fmt.Sprintf("%s(%d, %d) then %v", s.op, s.target, s.n, s.wait) }
 
 const players = 3
 
-// ops are what can happen, as often as they stand here.
+// ops lists the operations of a schedule. One listed twice is drawn twice as often.
 var ops = []string{
 	"send", "send", "send", "send", "push", "push",
-	"cut", "cut", "mute", "network", "mute and network",
+	"cut", "cut", "block", "network", "block and network",
 	"drain", "undrain", "restart", "shed", "hold", "release",
 	"login", "take over", "unreachable",
 }
@@ -59,16 +59,17 @@ func drawSchedule(t *rapid.T, more ...string) []step {
 	names := append(slices.Clone(ops), more...)
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
-			op:  rapid.SampledFrom(names).Draw(t, "op"),
-			who: rapid.IntRange(0, 5).Draw(t, "who"), n: rapid.IntRange(1, 12).Draw(t, "n"),
+			op:     rapid.SampledFrom(names).Draw(t, "op"),
+			target: rapid.IntRange(0, 5).Draw(t, "target"), n: rapid.IntRange(1, 12).Draw(t, "n"),
 			wait: time.Duration(rapid.SampledFrom([]int{0, 1, 20, 150, 700, 3000, 9000}).Draw(t, "wait")) * time.Millisecond,
 		}
 	}), 1, 24).Draw(t, "schedule")
 }
 
-// TestSchedules: whatever the schedule of cuts, half-open wires, drains, moves,
-// restarts and logins, each direction of a session delivers each message once
-// and in order, one connection has it, and in the end every buffer is empty.
+// TestSchedules runs random schedules of cuts, half-open connections, drains, moves,
+// restarts and logins. Each direction of a session must deliver every message once and
+// in order, each session must have one connection, and in the end every buffer must be
+// empty.
 func TestSchedules(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		opts := options{
@@ -79,7 +80,8 @@ func TestSchedules(t *testing.T) {
 	})
 }
 
-// TestCheckpointedSchedules: the same, and nodes are killed at any moment.
+// TestCheckpointedSchedules is TestSchedules with checkpoints, and nodes are killed at
+// any moment as well.
 func TestCheckpointedSchedules(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		opts := options{
@@ -90,13 +92,13 @@ func TestCheckpointedSchedules(t *testing.T) {
 	})
 }
 
-// run plays the schedule in a world with a clock of its own.
+// run runs the schedule in a new world with a simulated clock.
 func run(t *testing.T, rt *rapid.T, opts options, schedule []step) {
 	var faults []string
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, opts, 3)
 		g := &game{world: w}
-		g.play(schedule)
+		g.run(schedule)
 		w.app.mu.Lock()
 		faults = append(faults, w.app.faults...)
 		w.app.mu.Unlock()
@@ -106,21 +108,21 @@ func run(t *testing.T, rt *rapid.T, opts options, schedule []step) {
 	}
 }
 
-// game is a schedule being played.
+// game is a running schedule.
 type game struct {
 	*world
-	players []*player
-	others  []*player // whose sessions were taken from them
-	drains  []*member
-	born    int
+	players  []*player
+	replaced []*player // another client of the user logged in, or took the session over
+	drains   []*member
+	lastID   int // of players and pushes
 }
 
-func (g *game) play(schedule []step) {
+func (g *game) run(schedule []step) {
 	defer g.close()
-	time.Sleep(2 * time.Second) // the brokers hear of the nodes
+	time.Sleep(2 * time.Second) // the brokers learn of the nodes
 	for i := range players {
-		g.born++
-		p, err := g.join(fmt.Sprint("player-", g.born), fmt.Sprint("user-", i), i%2, nil, nil)
+		g.lastID++
+		p, err := g.join(fmt.Sprint("player-", g.lastID), fmt.Sprint("user-", i), i%2, nil, nil)
 		if err != nil {
 			g.app.fault("login: %v", err)
 			return
@@ -138,15 +140,15 @@ func (g *game) play(schedule []step) {
 	g.settle()
 }
 
-func (g *game) player(s step) *player { return g.players[s.who%len(g.players)] }
+func (g *game) player(s step) *player { return g.players[s.target%len(g.players)] }
 
 func (g *game) node(s step) *member {
 	alive := g.alive()
-	return alive[s.who%len(alive)]
+	return alive[s.target%len(alive)]
 }
 
-// held returns the session of the player where it is held.
-func (g *game) held(p *player) (found *node.Session) {
+// findSession returns the player's session on the node that holds it, or nil.
+func (g *game) findSession(p *player) (found *node.Session) {
 	for _, m := range g.alive() {
 		m.node.Sessions(func(s *node.Session) bool {
 			if s.ID == p.sid {
@@ -162,17 +164,17 @@ func (g *game) do(s step) {
 	p := g.player(s)
 	switch s.op {
 	case "send":
-		p.say(s.n)
+		p.sendMore(s.n)
 	case "push":
 		g.push(p)
 	case "cut":
-		g.net.each(p.wire, "", (*wire).cut)
-	case "mute":
-		g.net.each(p.wire, "", (*wire).mute)
+		g.net.each(p.name, "", (*wire).cut)
+	case "block":
+		g.net.each(p.name, "", (*wire).block)
 	case "network":
 		p.session.NetworkChanged()
-	case "mute and network":
-		g.net.each(p.wire, "", (*wire).mute)
+	case "block and network":
+		g.net.each(p.name, "", (*wire).block)
 		p.session.NetworkChanged()
 	case "drain":
 		g.drain(g.node(s), s.n)
@@ -180,19 +182,19 @@ func (g *game) do(s step) {
 		m := g.node(s)
 		m.node.Undrain()
 		g.drains = slices.DeleteFunc(g.drains, func(d *member) bool { return d == m })
-	case "restart": // what drained is replaced by a new one
+	case "restart": // a new node replaces the drained one
 		g.restart(g.node(s))
 	case "shed":
 		g.node(s).node.Command(context.Background(), "broker", proto.Command{Op: proto.OpShed, Target: uint32(s.n % 2)})
 	case "hold", "release":
-		if held := g.held(p); held != nil && s.op == "hold" {
+		if held := g.findSession(p); held != nil && s.op == "hold" {
 			held.Hold()
 		} else if held != nil {
 			held.Release()
 		}
-	case "unreachable": // the way from the client to its node is blocked for good
+	case "unreachable": // the client's connections to its node stay blocked
 		node := p.session.Node()
-		g.net.each(p.wire, node+":80", (*wire).mute)
+		g.net.each(p.name, node+":80", (*wire).block)
 	case "login":
 		g.login(s)
 	case "take over":
@@ -200,31 +202,32 @@ func (g *game) do(s step) {
 	case "kill":
 		m := g.node(s)
 		g.drains = slices.DeleteFunc(g.drains, func(d *member) bool { return d == m })
-		g.spare(m)
+		g.ensureReady(m)
 		g.kill(m)
 	}
 }
 
-// spare sees to it that sessions have somewhere to go without the node.
-func (g *game) spare(m *member) {
+// ensureReady starts a node unless another node than m is ready, so that the sessions
+// of m have a node to go to.
+func (g *game) ensureReady(m *member) {
 	for _, other := range g.alive() {
 		if other != m && other.node.State() == proto.StateReady {
 			return
 		}
 	}
 	g.startNode()
-	time.Sleep(200 * time.Millisecond) // the brokers hear of it
+	time.Sleep(200 * time.Millisecond) // the brokers learn of it
 }
 
-// push pushes a message until it is known to have been taken.
+// push repeats the push of a message until it is known to be sent or buffered.
 func (g *game) push(p *player) {
-	g.born++
-	key := fmt.Sprint(g.born)
+	g.lastID++
+	key := fmt.Sprint(g.lastID)
 	text := "p" + key
 	p.mu.Lock()
-	p.wanted[key] = true
+	p.expected[key] = true
 	p.mu.Unlock()
-	p.goes.Go(func() {
+	p.wg.Go(func() {
 		deadline := time.Now().Add(2 * time.Minute)
 		for i := 0; ; i++ {
 			ctx, cancel := context.WithTimeout(context.Background(), 800*time.Millisecond)
@@ -233,10 +236,10 @@ func (g *game) push(p *player) {
 			switch {
 			case err == nil && (got.Result == proto.PushSent || got.Result == proto.PushBuffered):
 				return
-			case err == nil && got.Result == proto.PushEnded, p.isOver():
+			case err == nil && got.Result == proto.PushEnded, p.endAllowed():
 				return
 			case time.Now().After(deadline):
-				g.app.fault("%s: push %s: %+v, %v", p.wire, key, got, err)
+				g.app.fault("%s: push %s: %+v, %v", p.name, key, got, err)
 				return
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -244,26 +247,28 @@ func (g *game) push(p *player) {
 	})
 }
 
-func (p *player) isOver() bool {
+func (p *player) endAllowed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.leaves
+	return p.mayEnd
 }
 
 const drainTimeout = 20 * time.Second
 
 func (g *game) drain(m *member, n int) {
-	g.spare(m)
-	m.node.Drain(node.DrainPlan{Window: time.Duration(n) * 200 * time.Millisecond, Timeout: drainTimeout})
+	g.ensureReady(m)
+	if err := m.node.Drain(node.DrainPlan{Window: time.Duration(n) * 200 * time.Millisecond, Timeout: drainTimeout}); err != nil {
+		panic(err) // cannot happen: every member of the game runs
+	}
 	if !slices.Contains(g.drains, m) {
 		g.drains = append(g.drains, m)
 	}
 }
 
-// restart drains the node, waits, ends it, and starts another.
+// restart starts another node, drains this one, and stops it when it is drained.
 func (g *game) restart(m *member) {
 	g.startNode()
-	time.Sleep(200 * time.Millisecond) // the brokers hear of it
+	time.Sleep(200 * time.Millisecond) // the brokers learn of it
 	g.drain(m, 1)
 	g.awaitDrained(m)
 }
@@ -275,51 +280,51 @@ func (g *game) awaitDrained(m *member) {
 		g.app.fault("%s: not drained: %+v", m.id, m.node.Draining())
 	}
 	if d := m.node.Draining(); d != nil && d.Remaining > 0 {
-		g.app.fault("%s: drained, and holds %+v", m.id, d)
+		g.app.fault("%s: drained, but still has %+v", m.id, d)
 	}
 	m.dead.Store(true)
 	m.stop()
-	for _, d := range g.auths {
-		d.broker.Leave(m.id)
+	for _, a := range g.auths {
+		a.broker.Leave(m.id)
 	}
 	g.drains = slices.DeleteFunc(g.drains, func(d *member) bool { return d == m })
 }
 
-// login logs the user of a player in once more: the old session ends.
+// login logs the user of a player in again, which ends the old session.
 func (g *game) login(s step) {
 	old := g.player(s)
-	g.born++
-	old.mayLeave()
-	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, nil, nil)
+	g.lastID++
+	old.allowEnd()
+	p, err := g.join(fmt.Sprint("player-", g.lastID), old.user, s.n%2, nil, nil)
 	if err != nil {
 		g.app.fault("login: %v", err)
 		return
 	}
 	g.replace(old, p)
-	if err := old.gone(2 * time.Minute); err != nil {
+	if err := old.awaitEnd(2 * time.Minute); err != nil {
 		g.app.fault("after another login: %v", err)
 	}
 	if _, err := g.store.Get(context.Background(), old.sid); !errors.Is(err, session.ErrEnded) {
-		g.app.fault("%s: after another login the record is not over: %v", old.wire, err)
+		g.app.fault("%s: after another login the record has not ended: %v", old.name, err)
 	}
-	// A client whose way is blocked learns it from auth; the others from their node.
+	// The node notifies its client; a client whose connection is blocked asks auth.
 	var end *usher.EndedError
 	if _, err := old.session.Receive(context.Background()); !errors.As(err, &end) {
-		g.app.fault("%s: after another login: %v", old.wire, err)
+		g.app.fault("%s: after another login: %v", old.name, err)
 	}
 }
 
-// takeOver attaches with the token of a player, as another process: the session
-// is that one's, with a new stream.
+// takeOver attaches with the token of a player, as another process would. The session
+// then belongs to that process, with a new stream.
 func (g *game) takeOver(s step) {
 	old := g.player(s)
-	g.born++
-	old.mayLeave()
+	g.lastID++
+	old.allowEnd()
 	at := old.session.Assignment()
-	// Of two that are there the later one has it; the old one is to be the earlier.
+	// The later of two clients keeps the session, so the old one must leave first.
 	old.leave()
-	g.net.each(old.wire, "", (*wire).cut)
-	p, err := g.join(fmt.Sprint("player-", g.born), old.user, s.n%2, &at, old.session.Key())
+	g.net.each(old.name, "", (*wire).cut)
+	p, err := g.join(fmt.Sprint("player-", g.lastID), old.user, s.n%2, &at, old.session.Key())
 	if err != nil {
 		g.app.fault("take-over: %v", err)
 		return
@@ -327,7 +332,7 @@ func (g *game) takeOver(s step) {
 	g.replace(old, p)
 	g.app.mu.Lock()
 	defer g.app.mu.Unlock()
-	for key := range g.app.delivered { // the numbers begin anew
+	for key := range g.app.delivered { // the new stream begins at 1 again
 		if strings.HasPrefix(key, p.sid+" ") {
 			delete(g.app.delivered, key)
 		}
@@ -336,14 +341,14 @@ func (g *game) takeOver(s step) {
 
 func (g *game) replace(old, p *player) {
 	g.players[slices.Index(g.players, old)] = p
-	g.others = append(g.others, old)
+	g.replaced = append(g.replaced, old)
 }
 
-// settle ends all faults and waits until nothing is under way any more.
+// settle ends all faults and waits until all messages are delivered.
 func (g *game) settle() {
 	g.startNode()
 	for _, p := range g.players {
-		if held := g.held(p); held != nil {
+		if held := g.findSession(p); held != nil {
 			held.Release()
 		}
 	}
@@ -351,12 +356,12 @@ func (g *game) settle() {
 		g.awaitDrained(g.drains[0])
 	}
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		missing := g.missing()
-		if missing == "" {
+		pending := g.unsettled()
+		if pending == "" {
 			break
 		}
 		if time.Now().After(deadline) {
-			g.app.fault("not settled: %s", missing)
+			g.app.fault("not settled: %s", pending)
 			return
 		}
 	}
@@ -371,11 +376,11 @@ func (g *game) settle() {
 	}
 }
 
-// missing says what is not yet as it must be in the end.
-func (g *game) missing() string {
+// unsettled returns why the cluster is not in its final state, or "".
+func (g *game) unsettled() string {
 	for _, p := range g.players {
-		if m := p.settled(); m != "" {
-			return m
+		if why := p.unsettled(); why != "" {
+			return why
 		}
 	}
 	var held, attached int
@@ -384,13 +389,13 @@ func (g *game) missing() string {
 		held, attached = held+int(live), attached+int(with)
 	}
 	if held != len(g.players) || attached != len(g.players) {
-		return fmt.Sprintf("%d sessions are held, %d attached, of %d players", held, attached, len(g.players))
+		return fmt.Sprintf("the nodes have %d sessions, %d attached, for %d players", held, attached, len(g.players))
 	}
 	return ""
 }
 
 func (g *game) leave() {
-	for _, p := range append(g.players, g.others...) {
+	for _, p := range append(g.players, g.replaced...) {
 		p.leave()
 	}
 }

@@ -29,26 +29,26 @@ type world struct {
 	net   *network
 	store session.Store
 	keys  *token.KeySet
-	app   *witness
+	app   *recorder
 	log   *slog.Logger
 	opts  options
 
-	auths []*door
-	stop  []func() // in the reverse order
+	auths []*authServer
+	stop  []func() // called in reverse order
 
-	mu    sync.Mutex
-	nodes map[string]*member
-	born  int
+	mu      sync.Mutex
+	nodes   map[string]*member
+	started int // nodes so far
 }
 
 type options struct {
 	Seed       uint64
 	Checkpoint bool
-	Delay      time.Duration // the longest of the network
+	Delay      time.Duration // maximum of the network
 }
 
-// door is an auth with its broker.
-type door struct {
+// authServer is an auth with its broker.
+type authServer struct {
 	name   string
 	broker *broker.Broker
 	issuer string
@@ -56,87 +56,89 @@ type door struct {
 
 // member is a node.
 type member struct {
-	id    string
-	node  *node.Node
-	store *mortal
-	line  *chance // of the commands to it
-	seq   uint64
-	state proto.NodeState // as gossip last said
-	gen   uint64
-	stop  func()
-	dead  atomic.Bool
+	id       string
+	node     *node.Node
+	store    *nodeStore
+	commands *random // delays and losses of commands to it
+	seq      uint64
+	state    proto.NodeState // in the last report
+	gen      uint64
+	stop     func()
+	dead     atomic.Bool
 }
 
-// mortal is a node's way to the store. It takes time, now and then an answer is
-// lost, and it ends when the node is killed.
-type mortal struct {
+// nodeStore is a node's connection to the store. Calls take a random time, sometimes
+// the answer is lost, and every call fails once the node is killed.
+type nodeStore struct {
 	session.Store
-	chance *chance
+	random *random
 	dead   atomic.Bool
 }
 
-// ask takes the way there and back around what is asked.
-func (m *mortal) ask(ctx context.Context, what func()) error {
-	if !sleep(ctx, m.chance.delay()) || m.dead.Load() {
+// call runs f between the delays of a request and of its answer. It returns an error
+// if f did not run or its answer is lost.
+func (s *nodeStore) call(ctx context.Context, f func()) error {
+	if !sleep(ctx, s.random.delay()) || s.dead.Load() {
 		return fmt.Errorf("%w: not asked", session.ErrUnavailable)
 	}
-	what()
-	if !sleep(ctx, m.chance.delay()) || m.dead.Load() || m.chance.float() < 0.02 {
+	f()
+	if !sleep(ctx, s.random.delay()) || s.dead.Load() || s.random.float() < 0.02 {
 		return fmt.Errorf("%w: the answer was lost", session.ErrUnavailable)
 	}
 	return nil
 }
 
-func (m *mortal) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (r session.Record, err error) {
-	if lost := m.ask(ctx, func() { r, err = m.Store.Attach(ctx, l, stream, take, proof, ttl) }); lost != nil {
+func (s *nodeStore) Attach(ctx context.Context, l session.Lease, stream string, take bool, proof uint64, ttl time.Duration) (r session.Record, err error) {
+	if lost := s.call(ctx, func() { r, err = s.Store.Attach(ctx, l, stream, take, proof, ttl) }); lost != nil {
 		return session.Record{}, lost
 	}
 	return r, err
 }
 
-func (m *mortal) Restore(ctx context.Context, l session.Lease) (r session.Record, p session.StoredState, err error) {
-	if lost := m.ask(ctx, func() { r, p, err = m.Store.Restore(ctx, l) }); lost != nil {
+func (s *nodeStore) Restore(ctx context.Context, l session.Lease) (r session.Record, p session.StoredState, err error) {
+	if lost := s.call(ctx, func() { r, p, err = s.Store.Restore(ctx, l) }); lost != nil {
 		return session.Record{}, session.StoredState{}, lost
 	}
 	return r, p, err
 }
 
-func (m *mortal) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) (errs []error) {
-	if lost := m.ask(ctx, func() { errs = m.Store.Renew(ctx, records, ttls) }); lost != nil {
-		return all(len(records), lost)
+func (s *nodeStore) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) (errs []error) {
+	if lost := s.call(ctx, func() { errs = s.Store.Renew(ctx, records, ttls) }); lost != nil {
+		return repeatError(len(records), lost)
 	}
 	return errs
 }
 
-func (m *mortal) Save(ctx context.Context, list []session.Saved) (errs []error) {
-	if lost := m.ask(ctx, func() { errs = m.Store.Save(ctx, list) }); lost != nil {
-		return all(len(list), lost)
+func (s *nodeStore) Save(ctx context.Context, list []session.Saved) (errs []error) {
+	if lost := s.call(ctx, func() { errs = s.Store.Save(ctx, list) }); lost != nil {
+		return repeatError(len(list), lost)
 	}
 	return errs
 }
 
-func (m *mortal) Move(ctx context.Context, request string, v session.Saved, to string) (r session.Record, err error) {
-	if lost := m.ask(ctx, func() { r, err = m.Store.Move(ctx, request, v, to) }); lost != nil {
+func (s *nodeStore) Move(ctx context.Context, request string, v session.Saved, to string) (r session.Record, err error) {
+	if lost := s.call(ctx, func() { r, err = s.Store.Move(ctx, request, v, to) }); lost != nil {
 		return session.Record{}, lost
 	}
 	return r, err
 }
 
-func (m *mortal) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (r session.Record, err error) {
-	if lost := m.ask(ctx, func() { r, err = m.Store.End(ctx, id, epoch, reason, word, ttl) }); lost != nil {
+func (s *nodeStore) End(ctx context.Context, id string, epoch uint64, reason session.Reason, closeReason string, ttl time.Duration) (r session.Record, err error) {
+	if lost := s.call(ctx, func() { r, err = s.Store.End(ctx, id, epoch, reason, closeReason, ttl) }); lost != nil {
 		return session.Record{}, lost
 	}
 	return r, err
 }
 
-func (m *mortal) Ping(ctx context.Context) (err error) {
-	if lost := m.ask(ctx, func() { err = m.Store.Ping(ctx) }); lost != nil {
+func (s *nodeStore) Ping(ctx context.Context) (err error) {
+	if lost := s.call(ctx, func() { err = s.Store.Ping(ctx) }); lost != nil {
 		return lost
 	}
 	return err
 }
 
-func all(n int, err error) []error {
+// repeatError returns err n times.
+func repeatError(n int, err error) []error {
 	errs := make([]error, n)
 	for i := range errs {
 		errs[i] = err
@@ -146,7 +148,7 @@ func all(n int, err error) []error {
 
 func newWorld(t *testing.T, opts options, nodes int) *world {
 	w := &world{
-		t: t, net: newNetwork(opts.Seed, opts.Delay), app: newWitness(), opts: opts,
+		t: t, net: newNetwork(opts.Seed, opts.Delay), app: newRecorder(), opts: opts,
 		store: memory.New(time.Now), nodes: map[string]*member{},
 		log: slog.New(slog.DiscardHandler),
 	}
@@ -167,7 +169,7 @@ func newWorld(t *testing.T, opts options, nodes int) *world {
 	return w
 }
 
-// background runs f until the world ends.
+// background runs f in a goroutine until the world is closed.
 func (w *world) background(f func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -179,29 +181,29 @@ func (w *world) background(f func(context.Context)) {
 }
 
 func (w *world) startAuth(name string) {
-	d := &door{name: name, issuer: name + "/1"}
+	a := &authServer{name: name, issuer: name + "/1"}
 	var err error
-	d.broker, err = broker.New(broker.Config{
-		Issuer: d.issuer, Store: w.store, Signer: w.keys, Cluster: w,
-		Placement: placement.NewTable(placement.Config{Issuer: d.issuer, Probed: true}, rand.New(rand.NewPCG(w.opts.Seed, 3)), time.Now()),
+	a.broker, err = broker.New(broker.Config{
+		Issuer: a.issuer, Store: w.store, Signer: w.keys, Cluster: w,
+		Placement: placement.NewTable(placement.Config{Issuer: a.issuer, Probed: true}, rand.New(rand.NewPCG(w.opts.Seed, 3)), time.Now()),
 		Probe:     w.probe, Health: broker.Health{Interval: 2 * time.Second}, Logger: w.log.With("at", name),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := auth.New(auth.Config{
-		Broker: d.broker, Verifier: &token.Verifier{Keys: w.keys}, JWKS: w.keys.JWKS,
+	server, err := auth.New(auth.Config{
+		Broker: a.broker, Verifier: &token.Verifier{Keys: w.keys}, JWKS: w.keys.JWKS,
 		Providers: map[string]credential.Provider{"guest": credential.Guest{}}, Logger: w.log.With("at", name),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.background(func(ctx context.Context) { _ = d.broker.Run(ctx) })
-	w.stop = append(w.stop, d.broker.Close, w.serve(name+":80", a.Handler()))
-	w.auths = append(w.auths, d)
+	w.background(func(ctx context.Context) { _ = a.broker.Run(ctx) })
+	w.stop = append(w.stop, a.broker.Close, w.serve(name+":80", server.Handler()))
+	w.auths = append(w.auths, a)
 }
 
-// serve serves at the address and returns what ends that.
+// serve serves h at the address. The function it returns stops the server.
 func (w *world) serve(addr string, h http.Handler) (stop func()) {
 	ln := w.net.listen(addr)
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
@@ -218,10 +220,10 @@ func (w *world) serve(addr string, h http.Handler) (stop func()) {
 
 func (w *world) startNode() *member {
 	w.mu.Lock()
-	w.born++
-	m := &member{id: fmt.Sprintf("node-%d", w.born), gen: uint64(w.born)}
-	m.store = &mortal{Store: w.store, chance: w.net.chance(m.id)}
-	m.line = w.net.chance("commands of " + m.id)
+	w.started++
+	m := &member{id: fmt.Sprintf("node-%d", w.started), gen: uint64(w.started)}
+	m.store = &nodeStore{Store: w.store, random: w.net.random(m.id)}
+	m.commands = w.net.random("commands of " + m.id)
 	w.mu.Unlock()
 	n, err := node.New(node.Config{
 		ID: m.id, App: w.app, Store: m.store, Verifier: &token.Verifier{Keys: w.keys},
@@ -240,14 +242,14 @@ func (w *world) startNode() *member {
 		defer close(done)
 		_ = n.Run(ctx)
 	}()
-	closeDoor := w.serve(m.id+":80", n.Handler())
+	stopServing := w.serve(m.id+":80", n.Handler())
 	m.stop = func() {
 		end, giveUp := context.WithTimeout(context.Background(), 30*time.Second)
 		defer giveUp()
 		if err := n.Shutdown(end); err != nil {
-			w.app.fault("%s did not end: %v", m.id, err)
+			w.app.fault("%s did not shut down: %v", m.id, err)
 		}
-		closeDoor()
+		stopServing()
 		cancel()
 		<-done
 	}
@@ -257,12 +259,12 @@ func (w *world) startNode() *member {
 	return m
 }
 
-// alive returns the nodes that are not dead, by id.
+// alive returns the nodes that are not dead, in the order in which they started.
 func (w *world) alive() []*member {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var list []*member
-	for i := range w.born {
+	for i := range w.started {
 		if m := w.nodes[fmt.Sprintf("node-%d", i+1)]; m != nil && !m.dead.Load() {
 			list = append(list, m)
 		}
@@ -270,31 +272,31 @@ func (w *world) alive() []*member {
 	return list
 }
 
-// gossip tells the brokers of the nodes, as the cluster does: of their state at
-// once, of their load every second, of their death some seconds late.
+// gossip reports the nodes to the brokers, as the cluster does: a changed state at
+// once, and the load every second. kill reports a death, some seconds late.
 func (w *world) gossip(ctx context.Context) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		for _, m := range w.alive() {
 			state, live, attached := m.node.Load()
-			if news := state != m.state; !news && i%20 != 0 {
+			if changed := state != m.state; !changed && i%20 != 0 {
 				continue
-			} else if news {
+			} else if changed {
 				m.state = state
-				for _, d := range w.auths {
-					d.broker.Update(proto.Peer{
+				for _, a := range w.auths {
+					a.broker.Update(proto.Peer{
 						ID: m.id, Role: proto.RoleNode, State: state, URL: "ws://" + m.id + ":80" + proto.ConnectPath,
 						Pool: proto.DefaultPool, Capacity: 1000, Live: live, Generation: m.gen,
 					})
 				}
 			}
 			m.seq++
-			for _, d := range w.auths {
-				mine, total := m.node.Arrived(d.issuer)
-				d.broker.Report(proto.Report{
+			for _, a := range w.auths {
+				own, total := m.node.Arrived(a.issuer)
+				a.broker.Report(proto.Report{
 					ID: m.id, Generation: m.gen, Seq: m.seq, State: state, Capacity: 1000, Live: live, Attached: attached,
-					Arrived: mine, ArrivedAll: total, Drain: m.node.Draining(),
+					Arrived: own, ArrivedAll: total, Drain: m.node.Draining(),
 				})
 			}
 		}
@@ -306,19 +308,19 @@ func (w *world) gossip(ctx context.Context) {
 	}
 }
 
-// Call is the cluster's channel for commands. Now and then an answer is lost,
-// and the command, which is repeated, arrives twice.
+// Call sends a command to a node, as the cluster does. Sometimes an answer is lost; the
+// command is then repeated and arrives twice.
 func (w *world) Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error) {
 	for {
 		w.mu.Lock()
 		m := w.nodes[to]
 		w.mu.Unlock()
 		if m != nil && !m.dead.Load() {
-			if !sleep(ctx, m.line.delay()) {
+			if !sleep(ctx, m.commands.delay()) {
 				return proto.CommandResult{}, ctx.Err()
 			}
 			result := m.node.Command(ctx, "broker", cmd)
-			if ctx.Err() == nil && m.line.float() > 0.1 {
+			if ctx.Err() == nil && m.commands.float() > 0.1 {
 				return result, nil
 			}
 		}
@@ -339,7 +341,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// probe is the broker's look at a node's door.
+// probe is the broker's check whether a node's address can be reached.
 func (w *world) probe(_ context.Context, _, url string) error {
 	id := strings.TrimSuffix(strings.TrimPrefix(url, "ws://"), ":80"+proto.ConnectPath)
 	w.mu.Lock()
@@ -361,13 +363,13 @@ func (w *world) kill(m *member) {
 	if l != nil {
 		l.Close()
 	}
-	m.stop() // what is left of it reaches nobody
-	for _, d := range w.auths {
-		d.broker.Leave(m.id)
+	m.stop() // without a connection to anything
+	for _, a := range w.auths {
+		a.broker.Leave(m.id)
 	}
 }
 
-// close ends the world.
+// close stops the nodes, auths and network.
 func (w *world) close() {
 	for _, m := range w.alive() {
 		m.stop()

@@ -11,7 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/usher-broker/usher/proto"
 )
+
+// commit is the commit that the image is said to be built from.
+const commit = "0123456789ab"
 
 // root is the top of the repository.
 var root = filepath.Join("..", "..")
@@ -27,20 +32,20 @@ type project struct {
 	api     string
 }
 
-// newProject gives the project its own names, ports and address, so that it
-// meets nothing else that runs here. It is taken down when the test ends.
+// newProject returns a project with its own names, ports and address, so that it does
+// not collide with anything else on this machine. The test's cleanup removes it.
 func newProject(t testing.TB) *project {
 	t.Helper()
 	tag := strconv.FormatUint(rand.Uint64()>>32, 36)
-	b := standIns(t, tag)
+	b := substitutes(t, tag)
 	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(128), rand.IntN(256), 1+rand.IntN(254))
 	api := freePort(t)
 	return startProject(t, b, &project{
 		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"},
 		auth: "http://" + address + ":8080", api: "http://127.0.0.1:" + api,
-		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION=v0.0.0-"+tag,
+		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION="+proto.Version, "COMMIT="+commit,
 			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+address, "USHER_API_PORT="+api, "USHER_REDIS_PORT="+freePort(t),
-			"DOCKER_BUILDKIT=0"), // the stand-ins are known to the engine alone
+			"DOCKER_BUILDKIT=0"), // the substitute images exist only in the engine
 	})
 }
 
@@ -48,20 +53,20 @@ func newProject(t testing.TB) *project {
 func newBridge(t testing.TB) *project {
 	t.Helper()
 	tag := strconv.FormatUint(rand.Uint64()>>32, 36)
-	b := standIns(t, tag)
+	b := substitutes(t, tag)
 	host := bridgeAddress(t)
 	login, first := freePort(t), 20_000+100*rand.IntN(100)
 	return startProject(t, b, &project{
 		t: t, name: "usher-test-" + tag, command: []string{"docker-compose"}, file: filepath.Join("deploy", "compose", "bridge.yml"),
 		auth: "http://" + net.JoinHostPort(host, login),
-		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION=v0.0.0-"+tag,
+		env: append(os.Environ(), "BUILD_IMAGE="+b.build, "RUN_IMAGE="+b.run, "REDIS_IMAGE="+b.redis, "VERSION="+proto.Version, "COMMIT="+commit,
 			"USHER_IMAGE=usher-test:"+tag, "USHER_ADDRESS="+host, "USHER_LOGIN_PORT="+login,
 			"USHER_NODE_PORTS="+fmt.Sprintf("%d-%d", first, first+9), "DOCKER_BUILDKIT=0"),
 	})
 }
 
-// bridgeAddress returns this machine's address on the engine's own bridge. The
-// interface has it; the engine does not tell it when it runs for the first time.
+// bridgeAddress returns this machine's address on the engine's default bridge. It reads
+// the address from the interface, because the engine does not report it on its first run.
 func bridgeAddress(t testing.TB) string {
 	t.Helper()
 	name := docker(t, "network", "inspect", "bridge", "--format", `{{index .Options "com.docker.network.bridge.name"}}`)
@@ -87,21 +92,22 @@ func startProject(t testing.TB, b bases, p *project) *project {
 	if exec.Command("docker", "compose", "version").Run() == nil {
 		p.command = []string{"docker", "compose"}
 	}
-	t.Logf("with %s", strings.Join(p.command, " "))
+	t.Logf("using %s", strings.Join(p.command, " "))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("logs:\n%s", p.try("logs", "--no-color", "--tail=40"))
 		}
 		p.compose("down", "--volumes", "--timeout", "5")
 		_ = exec.Command("docker", "rmi", "--force", p.image()).Run()
-		removeStage(t, b.build)
+		removeBuildLayers(t, b.build)
 	})
 	return p
 }
 
 func (p *project) image() string { return "usher-test:" + strings.TrimPrefix(p.name, "usher-test-") }
 
-// compose runs a command of docker-compose at the top of the repository.
+// compose runs a docker-compose command at the top of the repository. The test fails if
+// the command does.
 func (p *project) compose(args ...string) {
 	p.t.Helper()
 	began := time.Now()
@@ -112,6 +118,7 @@ func (p *project) compose(args ...string) {
 	p.t.Logf("compose %s: %.1f s", strings.Join(args, " "), time.Since(began).Seconds())
 }
 
+// try is compose without failing the test; it returns the output.
 func (p *project) try(args ...string) string {
 	out, err := p.cmd(args...).CombinedOutput()
 	if err != nil {
@@ -131,7 +138,7 @@ func (p *project) cmd(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// containers returns the containers of a service, id and status of each.
+// containers returns the status of each container of a service, by container id.
 func (p *project) containers(service string) map[string]string {
 	p.t.Helper()
 	out := docker(p.t, "ps", "--all", "--format", "{{.ID}}\t{{.Status}}",
@@ -144,7 +151,7 @@ func (p *project) containers(service string) map[string]string {
 	return list
 }
 
-// awaitHealthy returns when so many containers of the service are healthy.
+// awaitHealthy waits until exactly n containers of the service are healthy.
 func (p *project) awaitHealthy(service string, n int) {
 	p.t.Helper()
 	await(p.t, fmt.Sprintf("%d healthy %s", n, service), time.Minute, func() bool {
@@ -167,19 +174,19 @@ func docker(t testing.TB, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// await polls until the condition is met.
-func await(t testing.TB, what string, within time.Duration, met func() bool) {
+// await polls until done returns true, and fails the test after timeout.
+func await(t testing.TB, what string, timeout time.Duration, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !met(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", within, what)
+			t.Fatalf("waited %v for %s", timeout, what)
 		}
 	}
 }
 
-// removeStage removes what the build stage left on top of its base: it is
-// large, has no name, and no later build would use it.
-func removeStage(t testing.TB, base string) {
+// removeBuildLayers removes the unnamed images that the build stage left on top of its
+// base image. They are large, and no later build would use them.
+func removeBuildLayers(t testing.TB, base string) {
 	t.Helper()
 	const first = "{{index .RootFS.Layers 0}}"
 	layer := docker(t, "image", "inspect", "--format", first, base)

@@ -13,13 +13,13 @@ import (
 	"testing"
 )
 
-// imageTar writes the file system of an image.
+// imageTar writes the file system of an image as a tar archive.
 type imageTar struct {
 	t testing.TB
 	w *tar.Writer
 }
 
-// importImage makes an image of what fill puts into it.
+// importImage makes an image from the files that fill adds. The test's cleanup removes it.
 func importImage(t testing.TB, name string, changes []string, fill func(imageTar)) {
 	t.Helper()
 	args := []string{"import"}
@@ -31,8 +31,8 @@ func importImage(t testing.TB, name string, changes []string, fill func(imageTar
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output strings.Builder
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func importImage(t testing.TB, name string, changes []string, fill func(imageTar
 	fill(imageTar{t, w})
 	err = errors.Join(w.Close(), in.Close())
 	if err := errors.Join(cmd.Wait(), err); err != nil {
-		t.Fatalf("docker import %s: %v\n%s", name, err, said.String())
+		t.Fatalf("docker import %s: %v\n%s", name, err, output.String())
 	}
 	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "--force", name).Run() })
 }
@@ -54,7 +54,7 @@ func (i imageTar) dir(name string, mode int64, owner int) {
 	}
 }
 
-// file adds what the host has at from, through links, as the file at to.
+// file adds the host's file from as the file to. It follows symbolic links.
 func (i imageTar) file(from, to string) {
 	i.t.Helper()
 	f, err := os.Open(from)
@@ -75,7 +75,7 @@ func (i imageTar) file(from, to string) {
 	}
 }
 
-// tree adds the files below from.
+// tree adds the regular files below the host's directory from, below to.
 func (i imageTar) tree(from, to string) {
 	i.t.Helper()
 	err := filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
@@ -91,8 +91,9 @@ func (i imageTar) tree(from, to string) {
 	}
 }
 
-// program adds a program of the host and the libraries that it loads.
-func (i imageTar) program(name, to string, have map[string]bool) {
+// program adds a program of the host and the libraries that it loads, except those in
+// added.
+func (i imageTar) program(name, to string, added map[string]bool) {
 	i.t.Helper()
 	from, err := exec.LookPath(name)
 	if err != nil {
@@ -103,10 +104,10 @@ func (i imageTar) program(name, to string, have map[string]bool) {
 	if err != nil {
 		i.t.Fatalf("ldd %s: %v\n%s", from, err, out)
 	}
-	for _, word := range strings.Fields(string(out)) {
-		if strings.HasPrefix(word, "/") && !have[word] {
-			have[word] = true
-			i.file(word, word)
+	for _, field := range strings.Fields(string(out)) {
+		if strings.HasPrefix(field, "/") && !added[field] {
+			added[field] = true
+			i.file(field, field)
 		}
 	}
 }

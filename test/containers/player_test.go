@@ -18,15 +18,17 @@ type player struct {
 	sent    int
 
 	mu     sync.Mutex
-	latest net.Conn // opened last, to whatever it is
+	latest net.Conn // the connection opened last, to auth or a node
 }
 
-const patience = 30 * time.Second
+// waitLimit is how long the tests wait for one thing to happen.
+const waitLimit = 30 * time.Second
 
-func play(t testing.TB, auth, name string) *player {
+// newPlayer logs in and attaches. The test's cleanup closes the session.
+func newPlayer(t testing.TB, auth, name string) *player {
 	t.Helper()
 	p := &player{t: t}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	s, err := usher.Connect(ctx, usher.Config{Auth: auth, Credentials: usher.Guest(name), Dial: p.dial})
 	if err != nil {
@@ -41,12 +43,12 @@ func play(t testing.TB, auth, name string) *player {
 	return p
 }
 
-// players logs in so many.
-func players(t testing.TB, auth string, n int, prefix string) []*player {
+// newPlayers returns n players, named prefix1, prefix2 and so on.
+func newPlayers(t testing.TB, auth string, n int, prefix string) []*player {
 	t.Helper()
 	list := make([]*player, n)
 	for i := range list {
-		list[i] = play(t, auth, prefix+strconv.Itoa(i+1))
+		list[i] = newPlayer(t, auth, prefix+strconv.Itoa(i+1))
 	}
 	return list
 }
@@ -62,7 +64,7 @@ func (p *player) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return c, err
 }
 
-// cut breaks the connection without a farewell.
+// cut breaks the connection with a TCP reset.
 func (p *player) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,11 +74,11 @@ func (p *player) cut() {
 	_ = p.latest.Close()
 }
 
-// talk sends n messages and, with disturb half way, expects each echo once and
-// in order.
+// talk sends n messages and expects each echo once and in order. It calls disturb, if
+// not nil, after half of them.
 func (p *player) talk(n int, disturb func()) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	first := p.sent + 1
 	for i := range n {
@@ -99,7 +101,7 @@ func (p *player) talk(n int, disturb func()) {
 	}
 }
 
-// nodes counts the players on each node.
+// nodes returns the number of players on each node.
 func nodes(list []*player) map[string]int {
 	count := map[string]int{}
 	for _, p := range list {

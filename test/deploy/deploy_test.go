@@ -12,7 +12,8 @@ import (
 // root is the top of the repository.
 var root = filepath.Join("..", "..")
 
-// need skips the test where the tool is not, unless all are to be there.
+// need skips the test if the tool is not installed. With USHER_SLOW set it fails the
+// test instead.
 func need(t *testing.T, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
@@ -23,6 +24,7 @@ func need(t *testing.T, tool string) {
 	}
 }
 
+// run runs a command in dir and returns its output. The test fails if the command does.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -34,6 +36,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
+// read returns the text of a file of the repository.
 func read(t *testing.T, name ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(append([]string{root}, name...)...))
@@ -43,15 +46,15 @@ func read(t *testing.T, name ...string) string {
 	return string(text)
 }
 
-// usher builds the binary.
-func usher(t *testing.T) string {
+// buildUsher builds the binary and returns its path.
+func buildUsher(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "usher")
 	run(t, filepath.Join(root, "cmd", "usher"), "go", "build", "-o", bin, ".")
 	return bin
 }
 
-// TestKubernetes builds the manifests and holds them to the schemas of the API.
+// TestKubernetes builds the manifests and validates them against the schemas of the API.
 func TestKubernetes(t *testing.T) {
 	if os.Getenv("USHER_SLOW") == "" {
 		t.Skip("slow: builds kustomize and kubectl-validate (USHER_SLOW=1)")
@@ -69,16 +72,16 @@ func TestKubernetes(t *testing.T) {
 	if err := os.WriteFile(manifests, []byte(built), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := run(t, root, filepath.Join(bins, "kubectl-validate"), manifests); !strings.Contains(said, "OK") {
-		t.Errorf("kubectl-validate says\n%s", said)
+	if out := run(t, root, filepath.Join(bins, "kubectl-validate"), manifests); !strings.Contains(out, "OK") {
+		t.Errorf("kubectl-validate prints no OK:\n%s", out)
 	}
-	// The validator is one that finds things.
+	// The validator must report an unknown field.
 	bad := strings.Replace(built, "terminationGracePeriodSeconds: 60", "terminationGracePeriod: 60", 1)
 	if err := os.WriteFile(manifests, []byte(bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(filepath.Join(bins, "kubectl-validate"), manifests).CombinedOutput(); err == nil {
-		t.Errorf("a field that does not exist was taken:\n%s", out)
+		t.Errorf("kubectl-validate accepted a field that does not exist:\n%s", out)
 	}
 	kinds := map[string]int{}
 	for _, m := range regexp.MustCompile(`(?m)^kind: (\w+)$`).FindAllStringSubmatch(built, -1) {
@@ -86,10 +89,10 @@ func TestKubernetes(t *testing.T) {
 	}
 	for _, kind := range []string{"StatefulSet", "Deployment", "Ingress", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy", "Service", "ConfigMap"} {
 		if kinds[kind] == 0 {
-			t.Errorf("there is no %s among %v", kind, kinds)
+			t.Errorf("the manifests have no %s, only %v", kind, kinds)
 		}
 	}
-	// What every container of ours must have.
+	// Every container must have these.
 	containers := strings.Count(built, "image: ")
 	for _, must := range []string{"readOnlyRootFilesystem: true", "allowPrivilegeEscalation: false", "- ALL", "requests:"} {
 		if n := strings.Count(built, must); n < containers {
@@ -98,10 +101,10 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
-// TestFlagsExist holds the command lines of all samples to the binary: it knows
-// every flag, with the value given.
+// TestFlagsExist checks that the binary has every flag and environment variable that the
+// samples set.
 func TestFlagsExist(t *testing.T) {
-	bin := usher(t)
+	bin := buildUsher(t)
 	help := map[string]string{}
 	for _, role := range []string{"auth", "broker", "node", "drain", "keys"} {
 		out, _ := exec.Command(bin, role, "--help").CombinedOutput()
@@ -116,12 +119,12 @@ func TestFlagsExist(t *testing.T) {
 		for _, file := range files {
 			for _, f := range flag.FindAllString(read(t, filepath.FromSlash(file)), -1) {
 				if !strings.Contains(help[role], f+"=") && !strings.Contains(help[role], f+" ") && !strings.Contains(help[role], f+",") {
-					t.Errorf("%s has %s, which usher %s has not", file, f, role)
+					t.Errorf("%s sets %s, which is not a flag of usher %s", file, f, role)
 				}
 			}
 		}
 	}
-	// Variables of the environment are flags as well.
+	// Environment variables set flags as well.
 	for _, file := range []string{
 		"docker-compose.yml", "deploy/compose/bridge.yml", "deploy/kubernetes/base/config.yaml", "deploy/systemd/usher-node.service",
 	} {
@@ -133,11 +136,11 @@ func TestFlagsExist(t *testing.T) {
 	}
 }
 
-// TestUnits has systemd look at the units.
+// TestUnits checks the units with systemd-analyze.
 func TestUnits(t *testing.T) {
 	need(t, "systemd-analyze")
 	dir := t.TempDir()
-	bin := usher(t)
+	bin := buildUsher(t)
 	units, err := filepath.Glob(filepath.Join(root, "deploy", "systemd", "*.service"))
 	if err != nil || len(units) != 3 {
 		t.Fatal(units, err)
@@ -151,10 +154,10 @@ func TestUnits(t *testing.T) {
 		if err := os.WriteFile(copied, []byte(strings.ReplaceAll(string(text), "/usr/local/bin/usher", bin)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if said := strings.TrimSpace(run(t, dir, "systemd-analyze", "verify", copied)); strings.Contains(said, filepath.Base(unit)) {
-			t.Errorf("systemd-analyze verify %s: %s", filepath.Base(unit), said)
+		if out := strings.TrimSpace(run(t, dir, "systemd-analyze", "verify", copied)); strings.Contains(out, filepath.Base(unit)) {
+			t.Errorf("systemd-analyze verify %s: %s", filepath.Base(unit), out)
 		}
-		said := run(t, dir, "systemd-analyze", "security", "--offline=true", "--threshold=20", copied)
-		t.Log(said[strings.LastIndex(strings.TrimSpace(said), "\n")+1:])
+		out := run(t, dir, "systemd-analyze", "security", "--offline=true", "--threshold=20", copied)
+		t.Log(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:])
 	}
 }

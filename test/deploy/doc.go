@@ -1,7 +1,7 @@
-// Package deploy holds what is in deploy/ to the tools that will read it: the
-// Kubernetes manifests to the API's schemas, the rules and the dashboard to
-// Prometheus, the units to systemd; and all of them, with the docs, to the names
-// that the binary has.
+// Package deploy checks the files in deploy/ with the tools that read them: the
+// Kubernetes manifests against the schemas of the Kubernetes API, the alert rules and
+// the dashboard with Prometheus, and the units with systemd. It also checks that flags,
+// variables and metrics named in these files and in docs/ exist in the binary.
 //
-// Tools that are not there are skipped, unless USHER_SLOW is set.
+// A check whose tool is not installed is skipped, unless USHER_SLOW is set.
 package deploy

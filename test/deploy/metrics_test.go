@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// exported returns the names of the metrics that a cluster exports.
+// exported returns the names of all metrics that a cluster can export.
 func exported(t *testing.T) map[string]bool {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -28,10 +28,10 @@ func exported(t *testing.T) map[string]bool {
 	ops := ln.Addr().String()
 	ln.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	bin := usher(t)
+	bin := buildUsher(t)
 	cmd := exec.CommandContext(ctx, bin, "dev", "--nodes=2", "--auth=127.0.0.1:0", "--api=127.0.0.1:0", "--waiting-room", "--ops="+ops)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,15 +50,15 @@ func exported(t *testing.T) map[string]bool {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("usher dev: %v\n%s", err, said.String())
+			t.Fatalf("usher dev: %v\n%s", err, output.String())
 		}
 	}
 	names := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (usher_\w+) `).FindAllStringSubmatch(string(text), -1) {
 		names[m[1]] = true
 	}
-	// What a cluster exports that has TLS, a Redis, an unreachable node, or has seen
-	// the one thing that they count.
+	// The cluster above does not export these: they need TLS, Redis, an unreachable
+	// node, or an event that has not happened in it.
 	for _, name := range []string{
 		"usher_connections", "usher_connections_refused_total", "usher_tls_certificate_expiry_timestamp_seconds", "usher_tls_reload_failed_total", "usher_store_seconds", "usher_node_unreachable",
 		"usher_auth_logins_total", "usher_auth_reconnects_total", "usher_auth_logouts_total", "usher_auth_refused_total", "usher_auth_credential_seconds",
@@ -72,7 +72,7 @@ func exported(t *testing.T) map[string]bool {
 
 var metric = regexp.MustCompile(`\busher_[a-z_]+\b`)
 
-// base is the metric that a name in an expression is of.
+// base returns the metric's name without the suffix of a histogram's series.
 func base(name string) string {
 	for _, suffix := range []string{"_bucket", "_count", "_sum"} {
 		if s, ok := strings.CutSuffix(name, suffix); ok && strings.HasSuffix(s, "_seconds") {
@@ -82,8 +82,8 @@ func base(name string) string {
 	return name
 }
 
-// TestMetrics holds rules, dashboard and docs to the metrics that there are, and
-// the docs to all of them.
+// TestMetrics checks that every metric in the rules, the dashboard and the docs exists,
+// and that docs/operations.md explains every metric.
 func TestMetrics(t *testing.T) {
 	names := exported(t)
 	docs := read(t, "docs", "operations.md")
@@ -95,7 +95,7 @@ func TestMetrics(t *testing.T) {
 	} {
 		for _, found := range metric.FindAllString(text, -1) {
 			if m := base(found); !names[m] && m != "usher_fill" && !strings.HasSuffix(m, "_") {
-				t.Errorf("%s names %s, which nothing exports", name, found)
+				t.Errorf("%s names %s, which no process exports", name, found)
 			}
 		}
 	}
@@ -106,20 +106,20 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestRules has Prometheus check the rules, and run their own tests. Every alert
-// has a page.
+// TestRules checks the rules and runs their unit tests with promtool. Every alert must
+// have a test, and a section in docs/alerts.md.
 func TestRules(t *testing.T) {
 	rules, alerts := read(t, "deploy", "prometheus", "usher.rules.yml"), read(t, "docs", "alerts.md")
 	tests := read(t, "deploy", "prometheus", "usher.rules.test.yml")
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(rules, -1) {
 		if !strings.Contains(alerts, "\n## "+m[1]+"\n") {
-			t.Errorf("docs/alerts.md has no page for %s", m[1])
+			t.Errorf("docs/alerts.md has no section %s", m[1])
 		}
 		if !strings.Contains(tests, "alertname: "+m[1]) {
-			t.Errorf("no test rings %s", m[1])
+			t.Errorf("usher.rules.test.yml has no test of %s", m[1])
 		}
 		if !strings.Contains(rules, "docs/alerts.md#"+strings.ToLower(m[1])) {
-			t.Errorf("%s does not say where its page is", m[1])
+			t.Errorf("%s has no runbook link to docs/alerts.md#%s", m[1], strings.ToLower(m[1]))
 		}
 	}
 	need(t, "promtool")
@@ -129,7 +129,7 @@ func TestRules(t *testing.T) {
 	run(t, dir, "promtool", "test", "rules", "usher.rules.test.yml")
 }
 
-// TestDashboard has Prometheus read every expression of the dashboard.
+// TestDashboard checks the panels of the dashboard, and their expressions with promtool.
 func TestDashboard(t *testing.T) {
 	var d struct {
 		UID    string
@@ -148,7 +148,7 @@ func TestDashboard(t *testing.T) {
 	ids, n := []int{}, 0
 	for _, p := range d.Panels {
 		if slices.Contains(ids, p.ID) || p.Title == "" || len(p.Targets) == 0 || p.GridPos.X+p.GridPos.W > 24 {
-			t.Errorf("panel %d, %q, is wrong", p.ID, p.Title)
+			t.Errorf("panel %d, %q: the id must be unique, the title and targets not empty, and the right edge at most 24", p.ID, p.Title)
 		}
 		ids = append(ids, p.ID)
 		for _, target := range p.Targets {
@@ -158,7 +158,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	if n < 20 {
-		t.Errorf("%d expressions", n)
+		t.Errorf("the dashboard has %d expressions, want at least 20", n)
 	}
 	need(t, "promtool")
 	file := filepath.Join(t.TempDir(), "dashboard.yml")

@@ -18,91 +18,92 @@ import (
 	"time"
 )
 
-// TestWrongAddress starts nodes that members of the cluster hear and clients
-// cannot reach, in several ways: none is ever named to a client, and within ten
-// seconds the operator reads why.
+// TestWrongAddress starts nodes that the members of the cluster can reach by
+// gossip and that clients cannot reach, for several reasons. Auth must assign
+// no client to them, and within ten seconds usher nodes, usher explain and the
+// metrics must give the reason.
 func TestWrongAddress(t *testing.T) {
 	c := startCluster(t, 2)
 	api := c.startBroker()
-	api.knows(2)
-	elsewhere := httptest.NewServer(http.NotFoundHandler())
-	defer elsewhere.Close()
+	api.awaitEligible(2)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
 	wrong := map[string]struct{ url, why string }{
 		"closed-port":  {"ws://127.0.0.1:1/v1/connect", "connection refused"},
-		"other-node":   {c.nodes["node-1"].url, "another node answers there"},
-		"not-a-node":   {"ws" + strings.TrimPrefix(elsewhere.URL, "http") + "/v1/connect", "404 Not Found"},
+		"other-node":   {c.nodes["node-1"].url, "another node answers"},
+		"not-a-node":   {"ws" + strings.TrimPrefix(other.URL, "http") + "/v1/connect", "404 Not Found"},
 		"expired-cert": {"wss://" + expiredTLS(t) + "/v1/connect", "certificate"},
-		"no-such-name": {"ws://nowhere.invalid:7000/v1/connect", ""}, // in the words of the resolver, or that it is late
+		"no-such-name": {"ws://nowhere.invalid:7000/v1/connect", ""}, // the text comes from the resolver, or it is a timeout
 	}
 	for id, w := range wrong {
-		p := c.startNode(id, "--advertise="+w.url)
-		delete(c.nodes, id) // it is none that serves
-		_ = p
+		c.startNode(id, "--advertise="+w.url)
+		delete(c.nodes, id) // awaitNodes must not wait for it
 	}
 	began := time.Now()
 	for i := 0; time.Since(began) < 10*time.Second; i++ {
-		if a := c.enter(fmt.Sprint("user-", i)); wrong[a.Node.ID].url != "" {
-			t.Fatalf("a client was sent to %s", a.Node.ID)
+		if a := c.mustLogin(fmt.Sprint("user-", i)); wrong[a.Node.ID].url != "" {
+			t.Fatalf("a login was assigned to %s, which clients cannot reach", a.Node.ID)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	said := usherCommand(t, 0, "nodes", "--api=http://"+api.listen)
-	t.Logf("usher nodes:\n%s", said)
+	output := usherCommand(t, 0, "nodes", "--api=http://"+api.listen)
+	t.Logf("usher nodes:\n%s", output)
 	metrics := c.auth.metrics()
 	for id, w := range wrong {
 		found := false
-		for line := range strings.Lines(said) {
-			found = found || strings.HasPrefix(line, id+" ") && strings.Contains(line, " shut ") && strings.Contains(line, "no: no client can get in: ") && strings.Contains(line, w.why)
+		for line := range strings.Lines(output) {
+			found = found || strings.HasPrefix(line, id+" ") && strings.Contains(line, " never_reached ") && strings.Contains(line, "no: clients cannot connect: ") && strings.Contains(line, w.why)
 		}
 		if !found {
-			t.Errorf("usher nodes does not say of %s that %q", id, w.why)
+			t.Errorf("usher nodes does not list %s as never reached because of %q", id, w.why)
 		}
 		inMetric := false
 		for name := range metrics {
 			inMetric = inMetric || strings.HasPrefix(name, `usher_node_unreachable{node="`+id+`"`)
 		}
 		if !inMetric {
-			t.Errorf("no metric says that %s cannot be reached", id)
+			t.Errorf("no metric usher_node_unreachable for %s", id)
 		}
 	}
-	if n := metrics[`usher_nodes{reach="shut"}`]; int(n) != len(wrong) {
-		t.Errorf("%v nodes shut, by the metric", n)
+	if n := metrics[`usher_nodes{reach="never_reached"}`]; int(n) != len(wrong) {
+		t.Errorf("the metric counts %v nodes that were never reached, want %d", n, len(wrong))
 	}
 	why := usherCommand(t, 0, "explain", "--user=ada", "--api=http://"+api.listen)
 	t.Logf("usher explain:\n%s", why)
 	if !strings.HasPrefix(why, "A login of ada would go to node-") || !strings.Contains(why, "connection refused") {
-		t.Error("usher explain does not say it")
+		t.Error("usher explain does not name the node it would choose, or not the reason for the excluded ones")
 	}
 }
 
-// TestDoorShutsAndOpens: a node whose door is shut while it lives gets no logins
-// after three probes, and some again after two that get in.
-func TestDoorShutsAndOpens(t *testing.T) {
+// TestNodeBecomesUnreachable checks that a running node whose public address
+// stops accepting connections gets no logins after three failed probes, and
+// gets logins again after two successful ones.
+func TestNodeBecomesUnreachable(t *testing.T) {
 	c := startCluster(t, 1, "--probe-interval=200ms")
-	door := newDoor(t)
-	node := c.startNode("behind", "--advertise=ws://"+door.addr()+"/v1/connect")
-	door.open(node.listen)
-	gets := func(want bool) func() bool {
+	proxy := newTCPProxy(t)
+	node := c.startNode("behind", "--advertise=ws://"+proxy.addr()+"/v1/connect")
+	proxy.start(node.listen)
+	receivesLogins := func(want bool) func() bool {
 		return func() bool {
 			for i := range 8 {
-				if c.enter(fmt.Sprint("user-", i)).Node.ID == "behind" {
+				if c.mustLogin(fmt.Sprint("user-", i)).Node.ID == "behind" {
 					return want
 				}
 			}
 			return !want
 		}
 	}
-	await(t, "logins to be sent there", 10*time.Second, gets(true))
-	door.shut()
+	await(t, "logins to be assigned to the node", 10*time.Second, receivesLogins(true))
+	proxy.stop()
 	began := time.Now()
-	await(t, "logins not to be sent there", 10*time.Second, gets(false))
-	t.Logf("shut: the last login was sent there after %v", time.Since(began).Round(time.Millisecond))
-	door.open(node.listen)
-	await(t, "logins to be sent there again", 10*time.Second, gets(true))
+	await(t, "logins to be assigned to other nodes only", 10*time.Second, receivesLogins(false))
+	t.Logf("proxy stopped: the node got its last login within %v", time.Since(began).Round(time.Millisecond))
+	proxy.start(node.listen)
+	await(t, "logins to be assigned to the node again", 10*time.Second, receivesLogins(true))
 }
 
-// expiredTLS serves TLS with a certificate that was good until yesterday, and
-// returns where.
+// expiredTLS starts a TLS server whose certificate expired yesterday and
+// returns its address.
 func expiredTLS(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -130,29 +131,30 @@ func expiredTLS(t *testing.T) string {
 			}
 			go func() {
 				defer conn.Close()
-				_ = conn.(*tls.Conn).Handshake() // it is refused
+				_ = conn.(*tls.Conn).Handshake() // the client refuses the certificate
 			}()
 		}
 	}()
 	return ln.Addr().String()
 }
 
-// TestPublishedPort starts a node that is told a range of ports, of which none leads
-// to it yet: it is not ready and no member, until one does.
+// TestPublishedPort starts a node that advertises a range of published ports,
+// none of which leads to the node yet. The node must be neither ready nor a
+// member of the cluster until one of the ports does.
 func TestPublishedPort(t *testing.T) {
 	c := startCluster(t, 1)
-	door := newDoor(t)
-	_, port, err := net.SplitHostPort(door.addr())
+	proxy := newTCPProxy(t)
+	_, port, err := net.SplitHostPort(proxy.addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ops := "127.0.0.1:" + free(t)
-	listen := "127.0.0.1:" + free(t)
+	ops := "127.0.0.1:" + freePort(t)
+	listen := "127.0.0.1:" + freePort(t)
 	p := start(t, "published", "node", "--id=published", "--listen="+listen, "--gossip=127.0.0.1:0", "--join="+c.auth.gossip,
 		"--redis="+c.redis.URL(), "--jwks="+c.url("/.well-known/jwks.json"), "--log-format=json", "--ops="+ops,
 		"--advertise=ws://127.0.0.1:"+port+"-"+port)
 	p.ops = "http://" + ops
-	says := func(text string) bool {
+	reports := func(text string) bool {
 		resp, err := web.Get(p.ops + "/readyz")
 		if err != nil {
 			return false
@@ -161,19 +163,19 @@ func TestPublishedPort(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		return err == nil && strings.Contains(string(body), text)
 	}
-	p.await("say what it waits for", starts, func() bool { return says("the public address is not known yet") })
+	p.await("report what it waits for", startTimeout, func() bool { return reports("the public address is not known yet") })
 	if p.ready() {
-		t.Error("it is ready without an address")
+		t.Error("the node is ready before it knows its public address")
 	}
 	for i := range 20 {
-		if a := c.enter(fmt.Sprint("early-", i)); a.Node.ID != "node-1" {
-			t.Fatalf("a client was sent to %s", a.Node.ID)
+		if a := c.mustLogin(fmt.Sprint("early-", i)); a.Node.ID != "node-1" {
+			t.Fatalf("a login was assigned to %s, want node-1", a.Node.ID)
 		}
 	}
-	door.open(listen)
-	p.awaitRuns()
+	proxy.start(listen)
+	p.awaitStarted()
 	if want := "ws://127.0.0.1:" + port + "/v1/connect"; p.url != want {
-		t.Errorf("it is at %s, want %s", p.url, want)
+		t.Errorf("the node advertises %s, want %s", p.url, want)
 	}
-	await(t, "a login to be sent there", starts, func() bool { return c.enter("late").Node.ID == "published" })
+	await(t, "a login to be assigned to the node", startTimeout, func() bool { return c.mustLogin("late").Node.ID == "published" })
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// benched is the JSON of «usher bench».
-type benched struct {
+// benchReport is the JSON output of usher-bench.
+type benchReport struct {
 	Processes int
 	Tallies   map[string]struct {
 		Done   int64
@@ -18,74 +18,79 @@ type benched struct {
 	Facts map[string]float64
 }
 
-// bench runs a bench against the cluster.
-func (c *cluster) bench(name string, flags ...string) benched {
+// bench runs "usher-bench name" against the cluster and returns its report.
+func (c *cluster) bench(name string, flags ...string) benchReport {
 	c.t.Helper()
-	cmd := exec.Command(usherBin, append([]string{"bench", name, "--json", "--auth=" + c.url("")}, flags...)...)
+	bin, err := benchBin()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.Command(bin, append([]string{name, "--output=json", "--auth=" + c.url("")}, flags...)...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
-		c.t.Fatalf("usher bench %s: %v\n%s%s", name, err, out.String(), errOut.String())
+		c.t.Fatalf("usher-bench %s: %v\n%s%s", name, err, out.String(), errOut.String())
 	}
-	var b benched
+	var b benchReport
 	if err := json.Unmarshal(out.Bytes(), &b); err != nil {
-		c.t.Fatalf("usher bench %s: %v\n%s", name, err, out.String())
+		c.t.Fatalf("usher-bench %s: %v\n%s", name, err, out.String())
 	}
 	return b
 }
 
-// want fails unless so many of each were done, and nothing failed, was lost or came
-// twice.
-func (b benched) want(t *testing.T, done map[string]int64) {
+// check fails the test unless each operation was done as often as given, without
+// failures, and no message was lost, duplicated or unanswered.
+func (b benchReport) check(t *testing.T, done map[string]int64) {
 	t.Helper()
 	for name, n := range done {
 		if got := b.Tallies[name]; got.Done != n || len(got.Failed) > 0 || got.P50MS <= 0 {
 			t.Errorf("%s: %+v, want %d", name, got, n)
 		}
 	}
-	for _, f := range []string{"lost", "doubled", "resets", "unanswered"} {
+	for _, f := range []string{"lost", "duplicated", "resets", "unanswered"} {
 		if b.Facts[f] != 0 {
 			t.Errorf("%s: %v", f, b.Facts[f])
 		}
 	}
 }
 
-// Every load that can be put on a cluster does what it says, from one process and
-// from several.
+// TestBench runs every bench except fanout, and some of them with several
+// processes, and checks the counts they report.
 func TestBench(t *testing.T) {
 	c := startCluster(t, 2)
-	c.bench("login", "--rate=100", "--duration=1s", "--ramp=500ms").want(t, map[string]int64{"login": 75})
+	c.bench("login", "--rate=100", "--duration=1s", "--ramp=500ms").check(t, map[string]int64{"login": 75})
 	if b := c.bench("login", "--rate=0", "--workers=4", "--duration=300ms"); b.Tallies["login"].Done == 0 {
 		t.Errorf("%+v", b)
 	}
-	c.bench("connect", "--sessions=60", "--rate=200", "--hold=100ms").want(t, map[string]int64{"journey": 60, "login": 60, "attach": 60, "answer": 60})
-	c.bench("echo", "--sessions=40", "--rate=400", "--duration=1s").want(t, map[string]int64{"attach": 40, "echo": 400})
-	c.bench("resume", "--sessions=80", "--away=100ms", "--login-rate=0").want(t, map[string]int64{"attach": 80, "resume": 80, "echo": 320})
+	c.bench("connect", "--sessions=60", "--rate=200", "--hold=100ms").check(t, map[string]int64{"journey": 60, "login": 60, "attach": 60, "answer": 60})
+	c.bench("echo", "--sessions=40", "--rate=400", "--duration=1s").check(t, map[string]int64{"attach": 40, "echo": 400})
+	c.bench("resume", "--sessions=80", "--away=100ms", "--login-rate=0").check(t, map[string]int64{"attach": 80, "resume": 80, "echo": 320})
 
 	b := c.bench("echo", "--sessions=41", "--rate=300", "--duration=1s", "--processes=3")
-	b.want(t, map[string]int64{"attach": 41, "echo": 300})
+	b.check(t, map[string]int64{"attach": 41, "echo": 300})
 	if b.Processes != 3 {
 		t.Errorf("%d processes", b.Processes)
 	}
 	b = c.bench("resume", "--sessions=50", "--away=100ms", "--processes=2", "--over=300ms")
-	b.want(t, map[string]int64{"resume": 50, "echo": 200})
+	b.check(t, map[string]int64{"resume": 50, "echo": 200})
 
 	b = c.bench("soak", "--sessions=20", "--rate=20", "--cut=400ms", "--stay=1s", "--duration=3s")
-	b.want(t, nil)
+	b.check(t, nil)
 	if b.Facts["cuts"] == 0 || b.Facts["resumes"] == 0 || b.Tallies["echo"].Done < 100 || b.Tallies["login"].Done < 20 {
 		t.Errorf("%+v", b)
 	}
 }
 
-// A node with --app=fan sends what one says to all, and each of them hears it once.
+// TestBenchFanout runs the fanout bench against a node with --app=fan, which
+// sends each message to all clients. Each client must receive it once.
 func TestBenchFanout(t *testing.T) {
 	c := startCluster(t, 0)
 	c.startNode("node-1", "--app=fan")
 	c.awaitNodes()
 	b := c.bench("fanout", "--sessions=30", "--rate=20", "--duration=1s")
-	b.want(t, map[string]int64{"attach": 30, "delivery": 600})
+	b.check(t, map[string]int64{"attach": 30, "delivery": 600})
 	b = c.bench("fanout", "--sessions=20", "--rate=10", "--duration=1s", "--processes=2")
-	b.want(t, map[string]int64{"attach": 20})
+	b.check(t, map[string]int64{"attach": 20})
 	if b.Tallies["delivery"].Done < 200 {
 		t.Errorf("%+v", b)
 	}

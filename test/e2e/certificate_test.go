@@ -18,14 +18,15 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// authority signs certificates for this machine.
+// authority is a certificate authority that signs certificates for localhost and
+// 127.0.0.1.
 type authority struct {
 	t    *testing.T
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
-	file string
+	file string // its certificate, as PEM
 	pool *x509.CertPool
-	made int64
+	made int64 // certificates issued
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -51,8 +52,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue writes another certificate and its key, each at once, as tools do that
-// renew them.
+// issue writes a new certificate and key to the two paths. Each file is replaced
+// by a rename, as certificate renewal tools do.
 func (a *authority) issue(cert, key string) {
 	a.t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -88,9 +89,10 @@ func writePEM(t *testing.T, name, kind string, der []byte) {
 	}
 }
 
-// TestCertificateIsReplaced replaces the certificate of a node, under clients
-// that talk and others that come and go: new handshakes see the new one within
-// ten seconds, and no connection drops.
+// TestCertificateIsReplaced replaces the certificate of a node while clients
+// exchange messages and new ones connect. New handshakes must see the new
+// certificate within ten seconds, and no connection may drop. A file that is not
+// a key must be rejected and counted.
 func TestCertificateIsReplaced(t *testing.T) {
 	ca := newAuthority(t)
 	dir := t.TempDir()
@@ -103,15 +105,15 @@ func TestCertificateIsReplaced(t *testing.T) {
 	config := func(name string) usher.Config {
 		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name), TLS: &tls.Config{RootCAs: ca.pool}}
 	}
-	list := talkers(t, 50, 50*time.Millisecond, config)
-	awaitEchoes(t, list, starts)
-	if a := c.enter("who"); a.Node.URL[:16] != "wss://localhost:" {
-		t.Errorf("clients are sent to %s", a.Node.URL)
+	clients := startEchoClients(t, 50, 50*time.Millisecond, config)
+	awaitEchoes(t, clients, startTimeout)
+	if a := c.mustLogin("url-check"); a.Node.URL[:16] != "wss://localhost:" {
+		t.Errorf("the assignment has the URL %s, want wss://localhost:…", a.Node.URL)
 	}
 	serial := func() int64 {
 		conn, err := tls.Dial("tcp", node.listen, &tls.Config{RootCAs: ca.pool, ServerName: "localhost"})
 		if err != nil {
-			t.Fatalf("a handshake failed: %v", err)
+			t.Fatalf("TLS handshake: %v", err)
 		}
 		defer conn.Close()
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
@@ -125,24 +127,24 @@ func TestCertificateIsReplaced(t *testing.T) {
 		return serial() != before
 	})
 	t.Logf("%d handshakes, none failed; the new certificate is seen %.1f s after it was written", handshakes, time.Since(replaced).Seconds())
-	late := talkers(t, 10, 50*time.Millisecond, func(name string) usher.Config { return config("late-" + name) })
-	awaitEchoes(t, append(list, late...), starts)
-	unharmed(t, append(list, late...))
-	for _, tk := range list {
-		if m, ok := tk.since(usher.Detached, replaced); ok {
-			t.Errorf("%s lost its connection: %v", tk.session.SessionID(), m.err)
+	late := startEchoClients(t, 10, 50*time.Millisecond, func(name string) usher.Config { return config("late-" + name) })
+	awaitEchoes(t, append(clients, late...), startTimeout)
+	checkNoLoss(t, append(clients, late...))
+	for _, ec := range clients {
+		if m, ok := ec.since(usher.Detached, replaced); ok {
+			t.Errorf("%s lost its connection: %v", ec.session.SessionID(), m.err)
 		}
 	}
 
-	// What makes no sense is not taken, and counted.
+	// The node must keep the old key when the new file is invalid, and count it.
 	if err := os.WriteFile(key, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	node.await("say that the key is no key", 10*time.Second, func() bool { return node.metrics()["usher_tls_reload_failed_total"] == 1 })
+	node.await("count the invalid key", 10*time.Second, func() bool { return node.metrics()["usher_tls_reload_failed_total"] == 1 })
 	if now := serial(); now == before {
 		t.Error("the old certificate is back")
 	}
 	if n := node.metrics()["usher_tls_certificate_expiry_timestamp_seconds"]; time.Until(time.Unix(int64(n), 0)) > time.Hour || n == 0 {
-		t.Errorf("it expires at %v, by the metric", n)
+		t.Errorf("the metric says the certificate expires at %v, want a time within the next hour", n)
 	}
 }

@@ -11,16 +11,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// cluster is one auth, some nodes, and the Redis they share.
+// cluster is one auth and some nodes, which share a Redis server.
 type cluster struct {
 	t     testing.TB
 	redis *redistest.Server
-	keys  string // file of the signing keys
+	keys  string // path of the file with the signing keys
 	auth  *process
 	nodes map[string]*process
 }
 
-// startCluster returns a cluster whose auth knows all its nodes.
+// startCluster starts a cluster and returns when its auth can assign sessions to
+// all nodes.
 func startCluster(t testing.TB, nodes int, authFlags ...string) *cluster {
 	t.Helper()
 	c := &cluster{
@@ -39,7 +40,7 @@ func startCluster(t testing.TB, nodes int, authFlags ...string) *cluster {
 	return c
 }
 
-// makeKey makes a signing key; further flags are those of the command.
+// makeKey writes a signing key with "usher keys signing" and the given flags.
 func (c *cluster) makeKey(flags ...string) {
 	c.t.Helper()
 	cmd := exec.Command(usherBin, append([]string{"keys", "signing", "--out", c.keys}, flags...)...)
@@ -48,10 +49,12 @@ func (c *cluster) makeKey(flags ...string) {
 	}
 }
 
+// startNode starts a node and returns when it is ready. Auth may not know it yet:
+// see awaitNodes.
 func (c *cluster) startNode(id string, flags ...string) *process {
 	c.t.Helper()
 	gossip := "127.0.0.1:0"
-	if old := c.nodes[id]; old != nil { // one that died is found again at once where it was
+	if old := c.nodes[id]; old != nil { // on its old address the members find it at once
 		gossip = old.gossip
 	}
 	p := startRole(c.t, id, append([]string{
@@ -62,31 +65,33 @@ func (c *cluster) startNode(id string, flags ...string) *process {
 	return p
 }
 
-// awaitNodes waits until auth knows every node and has its load: two reports
-// of each come to at least one of each.
+// awaitNodes waits until auth can assign sessions to every node and knows its
+// load. It counts two reports per node, so that at least one of each node has
+// arrived.
 func (c *cluster) awaitNodes() {
 	c.t.Helper()
 	const members, reports = "usher_gossip_members", "usher_gossip_reports_received_total"
-	c.auth.await("know the nodes", starts, func() bool {
+	c.auth.await("know the nodes", startTimeout, func() bool {
 		return int(c.auth.metrics()[members]) >= 1+len(c.nodes)
 	})
-	c.auth.await("reach the nodes", starts, func() bool {
+	c.auth.await("reach the nodes", startTimeout, func() bool {
 		return int(c.auth.metrics()["usher_nodes_eligible"]) >= len(c.nodes)
 	})
 	before := c.auth.metrics()[reports]
-	c.auth.await("hear of their load", starts, func() bool {
+	c.auth.await("receive load reports", startTimeout, func() bool {
 		return int(c.auth.metrics()[reports]-before) >= 2*len(c.nodes)
 	})
 }
 
-// startAuth starts another auth, which knows the nodes when it returns.
+// startAuth starts another auth and returns when it can assign sessions to all
+// nodes.
 func (c *cluster) startAuth(name string, flags ...string) *process {
 	c.t.Helper()
 	p := startRole(c.t, name, append([]string{
 		"auth", "--guest", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--join=" + c.auth.gossip,
 		"--redis=" + c.redis.URL(), "--signing-key=" + c.keys,
 	}, flags...)...)
-	p.await("reach the nodes", starts, func() bool {
+	p.await("reach the nodes", startTimeout, func() bool {
 		return int(p.metrics()["usher_nodes_eligible"]) >= len(c.nodes)
 	})
 	return p
@@ -95,14 +100,14 @@ func (c *cluster) startAuth(name string, flags ...string) *process {
 // url returns the URL of a path of auth.
 func (c *cluster) url(path string) string { return "http://" + c.auth.listen + path }
 
-// login logs a guest in, whatever comes of it.
+// login tries to log a guest in and returns the answer.
 func (c *cluster) login(name string) answer {
 	c.t.Helper()
 	return post(c.t, c.url("/v1/login"), "", fmt.Sprintf(`{"method":"guest","credentials":{"name":%q}}`, name))
 }
 
-// enter logs a guest in.
-func (c *cluster) enter(name string) proto.Assignment {
+// mustLogin logs a guest in, and fails the test if the answer is not 200.
+func (c *cluster) mustLogin(name string) proto.Assignment {
 	c.t.Helper()
 	a := c.login(name)
 	if a.status != 200 {
@@ -111,7 +116,7 @@ func (c *cluster) enter(name string) proto.Assignment {
 	return a.at
 }
 
-// awaitLogin waits until a login succeeds.
+// awaitLogin repeats a login until it succeeds.
 func (c *cluster) awaitLogin(name string, within time.Duration) (at proto.Assignment) {
 	c.t.Helper()
 	await(c.t, "a login", within, func() bool {

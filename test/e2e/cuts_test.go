@@ -18,35 +18,34 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// What the cuts are measured by.
 const (
-	cutSessions = 40
-	cutsEach    = 25
+	cutSessions    = 40
+	cutsPerSession = 25
 )
 
-// TestCuts cuts the connections of many sessions that talk both ways, at any
-// byte and in every way a network has, and looks for a message that was lost,
-// came twice or out of order.
+// TestCuts breaks the connections of many sessions that exchange messages in both
+// directions, after any number of bytes and in each way of breakKind. No message
+// may be lost, duplicated or out of order.
 func TestCuts(t *testing.T) {
 	dev := start(t, "dev", "dev", "--nodes=1", "--auth=127.0.0.1:0", "--api=127.0.0.1:0", "--ops=127.0.0.1:0", "--node-port=0",
 		"--log-level=error")
-	door := regexp.MustCompile(`login door +http://(\S+)/v1/login`)
-	dev.await("say where it is", starts, func() bool { return door.MatchString(dev.said.String()) })
-	auth := door.FindStringSubmatch(dev.said.String())[1]
+	loginAPI := regexp.MustCompile(`login API +http://(\S+)/v1/login`)
+	dev.await("print its addresses", startTimeout, func() bool { return loginAPI.MatchString(dev.output.String()) })
+	auth := loginAPI.FindStringSubmatch(dev.output.String())[1]
 
 	rapid.Check(t, func(rt *rapid.T) {
 		plans := rapid.Custom(drawPlans).Draw(rt, "plans")
-		surviveAll(t, rt, auth, plans)
+		runPlans(t, rt, auth, plans)
 	})
 }
 
-// surviveAll has a session go through each of the plans, all at the same time.
-func surviveAll(t *testing.T, rt *rapid.T, auth string, plans plans) {
+// runPlans runs one session for each plan, all at the same time.
+func runPlans(t *testing.T, rt *rapid.T, auth string, plans plans) {
 	began := time.Now()
 	results := make([]cutResult, len(plans))
 	var all sync.WaitGroup
 	for i, plan := range plans {
-		all.Go(func() { results[i] = surviveCuts(auth, fmt.Sprintf("guest-%d", i), plan) })
+		all.Go(func() { results[i] = runPlan(auth, fmt.Sprintf("guest-%d", i), plan) })
 	}
 	all.Wait()
 	var sum cutResult
@@ -57,35 +56,35 @@ func surviveAll(t *testing.T, rt *rapid.T, auth string, plans plans) {
 		sum.messages += r.messages
 		sum.resumes += r.resumes
 	}
-	t.Logf("%d sessions, %d cuts each: %d messages there and back, %d resumes, in %v",
-		len(plans), cutsEach, sum.messages, sum.resumes, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d sessions, %d cuts each: %d messages echoed, %d resumes, in %v",
+		len(plans), cutsPerSession, sum.messages, sum.resumes, time.Since(began).Round(time.Millisecond))
 }
 
-// plans say how the connections of each session end.
+// plans are the cuts of each session.
 type plans [][]cut
 
-// GoString is what rapid shows of them: they are a thousand cuts, and the seed
-// makes them again.
+// GoString keeps the output of rapid short: plans hold a thousand cuts, and the
+// seed reproduces them.
 func (p plans) GoString() string { return fmt.Sprintf("for %d sessions", len(p)) }
 
 func drawPlans(t *rapid.T) plans {
 	return rapid.SliceOfN(rapid.Custom(drawPlan), cutSessions, cutSessions).Draw(t, "plan")
 }
 
-// drawPlan draws how the connections of one session end. One in three leaves
-// the node with a half-open socket; some end in the handshake.
+// drawPlan draws the cuts of one session. One in three leaves the node with a
+// half-open socket. Some happen during the handshake.
 func drawPlan(t *rapid.T) []cut {
-	kinds := make([]how, cutsEach)
+	kinds := make([]breakKind, cutsPerSession)
 	for i := range kinds {
-		if i < (cutsEach+2)/3 {
-			kinds[i] = rapid.SampledFrom([]how{halfOpen, halfOpen, halfOpen, late, late, late, silence}).Draw(t, "half")
+		if i < (cutsPerSession+2)/3 {
+			kinds[i] = rapid.SampledFrom([]breakKind{halfOpen, halfOpen, halfOpen, late, late, late, silence}).Draw(t, "half")
 		} else {
-			kinds[i] = rapid.SampledFrom([]how{reset, fin}).Draw(t, "whole")
+			kinds[i] = rapid.SampledFrom([]breakKind{reset, fin}).Draw(t, "full")
 		}
 	}
-	plan := make([]cut, cutsEach)
+	plan := make([]cut, cutsPerSession)
 	for i, k := range rapid.Permutation(kinds).Draw(t, "order") {
-		const handshake = 2000 // bytes are enough, with the welcome
+		const handshake = 2000 // bytes; the handshake and the welcome are shorter
 		after := handshake + rapid.Int64Range(0, 20_000).Draw(t, "after")
 		if rapid.IntRange(0, 7).Draw(t, "early") == 0 {
 			after = rapid.Int64Range(1, handshake).Draw(t, "after")
@@ -95,23 +94,24 @@ func drawPlan(t *rapid.T) []cut {
 	return plan
 }
 
-// cutResult is how a session fared.
+// cutResult is the result of runPlan.
 type cutResult struct {
 	messages int
 	resumes  uint64
 	err      error
 }
 
-// surviveCuts talks until all cuts of the plan have happened and a few messages
-// have gone through undisturbed.
-func surviveCuts(auth, name string, plan []cut) (r cutResult) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 90*time.Second, errors.New("it takes too long"))
+// runPlan exchanges messages until all cuts of the plan have happened and a few
+// more messages have been echoed. It then checks that every message is
+// acknowledged and that the stream was never reset.
+func runPlan(auth, name string, plan []cut) (r cutResult) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 90*time.Second, errors.New("not done within 90 s"))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var resets []string
 	wake := make(chan struct{}, 1)
-	net := &network{direct: auth, plan: plan, silent: func() {
+	net := &faultyNet{direct: auth, plan: plan, silent: func() {
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -120,27 +120,27 @@ func surviveCuts(auth, name string, plan []cut) (r cutResult) {
 	defer net.close()
 	session, err := usher.Connect(ctx, usher.Config{
 		Auth: "http://" + auth, Credentials: usher.Guest(name), Dial: net.dial, AttachTimeout: 2 * time.Second,
-		// A connection that lasts less than 10 s makes the next wait longer, up
-		// to 20 s. That is as it should be, and too long for a test.
+		// The SDK waits longer after each connection that lasts less than 10 s,
+		// up to 20 s. A small random factor keeps the test short.
 		Rand:    func() float64 { return rand.Float64() / 50 },
 		OnReset: func(r usher.Reset) { resets = append(resets, r.Reason) },
 	})
 	if err != nil {
 		return cutResult{err: fmt.Errorf("connect: %w", err)}
 	}
-	x := &exchange{session: session, under: make(chan struct{}, 32)}
-	var goes sync.WaitGroup
-	goes.Go(func() {
+	x := &exchange{session: session, inFlight: make(chan struct{}, 32)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-wake: // as a device that notices that its network has changed
+			case <-wake: // as the app does when the device reports a network change
 				session.NetworkChanged()
 			}
 		}
 	})
-	goes.Go(func() {
+	wg.Go(func() {
 		if err := x.send(ctx, func() bool { return net.broken() >= len(plan) }); err != nil {
 			fail(err)
 		}
@@ -150,9 +150,9 @@ func surviveCuts(auth, name string, plan []cut) (r cutResult) {
 		r.err = errors.Join(r.err, context.Cause(ctx))
 	}
 	fail(nil)
-	goes.Wait()
+	wg.Wait()
 	r.messages, r.resumes = x.next, session.Stats().Resumes
-	if r.err == nil { // everything is acknowledged in the end, and nothing came after the last
+	if r.err == nil { // Logout fails if a message stays unconfirmed
 		r.err = session.Logout(context.Background())
 	}
 	if st := session.Stats(); r.err == nil && (st.Sent != uint64(x.next) || st.Received != uint64(x.next)) {
@@ -168,15 +168,15 @@ func surviveCuts(auth, name string, plan []cut) (r cutResult) {
 	return r
 }
 
-// exchange numbers what it sends and checks the numbers that come back.
+// exchange sends numbered messages and checks the numbers of the echoes.
 type exchange struct {
-	session *usher.Session
-	under   chan struct{} // a place for each message under way
-	next    int           // number that must come back next
+	session  *usher.Session
+	inFlight chan struct{} // one element for each message that is not echoed yet
+	next     int           // number of the next echo
 }
 
-// payload is message n: its number, whether it is the last, and what else
-// there is room for, by the number too.
+// payload returns message n: its number (8 bytes), whether it is the last (1
+// byte), and filler bytes, whose count and values depend on n.
 func payload(n int, last bool) []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(n))
 	b = append(b, 0)
@@ -185,7 +185,7 @@ func payload(n int, last bool) []byte {
 	}
 	most := 200
 	if n%8 == 0 {
-		most = 5000 // more than one read takes in
+		most = 5000 // more than one read returns
 	}
 	for i := range n * 7919 % most {
 		b = append(b, byte(n+i))
@@ -193,14 +193,15 @@ func payload(n int, last bool) []byte {
 	return b
 }
 
-// send sends numbered messages of all lengths until it is enough, and a few.
-func (x *exchange) send(ctx context.Context, enough func() bool) error {
+// send sends numbered messages of different lengths until done returns true, and
+// ten more. The last one is marked.
+func (x *exchange) send(ctx context.Context, done func() bool) error {
 	for n, few := 0, 10; few > 0; n++ {
-		if enough() {
+		if done() {
 			few--
 		}
 		select {
-		case x.under <- struct{}{}:
+		case x.inFlight <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -211,7 +212,7 @@ func (x *exchange) send(ctx context.Context, enough func() bool) error {
 	return nil
 }
 
-// receive receives the echoes up to the last.
+// receive reads the echoes up to the marked one.
 func (x *exchange) receive(ctx context.Context) error {
 	for {
 		m, err := x.session.Receive(ctx)
@@ -220,13 +221,13 @@ func (x *exchange) receive(ctx context.Context) error {
 		}
 		last := len(m.Data) > 8 && m.Data[8] == 1
 		if want := payload(x.next, last); !bytes.Equal(m.Data, want) {
-			return fmt.Errorf("in place of the echo of %d, %d bytes %x…, came %d bytes %x…",
+			return fmt.Errorf("received a wrong message: want the echo of message %d, %d bytes %x…; got %d bytes %x…",
 				x.next, len(want), want[:8], len(m.Data), m.Data[:min(8, len(m.Data))])
 		}
 		x.next++
 		if last {
 			return nil
 		}
-		<-x.under // it was sent, so its place is taken
+		<-x.inFlight // does not block: the message was sent, so its element is there
 	}
 }

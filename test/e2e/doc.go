@@ -1,10 +1,11 @@
-// Package e2e tests the built binary: real processes on loopback, a real
-// redis-server, real gossip, and clients that speak with the public SDK or, to
-// misbehave, with bare sockets.
+// Package e2e tests the usher binary. It starts real processes on loopback with a
+// real redis-server and real gossip. Clients use the public SDK, or plain sockets
+// to violate the protocol.
 //
-// The binary is built once per run. The environment chooses:
+// The binary is built once per run, and usher-bench where a test needs it.
+// Environment variables:
 //
-//	USHER_BIN=FILE     test this binary and build none
-//	USHER_TEST_RACE=1  build it with the race detector
+//	USHER_BIN=FILE     test this binary instead of building one
+//	USHER_TEST_RACE=1  build the binary with the race detector
 //	USHER_SLOW=1       longer outages, more random schedules
 package e2e

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// startBroker starts the private API beside the cluster.
+// startBroker starts a broker, which serves the private API of the cluster.
 func (c *cluster) startBroker(flags ...string) *process {
 	c.t.Helper()
 	return startRole(c.t, "broker", append([]string{
@@ -23,7 +23,7 @@ func (c *cluster) startBroker(flags ...string) *process {
 	}, flags...)...)
 }
 
-// node is what the private API says of a node.
+// node returns what the private API reports of a node, and whether it knows it.
 func (p *process) node(id string) (n struct {
 	State string
 	Live  int
@@ -34,10 +34,11 @@ func (p *process) node(id string) (n struct {
 	return n, get(p.t, "http://"+p.listen+"/v1/nodes/"+id, &n) == http.StatusOK
 }
 
-// knows waits until the API has heard of so many nodes.
-func (p *process) knows(nodes int) {
+// awaitEligible waits until the private API lists exactly this many eligible
+// nodes.
+func (p *process) awaitEligible(nodes int) {
 	p.t.Helper()
-	p.await("know the nodes", starts, func() bool {
+	p.await("list the nodes as eligible", startTimeout, func() bool {
 		var list struct{ Nodes []struct{ Eligible bool } }
 		get(p.t, "http://"+p.listen+"/v1/nodes", &list)
 		n := 0
@@ -50,82 +51,82 @@ func (p *process) knows(nodes int) {
 	})
 }
 
-// TestDrain drains a node by the command, under clients of which one does not do
-// what it is asked, watches it, takes it back, and drains it again to the end.
+// TestDrain drains a node with "usher drain", undoes that halfway, and then drains
+// it to the end. One of its clients ignores the goaway and is cut at the deadline.
 func TestDrain(t *testing.T) {
 	c := startCluster(t, 2)
 	api := c.startBroker()
-	api.knows(2)
-	list := talkers(t, 60, 100*time.Millisecond, func(name string) usher.Config {
+	api.awaitEligible(2)
+	clients := startEchoClients(t, 60, 100*time.Millisecond, func(name string) usher.Config {
 		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
 	})
-	awaitEchoes(t, list, 30*time.Second)
-	hit, _ := divide(list, "node-1")
+	awaitEchoes(t, clients, 30*time.Second)
+	affected, _ := splitByNode(clients, "node-1")
 
-	// Taken back when it is half-way.
+	// A drain that is undone halfway.
 	usherCommand(t, 0, "drain", "node-1", "--window=6s", "--no-wait", "--api=http://"+api.listen)
-	await(t, "the drain to get going", 10*time.Second, func() bool {
+	await(t, "the first sessions to leave", 10*time.Second, func() bool {
 		n, _ := api.node("node-1")
-		return n.Drain != nil && n.Drain.Total == uint32(len(hit)) && n.Drain.Remaining < n.Drain.Total
+		return n.Drain != nil && n.Drain.Total == uint32(len(affected)) && n.Drain.Remaining < n.Drain.Total
 	})
-	if a := c.enter("late"); a.Node.ID != "node-2" {
-		t.Errorf("a login was sent to %s, which drains", a.Node.ID)
+	if a := c.mustLogin("late"); a.Node.ID != "node-2" {
+		t.Errorf("a login was assigned to %s, which drains", a.Node.ID)
 	}
 	usherCommand(t, 0, "drain", "node-1", "--undo", "--api=http://"+api.listen)
 	await(t, "the node to be ready again", 5*time.Second, func() bool {
 		n, _ := api.node("node-1")
 		return n.State == "ready" && n.Drain == nil
 	})
-	await(t, "a login there", 10*time.Second, func() bool { return c.enter("again").Node.ID == "node-1" })
+	await(t, "a login to be assigned to the node", 10*time.Second, func() bool { return c.mustLogin("again").Node.ID == "node-1" })
 
-	// To the end. A client that takes no notice is cut at the deadline.
-	deaf := c.enter("deaf")
-	for i := 0; deaf.Node.ID != "node-1"; i++ {
-		deaf = c.enter(fmt.Sprint("deaf-", i))
+	// A drain to the end. A client that ignores the goaway is cut at the deadline.
+	ignoring := c.mustLogin("ignoring")
+	for i := 0; ignoring.Node.ID != "node-1"; i++ {
+		ignoring = c.mustLogin(fmt.Sprint("ignoring-", i))
 	}
-	ws, welcome := attach(t, deaf, "")
-	said := make(chan string)
-	go func() { said <- lastWords(ws) }()
+	ws, welcome := attach(t, ignoring, "")
+	events := make(chan string)
+	go func() { events <- readGoAwayAndClose(ws) }()
 	began := time.Now()
 	out := usherCommand(t, 0, "drain", "node-1", "--window=1s", "--timeout=12s", "--api=http://"+api.listen)
-	if !strings.Contains(out, "has left") || !strings.Contains(out, "1 cut at the deadline") {
-		t.Errorf("the command said:\n%s", out)
+	if !strings.Contains(out, ", 0 remaining, 1 cut at the deadline; the node has left after ") {
+		t.Errorf("usher drain printed:\n%s", out)
 	}
-	if code := c.nodes["node-1"].ends(20 * time.Second); code != 0 {
+	if code := c.nodes["node-1"].waitExit(20 * time.Second); code != 0 {
 		t.Errorf("the node ended with exit code %d", code)
 	}
-	t.Logf("the command watched for %v and said:\n%s", time.Since(began).Round(time.Millisecond), out)
-	if got := <-said; got != `goaway drain, then 4200 going_away` {
-		t.Errorf("the client that takes no notice was told: %s", got)
+	t.Logf("usher drain returned after %v and printed:\n%s", time.Since(began).Round(time.Millisecond), out)
+	if got := <-events; got != `goaway drain, then 4200 going_away` {
+		t.Errorf("the client that ignores the goaway received: %s", got)
 	}
-	again := c.reconnect(deaf)
+	again := c.reconnect(ignoring)
 	if _, w := attach(t, again, "?received=0&stream="+welcome.Stream); !w.Resumed || again.Node.ID != "node-2" {
-		t.Errorf("it came back to %s: %+v", again.Node.ID, w)
+		t.Errorf("that client attached to %s: %+v, want node-2 and a resumed stream", again.Node.ID, w)
 	}
-	awaitEchoes(t, list, 30*time.Second)
-	unharmed(t, list)
+	awaitEchoes(t, clients, 30*time.Second)
+	checkNoLoss(t, clients)
 	usherCommand(t, 1, "drain", "node-1", "--api=http://"+api.listen)
 }
 
-// lastWords reads to the end of a connection and returns the goaway and the
-// close.
-func lastWords(ws *websocket.Conn) string {
-	words := ""
+// readGoAwayAndClose reads until the connection is closed and returns the goaway
+// reasons and the close code as text.
+func readGoAwayAndClose(ws *websocket.Conn) string {
+	events := ""
 	for {
 		typ, b, err := ws.Read(context.Background())
 		if err != nil {
 			code := websocket.CloseStatus(err)
-			return fmt.Sprintf("%s, then %d %s", words, code, proto.CloseCode(code))
+			return fmt.Sprintf("%s, then %d %s", events, code, proto.CloseCode(code))
 		}
 		if typ == websocket.MessageText {
 			if ctl, err := proto.ParseControl(b); err == nil && ctl.Type == proto.TypeGoAway {
-				words += "goaway " + ctl.GoAway.Reason
+				events += "goaway " + ctl.GoAway.Reason
 			}
 		}
 	}
 }
 
-// reconnect asks where the session is now.
+// reconnect calls /v1/reconnect and returns the new assignment.
 func (c *cluster) reconnect(at proto.Assignment) proto.Assignment {
 	c.t.Helper()
 	a := post(c.t, c.url("/v1/reconnect"), at.Token, "{}")
@@ -135,7 +136,8 @@ func (c *cluster) reconnect(at proto.Assignment) proto.Assignment {
 	return a.at
 }
 
-// usherCommand runs the binary and returns what it said.
+// usherCommand runs the binary and returns its output, stdout and stderr together.
+// The test fails if the exit code is not code.
 func usherCommand(t testing.TB, code int, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -148,26 +150,26 @@ func usherCommand(t testing.TB, code int, args ...string) string {
 	return string(out)
 }
 
-// TestDrainHere drains a node by its ops door, as a hook before the stop of a
+// TestDrainOpsPort drains a node by its ops port, as the preStop hook of a
 // container does: without the private API and its keys.
-func TestDrainHere(t *testing.T) {
+func TestDrainOpsPort(t *testing.T) {
 	c := startCluster(t, 2)
-	list := talkers(t, 20, 50*time.Millisecond, func(name string) usher.Config {
+	clients := startEchoClients(t, 20, 50*time.Millisecond, func(name string) usher.Config {
 		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
 	})
-	awaitEchoes(t, list, starts)
-	hit, _ := divide(list, "node-1")
+	awaitEchoes(t, clients, startTimeout)
+	affected, _ := splitByNode(clients, "node-1")
 	asked := time.Now()
 	out := usherCommand(t, 0, "drain", "--ops="+strings.TrimPrefix(c.nodes["node-1"].ops, "http://"))
-	if !strings.Contains(out, "Empty after ") {
-		t.Errorf("it says %q", out)
+	if !strings.Contains(out, " sessions, 0 remaining, 0 cut at the deadline; the node is empty after ") {
+		t.Errorf("usher drain printed %q", out)
 	}
-	awaitElsewhere(t, hit, "node-1", asked)
-	if code := c.nodes["node-1"].ends(starts); code != 0 {
-		t.Errorf("the node ended with %d", code)
+	awaitMovedFrom(t, affected, "node-1", asked)
+	if code := c.nodes["node-1"].waitExit(startTimeout); code != 0 {
+		t.Errorf("the node ended with exit code %d", code)
 	}
-	awaitEchoes(t, list, starts)
-	unharmed(t, list)
+	awaitEchoes(t, clients, startTimeout)
+	checkNoLoss(t, clients)
 	usherCommand(t, 2, "drain")
 	usherCommand(t, 1, "drain", "--ops=127.0.0.1:1")
 }

@@ -15,9 +15,9 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// TestEdge runs the samples of deploy/edge, with the addresses of this machine in
-// place of theirs: clients reach auth and all nodes at the one address of a proxy,
-// and come back through it after cuts.
+// TestEdge runs the sample proxy configurations of deploy/edge, with local
+// addresses in place of theirs. Clients must reach auth and all nodes at the single
+// address of the proxy, and reconnect through it after a node has died.
 func TestEdge(t *testing.T) {
 	for name, edge := range map[string]struct {
 		sample string
@@ -51,18 +51,18 @@ func TestEdge(t *testing.T) {
 			}
 
 			c := startCluster(t, 0, "--trusted-proxies=127.0.0.0/8", "--probe-ca="+ca.file)
-			at := "127.0.0.1:" + free(t)
+			addr := "127.0.0.1:" + freePort(t)
 			for i := range 2 {
-				// Nodes on this machine, with the ports that the samples let through.
+				// Local nodes, on the port range that the samples forward to.
 				c.startNode(fmt.Sprint("node-", i+1), fmt.Sprintf("--listen=127.0.%d.1:7000-7099", 70+i),
-					"--advertise=wss://localhost:"+at[len("127.0.0.1:"):]+"/n/{ip-dashed}-{port}/v1/connect")
+					"--advertise=wss://localhost:"+addr[len("127.0.0.1:"):]+"/n/{ip-dashed}-{port}/v1/connect")
 			}
 			sample, err := os.ReadFile(filepath.Join("..", "..", "deploy", "edge", edge.sample))
 			if err != nil {
 				t.Fatal(err)
 			}
 			text := strings.NewReplacer(
-				"10.0.0.7:8080", c.auth.listen, "10-0-", "127-0-", "10.0.$", "127.0.$", "listen 443", "listen "+at, "bind :443", "bind "+at,
+				"10.0.0.7:8080", c.auth.listen, "10-0-", "127-0-", "10.0.$", "127.0.$", "listen 443", "listen "+addr, "bind :443", "bind "+addr,
 				"/etc/usher/", dir+"/",
 				"maxconn 190000", "maxconn 2000", "worker_rlimit_nofile 400000", "worker_rlimit_nofile 4000", "worker_connections 100000", "worker_connections 1000",
 			).Replace(string(sample))
@@ -72,8 +72,8 @@ func TestEdge(t *testing.T) {
 			}
 			args := edge.run(file)
 			startProgram(t, name, args[0], args[1:]...)
-			await(t, name+" to listen", starts, func() bool {
-				conn, err := net.Dial("tcp", at)
+			await(t, name+" to listen", startTimeout, func() bool {
+				conn, err := net.Dial("tcp", addr)
 				if err != nil {
 					return false
 				}
@@ -82,27 +82,27 @@ func TestEdge(t *testing.T) {
 			})
 			c.awaitNodes()
 
-			list := talkers(t, 20, 20*time.Millisecond, func(user string) usher.Config {
+			clients := startEchoClients(t, 20, 20*time.Millisecond, func(user string) usher.Config {
 				return usher.Config{
-					Auth: "https://localhost:" + at[len("127.0.0.1:"):], Credentials: usher.Guest(user), TLS: &tls.Config{RootCAs: ca.pool},
+					Auth: "https://localhost:" + addr[len("127.0.0.1:"):], Credentials: usher.Guest(user), TLS: &tls.Config{RootCAs: ca.pool},
 				}
 			})
-			awaitEchoes(t, list, starts)
+			awaitEchoes(t, clients, startTimeout)
 			on := map[string]int{}
-			for _, tk := range list {
-				on[tk.session.Node()]++
+			for _, ec := range clients {
+				on[ec.session.Node()]++
 			}
 			if len(on) != 2 {
-				t.Errorf("clients are on %v, want both nodes", on)
+				t.Errorf("clients per node: %v, want both nodes used", on)
 			}
-			// Who the client is, and that it came by https, auth knows from the proxy.
-			if said := c.auth.said.String(); !strings.Contains(said, `"client":"127.0.0.1"`) {
-				t.Error("auth does not say where the clients come from")
+			// Auth learns the client's address and scheme from the proxy's headers.
+			if output := c.auth.output.String(); !strings.Contains(output, `"client":"127.0.0.1"`) {
+				t.Error("auth does not log the address of the client")
 			}
 
 			client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool}, DisableKeepAlives: true}}
 			get := func(path string, header ...string) *http.Response {
-				req, err := http.NewRequest("GET", "https://localhost:"+at[len("127.0.0.1:"):]+path, nil)
+				req, err := http.NewRequest("GET", "https://localhost:"+addr[len("127.0.0.1:"):]+path, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -118,27 +118,27 @@ func TestEdge(t *testing.T) {
 			}
 			node := strings.ReplaceAll(strings.ReplaceAll(c.nodes["node-1"].listen, ".", "-"), ":", "-")
 			if resp := get("/n/" + node + "/v1/connect"); resp.StatusCode != 426 || resp.Header.Get("Usher-Node") != "node-1" {
-				t.Errorf("the node answers %s, as %q", resp.Status, resp.Header.Get("Usher-Node"))
+				t.Errorf("a GET of the node's path: %s from node %q, want 426 from node-1", resp.Status, resp.Header.Get("Usher-Node"))
 			}
-			// The proxy is nobody's way to elsewhere: these are auth's, which knows no
-			// such path.
+			// The proxy must not forward to other hosts, ports or paths. It passes
+			// such requests to auth, which knows no such path.
 			for _, path := range []string{
 				"/n/10-9-0-1-7000/v1/connect", "/n/127-0-70-1-22/v1/connect", "/n/" + node + "/metrics", "/n/" + node + "/../v1/connect",
 				"/n/127-0-0-1-" + c.auth.listen[strings.LastIndexByte(c.auth.listen, ':')+1:] + "/v1/connect", "/n/x/v1/connect",
 			} {
 				if resp := get(path); resp.StatusCode != 404 && resp.StatusCode != 405 {
-					t.Errorf("%s answers %s", path, resp.Status)
+					t.Errorf("GET %s: %s, want 404 or 405", path, resp.Status)
 				}
 			}
 
-			// A node dies: its clients move, at the same address of the proxy.
-			hit, _ := divide(list, "node-1")
+			// A node dies. Its clients move to the other node at the same proxy address.
+			affected, _ := splitByNode(clients, "node-1")
 			killed := time.Now()
 			c.nodes["node-1"].kill()
-			awaitElsewhere(t, hit, "node-1", killed)
-			awaitEchoes(t, list, starts)
-			for _, tk := range list {
-				if err := tk.fault(); err != nil {
+			awaitMovedFrom(t, affected, "node-1", killed)
+			awaitEchoes(t, clients, startTimeout)
+			for _, ec := range clients {
+				if err := ec.verify(); err != nil {
 					t.Error(err)
 				}
 			}

@@ -14,10 +14,10 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// object is a JSON object in the making.
+// object is a JSON object.
 type object map[string]any
 
-// with returns a copy that differs in one member; nil removes it.
+// with returns a copy with one member set to value, or removed if value is nil.
 func (o object) with(name string, value any) object {
 	o = maps.Clone(o)
 	o[name] = value
@@ -30,19 +30,20 @@ func (o object) with(name string, value any) object {
 func (o object) encode() string {
 	b, err := json.Marshal(o)
 	if err != nil {
-		panic(err) // the tests are wrong
+		panic(err) // a bug in the tests
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// forger signs what usher would not: it has stolen the key.
+// forger signs tokens with the cluster's own signing key, to make authentic tokens
+// that auth would never issue.
 type forger struct {
 	key    ed25519.PrivateKey
 	header object
 	claims object
 }
 
-// newForger returns one whose header and claims are those of the token.
+// newForger returns a forger with the header and claims of the token.
 func newForger(t testing.TB, c *cluster, token string) *forger {
 	t.Helper()
 	file, err := os.ReadFile(c.keys)
@@ -51,7 +52,7 @@ func newForger(t testing.TB, c *cluster, token string) *forger {
 	}
 	var set struct{ Keys []struct{ D string } }
 	if err := json.Unmarshal(file, &set); err != nil || len(set.Keys) == 0 {
-		t.Fatalf("the file of signing keys: %v", err)
+		t.Fatalf("%s has no signing key: %v", c.keys, err)
 	}
 	seed, err := base64.RawURLEncoding.DecodeString(set.Keys[0].D)
 	if err != nil || len(seed) != ed25519.SeedSize {
@@ -73,19 +74,19 @@ func newForger(t testing.TB, c *cluster, token string) *forger {
 	return f
 }
 
-// sign returns the token.
+// sign returns the signed token.
 func (f *forger) sign(header, claims object) string {
 	text := header.encode() + "." + claims.encode()
 	return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(f.key, []byte(text)))
 }
 
-// claim returns a token that differs in one claim.
-func (f *forger) claim(name string, value any) string {
+// withClaim returns a token that differs in one claim.
+func (f *forger) withClaim(name string, value any) string {
 	return f.sign(f.header, f.claims.with(name, value))
 }
 
-// brokenTokens returns tokens that nobody may take for authentic, by what is
-// wrong with them: all of the corpus that can be sent in a header.
+// brokenTokens returns tokens that must be refused as not authentic, keyed by what
+// is wrong with them: the tokens of the corpus that can be sent in a header.
 func brokenTokens(t testing.TB, c *cluster, good proto.Assignment) map[string]string {
 	t.Helper()
 	f := newForger(t, c, good.Token)
@@ -93,27 +94,28 @@ func brokenTokens(t testing.TB, c *cluster, good proto.Assignment) map[string]st
 	tokens := map[string]string{}
 	for _, x := range m.Corpus() {
 		if x.Want == tokentest.NotYet && x.Name != "not yet, far" {
-			continue // by the time it is sent it may be good
+			continue // it may become valid before it is sent
 		}
 		if !strings.ContainsFunc(x.Raw, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			tokens[x.Name] = x.Raw
 		}
 	}
 	if len(tokens) < 100 {
-		t.Errorf("only %d tokens", len(tokens))
+		t.Errorf("the corpus has only %d tokens, want at least 100", len(tokens))
 	}
 	return tokens
 }
 
-// unservable returns connections with authentic tokens that cannot be served.
-func unservable(t testing.TB, c *cluster, good proto.Assignment) []refusal {
+// rejectedConnections returns connections with authentic tokens that the node must
+// close with a code.
+func rejectedConnections(t testing.TB, c *cluster, good proto.Assignment) []refusal {
 	t.Helper()
 	f := newForger(t, c, good.Token)
 	past := time.Now().Add(-time.Hour).Unix()
 	expired := f.claims.with("iat", past-60).with("nbf", past-60).with("exp", past)
 	return []refusal{
 		{name: "expired", token: f.sign(f.header, expired), code: proto.CloseTokenExpired},
-		{name: "of another node", token: f.claim("nid", "node-9"), code: proto.CloseMoved},
-		{name: "of an unknown session", token: f.claim("sid", "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa"), code: proto.CloseUnknownSession},
+		{name: "of another node", token: f.withClaim("nid", "node-9"), code: proto.CloseMoved},
+		{name: "of an unknown session", token: f.withClaim("sid", "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa"), code: proto.CloseUnknownSession},
 	}
 }

@@ -14,9 +14,9 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// TestLogs plays a session from its login to its end, on two nodes, and reads what
-// the processes write of it: one line for each step, with session, user and node.
-// No secret is in any line, in any metric, or in a command line.
+// TestLogs takes a session from login to logout on two nodes, and checks that the
+// processes log one line for each step, with session, user and node. No secret may
+// appear in a log, in a metric or on a command line.
 func TestLogs(t *testing.T) {
 	const password = "Uk7pvL-of-redis"
 	dir := t.TempDir()
@@ -29,7 +29,7 @@ func TestLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// By the environment, as containers have it.
+	// Set by environment variables, as in containers.
 	t.Setenv("USHER_REDIS_FILE", filepath.Join(dir, "redis"))
 	t.Setenv("USHER_GOSSIP_KEY_FILE", filepath.Join(dir, "gossip"))
 	c.auth = startRole(t, "auth", "auth", "--guest", "--listen=127.0.0.1:0", "--gossip=127.0.0.1:0", "--signing-key="+c.keys)
@@ -39,25 +39,25 @@ func TestLogs(t *testing.T) {
 	}
 	c.awaitNodes()
 
-	wires := &network{direct: c.auth.listen}
-	t.Cleanup(wires.close)
-	tk := talk(t, usher.Config{Auth: c.url(""), Credentials: usher.Guest("ada"), NoKey: true, Dial: wires.dial}, 20*time.Millisecond)
-	awaitEchoes(t, []*talker{tk}, starts)
-	wires.cutAll()
-	awaitEchoes(t, []*talker{tk}, starts)
-	token, sid, home := tk.session.Assignment().Token, tk.session.SessionID(), tk.session.Node()
+	net := &faultyNet{direct: c.auth.listen}
+	t.Cleanup(net.close)
+	ec := startEchoClient(t, usher.Config{Auth: c.url(""), Credentials: usher.Guest("ada"), NoKey: true, Dial: net.dial}, 20*time.Millisecond)
+	awaitEchoes(t, []*echoClient{ec}, startTimeout)
+	net.cutAll()
+	awaitEchoes(t, []*echoClient{ec}, startTimeout)
+	token, sid, origin := ec.session.Assignment().Token, ec.session.SessionID(), ec.session.Node()
 	asked := time.Now()
-	c.nodes[home].terminate()
-	awaitElsewhere(t, []*talker{tk}, home, asked)
-	awaitEchoes(t, []*talker{tk}, starts)
-	other := tk.session.Node()
-	later := tk.session.Assignment().Token
+	c.nodes[origin].terminate()
+	awaitMovedFrom(t, []*echoClient{ec}, origin, asked)
+	awaitEchoes(t, []*echoClient{ec}, startTimeout)
+	other := ec.session.Node()
+	later := ec.session.Assignment().Token
 	if a := post(t, c.url("/v1/logout"), later, ""); a.status != 204 {
 		t.Errorf("logout: %v", a)
 	}
-	tk.close()
-	c.nodes[home].ends(starts)
-	c.nodes[other].await("tell of the end", starts, func() bool { return strings.Contains(c.nodes[other].said.String(), `"msg":"ended"`) })
+	ec.close()
+	c.nodes[origin].waitExit(startTimeout)
+	c.nodes[other].await("log the end of the session", startTimeout, func() bool { return strings.Contains(c.nodes[other].output.String(), `"msg":"ended"`) })
 
 	// One line for each step.
 	for _, want := range []struct {
@@ -66,16 +66,16 @@ func TestLogs(t *testing.T) {
 		node string
 		n    int
 	}{
-		{c.auth, "login", home, 1},
-		{c.nodes[home], "attached", home, 2},
-		{c.nodes[home], "detached", home, 1},
+		{c.auth, "login", origin, 1},
+		{c.nodes[origin], "attached", origin, 2},
+		{c.nodes[origin], "detached", origin, 1},
 		{c.auth, "session moved", "", 1},
-		{c.nodes[home], "moved", home, 1},
+		{c.nodes[origin], "moved", origin, 1},
 		{c.nodes[other], "attached", other, 1},
 		{c.nodes[other], "ended", other, 1},
 	} {
 		n := 0
-		for line := range strings.Lines(want.p.said.String()) {
+		for line := range strings.Lines(want.p.output.String()) {
 			var l struct {
 				Msg, Session, User, Node string
 				Replaced                 bool
@@ -83,18 +83,18 @@ func TestLogs(t *testing.T) {
 			if json.Unmarshal([]byte(line), &l) != nil || l.Session != sid {
 				continue
 			}
-			// A client that is back before its node has seen it go has replaced its
-			// connection, and was never detached.
+			// A client that attaches again before its node notices the disconnect
+			// replaces its connection: the node logs no "detached" for it.
 			if l.Msg != want.msg && !(want.msg == "detached" && l.Msg == "attached" && l.Replaced) {
 				continue
 			}
 			n++
 			if l.User != "ada" || want.node != "" && l.Node != want.node {
-				t.Errorf("%s says %s", want.p.name, line)
+				t.Errorf("%s logged a line with a wrong user or node: %s", want.p.name, line)
 			}
 		}
 		if n != want.n {
-			t.Errorf("%s has %d lines %q of the session, want %d", want.p.name, n, want.msg, want.n)
+			t.Errorf("%s logged %d lines %q for the session, want %d", want.p.name, n, want.msg, want.n)
 		}
 	}
 
@@ -113,17 +113,17 @@ func TestLogs(t *testing.T) {
 		if err != nil {
 			t.Skip(err)
 		}
-		for where, text := range map[string]string{"log": p.said.String(), "metrics": metrics, "command line": string(line)} {
+		for where, text := range map[string]string{"log": p.output.String(), "metrics": metrics, "command line": string(line)} {
 			for _, secret := range secrets {
 				if strings.Contains(text, secret) {
-					t.Errorf("the %s of %s has %.8s…", where, p.name, secret)
+					t.Errorf("the %s of %s contains the secret %.8s…", where, p.name, secret)
 				}
 			}
 		}
 	}
-	// An address that is wrong is named without its password.
+	// The error for an invalid address must not contain the password.
 	out, _ := exec.Command(usherBin, "auth", "--guest", "--signing-key="+c.keys, "--redis=redis://:"+password+"@127.0.0.1:0:1/0").CombinedOutput()
 	if strings.Contains(string(out), password) {
-		t.Errorf("usher says %s", out)
+		t.Errorf("usher auth prints the Redis password: %s", out)
 	}
 }

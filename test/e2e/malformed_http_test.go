@@ -14,7 +14,7 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// httpCase is a request and the problem it must be answered with.
+// httpCase is an HTTP request and the problem that the answer must contain.
 type httpCase struct {
 	name         string
 	method, path string
@@ -43,35 +43,35 @@ func (r httpCase) check(t *testing.T, base string) {
 	}
 }
 
-// authRequests are what auth must refuse.
+// authRequests returns requests that auth must refuse.
 func authRequests(tokens map[string]string) []httpCase {
 	guest := func(credentials, more string) string {
 		return `{"method":"guest","credentials":` + credentials + more + `}`
 	}
 	const bad = proto.ProblemInvalidRequest
 	bodies := map[string]string{
-		"nothing":                 "",
-		"no JSON":                 "hello",
-		"half an object":          `{"method":"guest"`,
-		"a list":                  `[]`,
-		"null":                    `null`,
-		"two objects":             guest(`{"name":"a"}`, "") + "{}",
-		"no method":               `{"credentials":{"name":"a"}}`,
-		"method as a number":      `{"method":1}`,
-		"unknown method":          `{"method":"magic"}`,
-		"credentials as text":     guest(`"ada"`, ""),
-		"credentials as a list":   guest(`["ada"]`, ""),
-		"name as a number":        guest(`{"name":1}`, ""),
-		"long name":               guest(`{"name":"`+strings.Repeat("x", 200)+`"}`, ""),
-		"control character":       guest(`{"name":"a\u0000b"}`, ""),
-		"not UTF-8":               guest("{\"name\":\"\xff\"}", ""),
-		"method twice":            `{"method":"guest","method":"guest","credentials":{"name":"a"}}`,
-		"placement as text":       guest(`{"name":"a"}`, `,"placement":"eu"`),
-		"region as an object":     guest(`{"name":"a"}`, `,"placement":{"region":{}}`),
-		"pool that is too long":   guest(`{"name":"a"}`, `,"placement":{"pool":"`+strings.Repeat("x", 200)+`"}`),
-		"deep lists":              guest(strings.Repeat("[", 8000)+strings.Repeat("]", 8000)[:7900], ""),
-		"deep objects":            guest(strings.Repeat(`{"a":`, 2000)+"1"+strings.Repeat("}", 2000), ""),
-		"deep where nobody looks": guest(`{"name":"a"}`, `,"x":`+strings.Repeat("[", 7000)+strings.Repeat("]", 7000)),
+		"nothing":               "",
+		"no JSON":               "hello",
+		"half an object":        `{"method":"guest"`,
+		"a list":                `[]`,
+		"null":                  `null`,
+		"two objects":           guest(`{"name":"a"}`, "") + "{}",
+		"no method":             `{"credentials":{"name":"a"}}`,
+		"method as a number":    `{"method":1}`,
+		"unknown method":        `{"method":"magic"}`,
+		"credentials as text":   guest(`"ada"`, ""),
+		"credentials as a list": guest(`["ada"]`, ""),
+		"name as a number":      guest(`{"name":1}`, ""),
+		"long name":             guest(`{"name":"`+strings.Repeat("x", 200)+`"}`, ""),
+		"control character":     guest(`{"name":"a\u0000b"}`, ""),
+		"not UTF-8":             guest("{\"name\":\"\xff\"}", ""),
+		"method twice":          `{"method":"guest","method":"guest","credentials":{"name":"a"}}`,
+		"placement as text":     guest(`{"name":"a"}`, `,"placement":"eu"`),
+		"region as an object":   guest(`{"name":"a"}`, `,"placement":{"region":{}}`),
+		"pool that is too long": guest(`{"name":"a"}`, `,"placement":{"pool":"`+strings.Repeat("x", 200)+`"}`),
+		"deep lists":            guest(strings.Repeat("[", 8000)+strings.Repeat("]", 8000)[:7900], ""),
+		"deep objects":          guest(strings.Repeat(`{"a":`, 2000)+"1"+strings.Repeat("}", 2000), ""),
+		"deep unknown member":   guest(`{"name":"a"}`, `,"x":`+strings.Repeat("[", 7000)+strings.Repeat("]", 7000)),
 	}
 	var list []httpCase
 	for name, body := range bodies {
@@ -102,7 +102,7 @@ func authRequests(tokens map[string]string) []httpCase {
 	)
 }
 
-// handshakes are what the connect path of a node must refuse.
+// handshakes returns requests that the connect path of a node must refuse.
 func handshakes(good proto.Assignment, tokens map[string]string) []httpCase {
 	const bad, path = proto.ProblemInvalidRequest, proto.ConnectPath
 	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket"}
@@ -130,7 +130,8 @@ func handshakes(good proto.Assignment, tokens map[string]string) []httpCase {
 	return list
 }
 
-// oldProtocol comes as a proxy does that speaks HTTP/1.0.
+// oldProtocol sends a handshake in HTTP/1.0, as some proxies do. The node must
+// answer 426 and name the cause.
 func oldProtocol(t *testing.T, addr string, good proto.Assignment) {
 	t.Helper()
 	_, _, resp := rawRequest(t, addr, "GET "+proto.ConnectPath+" HTTP/1.0\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -142,8 +143,8 @@ func oldProtocol(t *testing.T, addr string, good proto.Assignment) {
 	}
 }
 
-// rawFrames sends what is no WebSocket frame, or not one a client may send. It
-// must end the connection, and soon.
+// rawFrames sends invalid WebSocket frames, and frames that a client must not send.
+// The node must close the connection within 10 s for each of them.
 func rawFrames(t *testing.T, addr string, good proto.Assignment) {
 	t.Helper()
 	for name, frame := range map[string]string{
@@ -173,13 +174,14 @@ func rawFrames(t *testing.T, addr string, good proto.Assignment) {
 	}
 }
 
-// readToClose reads frames up to the one that closes, or the end.
+// readToClose reads frames until a close frame or the end of the connection. It
+// returns an error only if neither comes before the deadline.
 func readToClose(r *bufio.Reader) error {
 	for {
 		var head [2]byte
 		_, err := io.ReadFull(r, head[:])
 		size := int64(head[1])
-		if err == nil && size == 126 { // none here is longer
+		if err == nil && size == 126 { // no frame here needs the 64-bit length
 			var long [2]byte
 			_, err = io.ReadFull(r, long[:])
 			size = int64(binary.BigEndian.Uint16(long[:]))
@@ -197,7 +199,8 @@ func readToClose(r *bufio.Reader) error {
 	}
 }
 
-// rawRequest sends the bytes and reads the head of the answer.
+// rawRequest sends the bytes on a new connection and reads the head of the answer.
+// The connection has a deadline of 10 s and is closed when the test ends.
 func rawRequest(t *testing.T, addr, request string) (net.Conn, *bufio.Reader, *http.Response) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

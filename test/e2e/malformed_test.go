@@ -11,12 +11,13 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// TestMalformed sends auth and a node everything that is wrong, and looks at
-// the answers; then again, many times, and looks at what that leaves behind.
+// TestMalformed sends malformed requests, tokens and frames to auth and a node and
+// checks the answers. It then repeats all of them many times and checks that
+// goroutines and memory do not grow.
 func TestMalformed(t *testing.T) {
 	c := startCluster(t, 1)
 	node := c.nodes["node-1"]
-	good := c.enter("ada")
+	good := c.mustLogin("ada")
 	tokens := brokenTokens(t, c, good)
 	all := func() {
 		for _, r := range authRequests(tokens) {
@@ -31,7 +32,7 @@ func TestMalformed(t *testing.T) {
 		for _, q := range brokenQueries() {
 			q.check(t, good)
 		}
-		for _, k := range unservable(t, c, good) {
+		for _, k := range rejectedConnections(t, c, good) {
 			k.check(t, good)
 		}
 		oldProtocol(t, node.listen, good)
@@ -39,12 +40,12 @@ func TestMalformed(t *testing.T) {
 	}
 	all()
 	if t.Failed() {
-		return // once is enough
+		return // do not repeat the failures
 	}
 
 	type usage struct{ goroutines, resident float64 }
-	look := func(p *process) usage {
-		for range 2 { // what the first collection finalizes, the second frees
+	measureUsage := func(p *process) usage {
+		for range 2 { // the second collection frees what the first one finalized
 			if a := post(t, p.ops+"/debug/free", "", ""); a.status != 204 {
 				t.Fatalf("freeing memory: %v", a)
 			}
@@ -56,31 +57,31 @@ func TestMalformed(t *testing.T) {
 		return node.metrics()[`usher_node_sessions{state="attached"}`] == 0
 	})
 	both := []*process{c.auth, node}
-	before := []usage{look(c.auth), look(node)}
+	before := []usage{measureUsage(c.auth), measureUsage(node)}
 	rounds := pick(10, 100)
 	for range rounds {
 		all()
 	}
 	for i, p := range both {
 		await(t, p.name+" to have no more goroutines than before", 30*time.Second, func() bool {
-			return look(p).goroutines <= before[i].goroutines+5
+			return measureUsage(p).goroutines <= before[i].goroutines+5
 		})
-		after := look(p)
+		after := measureUsage(p)
 		t.Logf("%s after %d rounds: %+v, before %+v", p.name, rounds, after, before[i])
 		if grown := after.resident - before[i].resident; grown > 16<<20 {
 			t.Errorf("%s has grown by %.1f MB", p.name, grown/(1<<20))
 		}
 		if !p.ready() {
-			t.Errorf("%s is not ready any more", p.name)
+			t.Errorf("%s is no longer ready", p.name)
 		}
 	}
-	// The very session that was abused is still served.
+	// The session that sent all this must still be served.
 	ws, _ := attach(t, good, "")
-	say(t, ws, "hello")
-	hear(t, ws, "hello")
+	sendText(t, ws, "hello")
+	expectText(t, ws, "hello")
 }
 
-// brokenFrame is what a client may not send, and the close code for it.
+// brokenFrame is a frame that a client must not send, and the close code for it.
 type brokenFrame struct {
 	name  string
 	typ   websocket.MessageType
@@ -121,15 +122,15 @@ func (f brokenFrame) check(t *testing.T, at proto.Assignment) {
 	ws, _ := attach(t, at, "")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_ = ws.Write(ctx, f.typ, []byte(f.bytes)) // it may be closed before all is written
-	if code := closed(ws); code != f.code {
+	_ = ws.Write(ctx, f.typ, []byte(f.bytes)) // the node may close the connection before this returns
+	if code := awaitClose(ws); code != f.code {
 		t.Errorf("%s: closed with %d, want %d", f.name, code, f.code)
 	}
 }
 
-// closed reads until the connection is closed and returns the close code, 0 if
-// there was none.
-func closed(ws *websocket.Conn) proto.CloseCode {
+// awaitClose reads until the connection is closed, for 10 s at most, and returns
+// the close code, 0 if there was none.
+func awaitClose(ws *websocket.Conn) proto.CloseCode {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	defer ws.CloseNow()
@@ -142,10 +143,10 @@ func closed(ws *websocket.Conn) proto.CloseCode {
 	}
 }
 
-// refusal is a connection that is upgraded only to be closed with a code.
+// refusal is a connection that the node upgrades and then closes with a code.
 type refusal struct {
 	name  string
-	token string // "" for the good one
+	token string // "" for the valid token
 	query string
 	code  proto.CloseCode
 }
@@ -155,7 +156,7 @@ func (r refusal) check(t *testing.T, at proto.Assignment) {
 	if r.token != "" {
 		at.Token = r.token
 	}
-	if code := closed(dial(t, at, r.query)); code != r.code {
+	if code := awaitClose(dial(t, at, r.query)); code != r.code {
 		t.Errorf("%s: closed with %d, want %d", r.name, code, r.code)
 	}
 }

@@ -12,34 +12,34 @@ import (
 	"pgregory.net/rapid"
 )
 
-// upheaval is something that an operator does to a node.
-type upheaval struct {
-	op   string
+// operation is an action of an operator on a node.
+type operation struct {
+	op   string // "drain", "undrain" or "restart"
 	node string
-	wait time.Duration // before the next
+	wait time.Duration // until the next operation
 }
 
-// TestMoves cuts the connections of sessions that talk both ways, as TestCuts
-// does, while nodes are drained, taken back and restarted under them: no message
-// is lost, comes twice or out of order, and no stream is reset.
+// TestMoves breaks connections as TestCuts does, while nodes are drained, undrained
+// and restarted. No message may be lost, duplicated or out of order, and no stream
+// may be reset.
 func TestMoves(t *testing.T) {
 	c := startCluster(t, 3, "--rebalance")
 	api := c.startBroker("--rebalance")
-	api.knows(3)
+	api.awaitEligible(3)
 	rapid.Check(t, func(rt *rapid.T) {
 		plans := rapid.Custom(drawPlans).Draw(rt, "plans")
-		schedule := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) upheaval {
-			return upheaval{
+		schedule := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) operation {
+			return operation{
 				op:   rapid.SampledFrom([]string{"drain", "undrain", "restart"}).Draw(t, "op"),
 				node: fmt.Sprint("node-", rapid.IntRange(1, 3).Draw(t, "node")),
 				wait: time.Duration(rapid.IntRange(0, 1500).Draw(t, "ms")) * time.Millisecond,
 			}
-		}), 4, 12).Draw(rt, "upheavals")
+		}), 4, 12).Draw(rt, "operations")
 		ctx, cancel := context.WithCancel(context.Background())
 		var operator sync.WaitGroup
 		operator.Go(func() {
 			for _, u := range schedule {
-				c.upset(api, u)
+				c.apply(api, u)
 				select {
 				case <-ctx.Done():
 					return
@@ -47,18 +47,19 @@ func TestMoves(t *testing.T) {
 				}
 			}
 		})
-		surviveAll(t, rt, c.auth.listen, plans)
+		runPlans(t, rt, c.auth.listen, plans)
 		cancel()
 		operator.Wait()
-		for id := range c.nodes { // as it was
+		for id := range c.nodes { // the next schedule starts without drains
 			c.undrain(api, id)
 		}
-		api.knows(3)
+		api.awaitEligible(3)
 	})
 }
 
-// upset does it. One node is always left to go to.
-func (c *cluster) upset(api *process, u upheaval) {
+// apply performs the operation. For a drain or a restart it first undrains the
+// other nodes, so that sessions can move to them.
+func (c *cluster) apply(api *process, u operation) {
 	c.t.Helper()
 	if u.op == "undrain" {
 		c.undrain(api, u.node)
@@ -72,28 +73,30 @@ func (c *cluster) upset(api *process, u upheaval) {
 	if u.op == "drain" {
 		body := `{"keep":true,"window_ms":500,"timeout_ms":3000}`
 		await(c.t, "a drain", 20*time.Second, func() bool {
-			return order(c.t, http.MethodPut, "http://"+api.listen+"/v1/nodes/"+u.node+"/drain", body) == http.StatusOK
+			return apiStatus(c.t, http.MethodPut, "http://"+api.listen+"/v1/nodes/"+u.node+"/drain", body) == http.StatusOK
 		})
 		return
 	}
 	c.nodes[u.node].terminate()
-	if code := c.nodes[u.node].ends(60 * time.Second); code != 0 {
+	if code := c.nodes[u.node].waitExit(60 * time.Second); code != 0 {
 		c.t.Errorf("%s ended with exit code %d", u.node, code)
 	}
 	c.startNode(u.node, "--drain-window=500ms", "--drain-timeout=5s")
-	api.knows(len(c.nodes))
+	api.awaitEligible(len(c.nodes))
 }
 
-// undrain takes a drain back. The node may be slow to answer: it is asked again.
+// undrain undoes the drain of a node. It repeats the request until it succeeds,
+// because the node may be slow to answer.
 func (c *cluster) undrain(api *process, id string) {
 	c.t.Helper()
-	await(c.t, id+" to take its drain back", 20*time.Second, func() bool {
-		return order(c.t, http.MethodDelete, "http://"+api.listen+"/v1/nodes/"+id+"/drain", "") == http.StatusOK
+	await(c.t, id+" to undo its drain", 20*time.Second, func() bool {
+		return apiStatus(c.t, http.MethodDelete, "http://"+api.listen+"/v1/nodes/"+id+"/drain", "") == http.StatusOK
 	})
 }
 
-// order makes a request of the private API and returns the status.
-func order(t testing.TB, method, url, body string) int {
+// apiStatus sends a request to the private API and returns the status code, 0 if
+// the request fails.
+func apiStatus(t testing.TB, method, url, body string) int {
 	t.Helper()
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {

@@ -12,64 +12,65 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// TestPlacement logs clients in that attach and stay, and looks where they
-// land.
+// TestPlacement logs in 300 clients that attach and stay, and checks that three
+// nodes get about the same number. A fourth node that joins later must catch up.
 func TestPlacement(t *testing.T) {
 	c := startCluster(t, 3)
-	landed := make(map[string]int)
+	assigned := make(map[string]int)
 	for i := range 300 {
-		a := c.enter(fmt.Sprintf("guest-%d", i))
+		a := c.mustLogin(fmt.Sprintf("guest-%d", i))
 		attach(t, a, "")
-		landed[a.Node.ID]++
+		assigned[a.Node.ID]++
 	}
-	t.Logf("300 logins landed as %v", landed)
+	t.Logf("sessions per node after 300 logins: %v", assigned)
 	for id := range c.nodes {
-		if n := landed[id]; n < 80 || n > 120 {
-			t.Errorf("%d of 300 logins were sent to %s, want 80 to 120", n, id)
+		if n := assigned[id]; n < 80 || n > 120 {
+			t.Errorf("%d of 300 logins were assigned to %s, want 80 to 120", n, id)
 		}
 	}
 
 	c.startNode("node-4")
 	joined := time.Now()
-	await(t, "logins to be sent to a node that has joined", 10*time.Second, func() bool {
-		a := c.enter("late")
+	await(t, "a login to be assigned to the node that joined", 10*time.Second, func() bool {
+		a := c.mustLogin("late")
 		attach(t, a, "")
 		return a.Node.ID == "node-4"
 	})
-	t.Logf("the first login was sent to the new node after %v", time.Since(joined))
-	landed["node-4"]++
-	evensOut(t, c, landed)
+	t.Logf("the first login was assigned to the new node after %v", time.Since(joined))
+	assigned["node-4"]++
+	fillNewNode(t, c, assigned)
 }
 
-// evensOut logs more clients in until the node that joined empty is as full as
-// the others, or nearly. How fast a node is filled is bounded on purpose, and
-// slow at first; what is promised is that it has caught up within a minute.
-func evensOut(t *testing.T, c *cluster, landed map[string]int) {
+// fillNewNode logs in more clients until node-4 has at least 90 % of the mean. The
+// rate at which a node is filled is bounded, and low at first; node-4 must catch up
+// within a minute.
+func fillNewNode(t *testing.T, c *cluster, assigned map[string]int) {
 	t.Helper()
 	began := time.Now()
 	pace := time.NewTicker(10 * time.Millisecond)
 	defer pace.Stop()
 	all := func() (n int) {
-		for _, on := range landed {
+		for _, on := range assigned {
 			n += on
 		}
 		return n
 	}
 	n := 0
-	for ; float64(landed["node-4"]) < .9*float64(all())/float64(len(landed)); n++ {
+	for ; float64(assigned["node-4"]) < .9*float64(all())/float64(len(assigned)); n++ {
 		if time.Since(began) > time.Minute {
-			t.Fatalf("after %d more logins in %v the nodes have %v", n, time.Since(began), landed)
+			t.Fatalf("node-4 has not caught up after %d more logins in %v: %v", n, time.Since(began), assigned)
 		}
-		a := c.enter(fmt.Sprintf("later-%d", n))
+		a := c.mustLogin(fmt.Sprintf("later-%d", n))
 		attach(t, a, "")
-		landed[a.Node.ID]++
+		assigned[a.Node.ID]++
 		<-pace.C
 	}
-	t.Logf("%d more logins in %v evened it out: %v", n, time.Since(began).Round(time.Millisecond), landed)
+	t.Logf("node-4 caught up after %d more logins in %v: %v", n, time.Since(began).Round(time.Millisecond), assigned)
 }
 
-// attach opens a connection as the assignment says and reads its welcome. The
-// query is what is said of a stream; it is closed when the test ends.
+// attach opens a connection with the assignment's URL and token, and reads the
+// welcome. The query, if any, begins with "?". The connection is closed when the
+// test ends.
 func attach(t testing.TB, a proto.Assignment, query string) (*websocket.Conn, proto.Welcome) {
 	t.Helper()
 	ws := dial(t, a, query)
@@ -86,7 +87,7 @@ func attach(t testing.TB, a proto.Assignment, query string) (*websocket.Conn, pr
 	return ws, ctl.Welcome
 }
 
-// dial opens a connection and reads nothing.
+// dial opens a connection as attach does, without reading from it.
 func dial(t testing.TB, a proto.Assignment, query string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -13,24 +13,25 @@ import (
 	"time"
 )
 
-// process is a running usher. It is killed when the test ends, and what it
-// said is shown if the test failed.
+// process is a running program, mostly a role of usher. It is killed when the test
+// ends, and its last output is logged if the test failed.
 type process struct {
 	t      testing.TB
 	name   string
 	cmd    *exec.Cmd
-	said   *said
+	output *outputBuffer
 	exited chan struct{}
 
-	// Where it is, as it says once it runs.
+	// Addresses of the role, from its log line "… runs".
 	listen, ops, gossip, url string
 }
 
-// starts is how long a process may take to start on a loaded machine.
-const starts = 30 * time.Second
+// startTimeout is how long a process may take to start on a loaded machine. Tests
+// also use it for other waits without a bound of their own.
+const startTimeout = 30 * time.Second
 
-// start starts usher with the arguments. Ports are the system's choice, so
-// nothing is known of the process before it says that it runs.
+// start starts usher with the arguments and does not wait until it is ready. Its
+// ports are chosen by the system, and known only once it logs "… runs".
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	return startProgram(t, name, usherBin, args...)
@@ -39,53 +40,54 @@ func start(t testing.TB, name string, args ...string) *process {
 // startProgram starts another program in the same way.
 func startProgram(t testing.TB, name, bin string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, said: &said{}, exited: make(chan struct{})}
+	p := &process{t: t, name: name, output: &outputBuffer{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(bin, args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
-	p.cmd.SysProcAttr = diesWithTest()
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	p.cmd.SysProcAttr = killedWithParent()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	go func() {
 		defer close(p.exited)
-		_ = p.cmd.Wait() // its code is looked at where it matters
+		_ = p.cmd.Wait() // waitExit returns the exit code
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if line := p.said.alarm(); line != "" {
-			t.Errorf("%s said: %s", name, line)
+		if line := p.output.firstFatal(); line != "" {
+			t.Errorf("%s printed: %s", name, line)
 		}
 		if t.Failed() {
-			t.Logf("--- %s said last:\n%s", name, p.said.tail())
+			t.Logf("--- last output of %s:\n%s", name, p.output.tail())
 		}
 	})
 	return p
 }
 
-// startRole starts a role that logs JSON, and returns when it is ready.
+// startRole starts a role of usher that logs JSON, and returns when it is ready.
 func startRole(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := start(t, name, append(args, "--log-format=json", "--ops=127.0.0.1:0")...)
-	p.awaitRuns()
+	p.awaitStarted()
 	return p
 }
 
-// awaitRuns returns when the role has said that it runs, and is ready.
-func (p *process) awaitRuns() {
+// awaitStarted reads the addresses from the log line "… runs" and returns when the
+// role is ready.
+func (p *process) awaitStarted() {
 	p.t.Helper()
-	p.await("run", starts, func() bool {
+	p.await("run", startTimeout, func() bool {
 		var at struct{ Listen, Ops, Gossip, URL string }
-		line := p.said.runs()
+		line := p.output.startedLine()
 		if line == nil || json.Unmarshal(line, &at) != nil {
 			return false
 		}
 		p.listen, p.ops, p.gossip, p.url = at.Listen, "http://"+at.Ops, at.Gossip, at.URL
 		return true
 	})
-	p.await("be ready", starts, p.ready)
+	p.await("be ready", startTimeout, p.ready)
 }
 
-// ready asks the ops door.
+// ready reports whether /readyz of the ops port answers 200.
 func (p *process) ready() bool {
 	resp, err := web.Get(p.ops + "/readyz")
 	if err != nil {
@@ -95,8 +97,8 @@ func (p *process) ready() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// await fails the test when the process ends, or the condition is not met in
-// time.
+// await waits until met returns true. It fails the test if the process ends before
+// that, or the time runs out.
 func (p *process) await(what string, within time.Duration, met func() bool) {
 	p.t.Helper()
 	await(p.t, p.name+" to "+what, within, func() bool {
@@ -109,21 +111,21 @@ func (p *process) await(what string, within time.Duration, met func() bool) {
 	})
 }
 
-// kill ends the process as kill -9 does, and returns when it is gone.
+// kill sends SIGKILL and returns when the process has ended.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.exited
 }
 
-// terminate asks the process to end.
+// terminate sends SIGTERM.
 func (p *process) terminate() {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Errorf("%s: %v", p.name, err)
 	}
 }
 
-// ends waits for the process to end by itself and returns its exit code.
-func (p *process) ends(within time.Duration) int {
+// waitExit waits until the process ends by itself and returns its exit code.
+func (p *process) waitExit(within time.Duration) int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
@@ -133,7 +135,8 @@ func (p *process) ends(within time.Duration) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// await polls until the condition is met.
+// await polls every 10 ms until met returns true, and fails the test if the time
+// runs out.
 func await(t testing.TB, what string, within time.Duration, met func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !met(); time.Sleep(10 * time.Millisecond) {
@@ -143,23 +146,23 @@ func await(t testing.TB, what string, within time.Duration, met func() bool) {
 	}
 }
 
-// said keeps the end of what a process says, the line in which it says that it
-// runs, and the first that no process may ever say.
-type said struct {
-	mu      sync.Mutex
-	text    []byte
-	from    int    // where the unfinished line begins
-	line    []byte // «… runs»
-	alarmed string
+// outputBuffer keeps the end of the output of a process, its log line "… runs",
+// and the first line that contains one of fatalPatterns.
+type outputBuffer struct {
+	mu        sync.Mutex
+	text      []byte
+	from      int    // index of the unfinished line in text
+	started   []byte // the line with the message "… runs"
+	fatalLine string
 }
 
-// alarms are in the lines that no process may ever say.
-var alarms = []string{"DATA RACE", "panic: ", "fatal error: ", "panicked", `"msg":"panic"`}
+// fatalPatterns are texts that no process may ever print.
+var fatalPatterns = []string{"DATA RACE", "panic: ", "fatal error: ", "panicked", `"msg":"panic"`}
 
-// keeps bounds what is kept.
-const keeps = 64 << 10
+// keepBytes is the number of bytes of output that are kept at least.
+const keepBytes = 64 << 10
 
-func (s *said) Write(b []byte) (int, error) {
+func (s *outputBuffer) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.text = append(s.text, b...)
@@ -169,40 +172,40 @@ func (s *said) Write(b []byte) (int, error) {
 			break
 		}
 		line := s.text[s.from : s.from+i]
-		if s.line == nil && bytes.Contains(line, []byte(` runs","`)) {
-			s.line = bytes.Clone(line)
+		if s.started == nil && bytes.Contains(line, []byte(` runs","`)) {
+			s.started = bytes.Clone(line)
 		}
-		if s.alarmed == "" && slices.ContainsFunc(alarms, func(a string) bool { return bytes.Contains(line, []byte(a)) }) {
-			s.alarmed = string(line)
+		if s.fatalLine == "" && slices.ContainsFunc(fatalPatterns, func(a string) bool { return bytes.Contains(line, []byte(a)) }) {
+			s.fatalLine = string(line)
 		}
 		s.from += i + 1
 	}
-	if extra := min(len(s.text)-keeps, s.from); extra > keeps {
+	if extra := min(len(s.text)-keepBytes, s.from); extra > keepBytes {
 		s.text = append([]byte(nil), s.text[extra:]...)
 		s.from -= extra
 	}
 	return len(b), nil
 }
 
-func (s *said) runs() []byte {
+func (s *outputBuffer) startedLine() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.line
+	return s.started
 }
 
-func (s *said) alarm() string {
+func (s *outputBuffer) firstFatal() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.alarmed
+	return s.fatalLine
 }
 
-func (s *said) String() string {
+func (s *outputBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return string(s.text)
 }
 
-func (s *said) tail() string {
+func (s *outputBuffer) tail() string {
 	lines := strings.Split(s.String(), "\n")
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }

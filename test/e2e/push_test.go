@@ -11,13 +11,13 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// TestPush sends messages to a session by the private API, each several times
-// under one key, while its node is drained and it moves: each arrives once, in
-// the order in which it was first taken.
+// TestPush sends messages to a session by the private API, each twice with one
+// idempotency key, while its node stops and the session moves. Each message must
+// arrive once, in the order in which the API first accepted them.
 func TestPush(t *testing.T) {
 	c := startCluster(t, 2)
 	api := c.startBroker()
-	api.knows(2)
+	api.awaitEligible(2)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	s, err := usher.Connect(ctx, usher.Config{Auth: c.url(""), Credentials: usher.Guest("ada")})
@@ -32,9 +32,9 @@ func TestPush(t *testing.T) {
 		if i == 0 {
 			c.nodes[before].terminate()
 		}
-		for range 2 { // as a backend does that has lost the answer
+		for range 2 { // as a backend repeats a push whose answer it did not get
 			await(t, "a push", 20*time.Second, func() bool {
-				return pushed(t, url, fmt.Sprint("key-", i), fmt.Sprintf(`{"text":"%d"}`, i)) == http.StatusOK
+				return pushStatus(t, url, fmt.Sprint("key-", i), fmt.Sprintf(`{"text":"%d"}`, i)) == http.StatusOK
 			})
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -45,31 +45,29 @@ func TestPush(t *testing.T) {
 			t.Fatalf("got %q, %v, want %d", m.Data, err, i)
 		}
 	}
-	await(t, "the session to be elsewhere", 30*time.Second, func() bool { return s.Node() != before })
-	never := c.enter("bob")
-	const nobody = "sessions/00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa"
-	neverCame := "sessions/" + never.Session
+	await(t, "the session to be on the other node", 30*time.Second, func() bool { return s.Node() != before })
+	unattached := c.mustLogin("bob")
 	for path, want := range map[string]int{
-		neverCame:      http.StatusConflict,
-		nobody:         http.StatusNotFound,
+		"sessions/" + unattached.Session:               http.StatusConflict,
+		"sessions/00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
 		"users/nobody": http.StatusNotFound,
 		"users/ada":    http.StatusOK,
 	} {
-		if got := pushed(t, "http://"+api.listen+"/v1/"+path+"/messages", "", `{"text":"last"}`); got != want {
-			t.Errorf("%s: %d, want %d", path, got, want)
+		if got := pushStatus(t, "http://"+api.listen+"/v1/"+path+"/messages", "", `{"text":"last"}`); got != want {
+			t.Errorf("a message to %s: status %d, want %d", path, got, want)
 		}
 	}
 	if m, err := s.Receive(ctx); err != nil || string(m.Data) != "last" {
 		t.Errorf("got %q, %v", m.Data, err)
 	}
-	request(t, http.MethodDelete, "http://"+api.listen+"/v1/sessions/"+never.Session)
-	if got := pushed(t, "http://"+api.listen+"/v1/sessions/"+never.Session+"/messages", "", `{"text":"x"}`); got != http.StatusGone {
-		t.Errorf("one that is over: %d", got)
+	request(t, http.MethodDelete, "http://"+api.listen+"/v1/sessions/"+unattached.Session)
+	if got := pushStatus(t, "http://"+api.listen+"/v1/sessions/"+unattached.Session+"/messages", "", `{"text":"x"}`); got != http.StatusGone {
+		t.Errorf("a message to a session that has ended: status %d, want 410", got)
 	}
 }
 
-// pushed posts a message and returns the status.
-func pushed(t testing.TB, url, key, body string) int {
+// pushStatus posts a message and returns the status code.
+func pushStatus(t testing.TB, url, key, body string) int {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {

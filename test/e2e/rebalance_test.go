@@ -7,26 +7,26 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// TestRebalance starts a third node beside two that are full of talking
-// clients: sessions move there until it has its share, with their streams, and
-// then no more.
+// TestRebalance adds a node to two nodes with 240 clients that exchange messages.
+// Sessions must move to the new node with their streams until it has its share,
+// and then no session may move.
 func TestRebalance(t *testing.T) {
 	c := startCluster(t, 2, "--rebalance")
-	list := talkers(t, 240, 200*time.Millisecond, func(name string) usher.Config {
+	clients := startEchoClients(t, 240, 200*time.Millisecond, func(name string) usher.Config {
 		return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name)}
 	})
-	awaitEchoes(t, list, 30*time.Second)
+	awaitEchoes(t, clients, 30*time.Second)
 	c.startNode("node-3")
 	c.awaitNodes()
 	began := time.Now()
-	count := func() int { on, _ := divide(list, "node-3"); return len(on) }
+	count := func() int { on, _ := splitByNode(clients, "node-3"); return len(on) }
 	await(t, "the new node to have its share", 60*time.Second, func() bool { return count() >= 68 })
 	took := time.Since(began)
-	time.Sleep(8 * time.Second) // those asked last have left
+	time.Sleep(8 * time.Second) // the clients that were asked last have moved
 	even := count()
 	moves := func() (n int) {
-		for _, tk := range list {
-			states, _, _ := tk.view()
+		for _, ec := range clients {
+			states, _, _ := ec.view()
 			n += len(states)
 		}
 		return n
@@ -34,12 +34,12 @@ func TestRebalance(t *testing.T) {
 	before := moves()
 	time.Sleep(5 * time.Second)
 	if after := moves(); after != before {
-		t.Errorf("%d changes of state after all was even", after-before)
+		t.Errorf("%d state changes of clients after the nodes were even, want 0", after-before)
 	}
 	if even < 68 || even > 92 {
-		t.Errorf("the new node has %d of 240 sessions", even)
+		t.Errorf("the new node has %d of 240 sessions, want 68 to 92", even)
 	}
-	awaitEchoes(t, list, 30*time.Second)
-	unharmed(t, list)
-	t.Logf("the new node had its share after %v, and has %d of 240", took.Round(time.Millisecond), even)
+	awaitEchoes(t, clients, 30*time.Second)
+	checkNoLoss(t, clients)
+	t.Logf("the new node had its share after %v and has %d of 240 sessions", took.Round(time.Millisecond), even)
 }

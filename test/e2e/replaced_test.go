@@ -11,50 +11,51 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// TestReplaced takes a session over while its old connection is open, and goes
-// on sending on the old one: nothing of that may be counted or delivered.
+// TestReplaced attaches a session again while its old connection is open, and sends
+// on the old connection. The node must neither count nor deliver those messages.
 func TestReplaced(t *testing.T) {
 	c := startCluster(t, 1)
-	at := c.enter("ada")
+	at := c.mustLogin("ada")
 	old, w := attach(t, at, "?attempt=1")
-	say(t, old, "one")
-	hear(t, old, "one")
+	sendText(t, old, "one")
+	expectText(t, old, "one")
 
 	next, resumed := attach(t, at, fmt.Sprintf("?attempt=2&stream=%s&received=1", w.Stream))
 	if !resumed.Resumed || resumed.Received != 1 {
 		t.Fatalf("the second connection: %+v, want the stream with 1 received", resumed)
 	}
-	// The node has decided; the old connection still leads to it.
+	// The node has replaced the old connection, which is not closed yet.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for range 3 {
 		_ = old.Write(ctx, websocket.MessageBinary, frame("ghost"))
 	}
-	say(t, next, "two")
-	hear(t, next, "two")
-	if code := closed(old); code != proto.CloseReplaced {
+	sendText(t, next, "two")
+	expectText(t, next, "two")
+	if code := awaitClose(old); code != proto.CloseReplaced {
 		t.Errorf("the old connection was closed with %d, want %d", code, proto.CloseReplaced)
 	}
 
-	// An attempt that was overtaken on its way does not get the session back.
+	// An attach with an older attempt number must not replace a newer one.
 	late := dial(t, at, fmt.Sprintf("?attempt=1&stream=%s&received=1", w.Stream))
-	if code := closed(late); code != proto.CloseReplaced {
-		t.Errorf("an attempt that comes too late was closed with %d, want %d", code, proto.CloseReplaced)
+	if code := awaitClose(late); code != proto.CloseReplaced {
+		t.Errorf("an attach with an older attempt number was closed with %d, want %d", code, proto.CloseReplaced)
 	}
-	say(t, next, "three")
-	hear(t, next, "three")
+	sendText(t, next, "three")
+	expectText(t, next, "three")
 	_, last := attach(t, at, fmt.Sprintf("?attempt=3&stream=%s&received=3", w.Stream))
 	if !last.Resumed || last.Received != 3 {
 		t.Errorf("the third connection: %+v, want the stream with 3 received", last)
 	}
 }
 
+// frame returns the binary frame of a text message.
 func frame(text string) []byte {
 	return proto.AppendMessage(nil, proto.Message{Text: true, Data: []byte(text)})
 }
 
-// say sends a text.
-func say(t *testing.T, ws *websocket.Conn, text string) {
+// sendText sends a text message.
+func sendText(t *testing.T, ws *websocket.Conn, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -63,8 +64,9 @@ func say(t *testing.T, ws *websocket.Conn, text string) {
 	}
 }
 
-// hear reads the next message, which must be the text.
-func hear(t *testing.T, ws *websocket.Conn, text string) {
+// expectText reads the next message and fails the test if it is not the text.
+// It skips controls.
+func expectText(t *testing.T, ws *websocket.Conn, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -77,7 +79,7 @@ func hear(t *testing.T, ws *websocket.Conn, text string) {
 			continue
 		}
 		if string(b) != string(frame(text)) {
-			t.Fatalf("%q came in place of %q", b, text)
+			t.Fatalf("received the frame %q, want the text %q", b, text)
 		}
 		return
 	}

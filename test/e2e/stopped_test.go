@@ -15,76 +15,78 @@ import (
 	usher "github.com/usher-broker/usher/client-sdk/go"
 )
 
-// startWitness starts a node whose application writes down what it is given.
-func startWitness(t *testing.T, c *cluster, id string) (p *process, lines string) {
+// startRecorder starts a node with the recording application of test/recorder. It
+// returns the node's process and the path of the file with a line for each message
+// that was delivered to the application.
+func startRecorder(t *testing.T, c *cluster, id string) (p *process, lines string) {
 	t.Helper()
 	dir := t.TempDir()
-	bin, lines := filepath.Join(dir, "witness"), filepath.Join(dir, "lines")
+	bin, lines := filepath.Join(dir, "recorder"), filepath.Join(dir, "lines")
 	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Dir = filepath.Join("..", "witness")
+	build.Dir = filepath.Join("..", "recorder")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building witness: %v\n%s", err, out)
+		t.Fatalf("building recorder: %v\n%s", err, out)
 	}
 	p = startProgram(t, id, bin, "-id="+id, "-join="+c.auth.gossip, "-redis="+c.redis.URL(),
 		"-jwks="+c.url("/.well-known/jwks.json"), "-out="+lines)
-	p.await("run", starts, func() bool {
-		line := p.said.runs()
+	p.await("run", startTimeout, func() bool {
+		line := p.output.startedLine()
 		return line != nil && json.Unmarshal(line, &struct{ Gossip *string }{&p.gossip}) == nil
 	})
 	return p, lines
 }
 
-// TestStopped stops a node, as SIGSTOP does, long enough for its clients to go
-// elsewhere, and lets it go on: what they had sent it meanwhile waits in its
-// sockets, and it delivers none of that.
+// TestStopped pauses a node with SIGSTOP until its clients have moved, and then
+// lets it continue. The messages that the clients had sent it are still in its
+// socket buffers; the node must not deliver them.
 func TestStopped(t *testing.T) {
 	c := startCluster(t, 1)
-	stopped, lines := startWitness(t, c, "node-2")
+	stopped, lines := startRecorder(t, c, "node-2")
 	c.nodes["node-2"] = stopped
 	c.awaitNodes()
 	stale := 0
 	for round := range pick(1, 5) {
-		list := talkers(t, 40, 20*time.Millisecond, func(name string) usher.Config {
+		clients := startEchoClients(t, 40, 20*time.Millisecond, func(name string) usher.Config {
 			return usher.Config{Auth: c.url(""), Credentials: usher.Guest(name + "-" + strconv.Itoa(round))}
 		})
-		awaitEchoes(t, list, 30*time.Second)
-		hit, _ := divide(list, "node-2")
-		if len(hit) == 0 {
-			t.Fatal("no client is on the node that stops")
+		awaitEchoes(t, clients, 30*time.Second)
+		affected, _ := splitByNode(clients, "node-2")
+		if len(affected) == 0 {
+			t.Fatal("no client is on node-2, which is to be paused")
 		}
 		began := time.Now()
 		stopped.signal(syscall.SIGSTOP)
-		awaitElsewhere(t, hit, "node-2", began)
-		// The clients' old connections are closed, and what they sent waits there.
-		if round == 1 { // once as long as a machine may be away
+		awaitMovedFrom(t, affected, "node-2", began)
+		// The clients have closed their old connections; unread data is still in them.
+		if round == 1 { // one long pause, as of a suspended machine
 			time.Sleep(50 * time.Second)
 		}
-		goes := time.Now()
+		resumed := time.Now()
 		stopped.signal(syscall.SIGCONT)
-		awaitEchoes(t, list, 30*time.Second)
+		awaitEchoes(t, clients, 30*time.Second)
 		time.Sleep(2 * time.Second)
 		moved := map[string]bool{}
-		for _, tk := range hit {
-			moved[tk.session.SessionID()] = true
+		for _, ec := range affected {
+			moved[ec.session.SessionID()] = true
 		}
-		stale += deliveredSince(t, lines, goes, moved)
-		t.Logf("stopped for %v: %d sessions went elsewhere; delivered under their old epochs since: %d",
-			goes.Sub(began).Round(time.Millisecond), len(hit), stale)
-		for _, tk := range list {
-			if err := tk.fault(); err != nil {
+		stale += deliveredSince(t, lines, resumed, moved)
+		t.Logf("paused for %v: %d sessions moved; messages delivered with their old epochs so far: %d",
+			resumed.Sub(began).Round(time.Millisecond), len(affected), stale)
+		for _, ec := range clients {
+			if err := ec.verify(); err != nil {
 				t.Error(err)
 			}
-			tk.close()
+			ec.close()
 		}
 		c.awaitNodes()
 	}
 	if stale > 0 {
-		t.Errorf("%d messages were delivered under a fenced epoch", stale)
+		t.Errorf("%d messages were delivered with an old epoch, want 0", stale)
 	}
 }
 
-// deliveredSince counts what the application of the node was given of the
-// sessions since then.
+// deliveredSince returns how many messages of the sessions were delivered to the
+// application at or after then.
 func deliveredSince(t *testing.T, path string, then time.Time, sessions map[string]bool) (n int) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -97,13 +99,13 @@ func deliveredSince(t *testing.T, path string, then time.Time, sessions map[stri
 		at, rest, _ := strings.Cut(lines.Text(), " ")
 		sid, _, _ := strings.Cut(rest, " ")
 		if ns, err := strconv.ParseInt(at, 10, 64); err != nil {
-			t.Fatalf("line %q", lines.Text())
+			t.Fatalf("%s has an invalid line %q", path, lines.Text())
 		} else if ns >= then.UnixNano() && sessions[sid] {
 			n++
 		}
 	}
 	if all == 0 {
-		t.Fatal("the application was given nothing at all")
+		t.Fatalf("%s is empty: no message was delivered to the application", path)
 	}
 	return n
 }

@@ -15,25 +15,26 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// web makes the requests of the tests themselves. It keeps no connections:
-// what it leaves open would count among the goroutines of both sides.
+// web is the HTTP client of the tests. It does not keep connections open, because
+// the tests count goroutines of both sides.
 var web = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 	DisableKeepAlives: true, ExpectContinueTimeout: 10 * time.Second,
 }}
 
+// drain reads the rest of the body and closes it.
 func drain(resp *http.Response) {
 	_, _ = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
 }
 
-// answer is what an HTTP door said.
+// answer is the answer of an HTTP API.
 type answer struct {
 	status  int
 	header  http.Header
 	body    []byte
 	took    time.Duration
-	problem proto.Problem    // when it is one
-	at      proto.Assignment // after a login or a reconnect
+	problem proto.Problem    // of an error answer
+	at      proto.Assignment // of a login or a reconnect
 }
 
 func (a answer) String() string { return fmt.Sprintf("%d in %v: %.300s", a.status, a.took, a.body) }
@@ -44,7 +45,7 @@ func (a answer) retryAfter() int {
 	return n
 }
 
-// do sends the request and reads the whole answer.
+// do sends the request and reads the answer, up to 1 MiB of its body.
 func do(req *http.Request) (answer, error) {
 	began := time.Now()
 	resp, err := web.Do(req)
@@ -66,7 +67,7 @@ func do(req *http.Request) (answer, error) {
 	return a, err
 }
 
-// post posts the JSON to a door of auth.
+// post posts the JSON body to the URL, with the bearer token if it is not empty.
 func post(t testing.TB, url, token, body string) answer {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
@@ -84,7 +85,7 @@ func post(t testing.TB, url, token, body string) answer {
 	return a
 }
 
-// text reads what the ops door says at the path.
+// text returns the body at the path of the ops port.
 func (p *process) text(path string) string {
 	p.t.Helper()
 	resp, err := web.Get(p.ops + path)
@@ -99,8 +100,8 @@ func (p *process) text(path string) string {
 	return string(b)
 }
 
-// metrics reads the numbers of the process, by name and labels as they stand
-// in the text.
+// metrics returns the metrics of the process, keyed by name and labels as they are
+// written in /metrics.
 func (p *process) metrics() map[string]float64 {
 	p.t.Helper()
 	resp, err := web.Get(p.ops + "/metrics")
@@ -122,7 +123,8 @@ func (p *process) metrics() map[string]float64 {
 	return list
 }
 
-// get reads the JSON at the URL, if there is any, and returns the status.
+// get decodes the JSON at the URL into v if the status is 200, and returns the
+// status code.
 func get(t testing.TB, url string, v any) int {
 	t.Helper()
 	resp, err := web.Get(url)
@@ -138,7 +140,8 @@ func get(t testing.TB, url string, v any) int {
 	return resp.StatusCode
 }
 
-// request makes a request without a body that must succeed.
+// request sends a request without a body, and fails the test if the status is 300
+// or above.
 func request(t testing.TB, method, url string) {
 	t.Helper()
 	req, err := http.NewRequest(method, url, nil)

@@ -8,8 +8,8 @@ import (
 
 const prefix = "github.com/usher-broker/usher"
 
-// pkg is what «go list» says of a package.
-type pkg struct {
+// listedPackage holds the fields of a package that go list prints.
+type listedPackage struct {
 	ImportPath   string
 	Name         string
 	Imports      []string
@@ -17,12 +17,12 @@ type pkg struct {
 	XTestImports []string
 }
 
-// check returns what is wrong with the imports of a package, a line each.
-func check(p pkg) []string {
+// check returns the violations of the rules by a package, one line each.
+func check(p listedPackage) []string {
 	var wrong []string
-	self := room(p.ImportPath)
-	if slices.Contains(noNames, p.Name) {
-		wrong = append(wrong, fmt.Sprintf("%s: package %s says nothing by its name", self, p.Name))
+	self := relativePath(p.ImportPath)
+	if slices.Contains(meaninglessNames, p.Name) {
+		wrong = append(wrong, fmt.Sprintf("%s: the name %s does not say what the package does", self, p.Name))
 	}
 	for _, path := range p.Imports {
 		wrong = append(wrong, checkImport(self, path, false)...)
@@ -39,7 +39,7 @@ func checkImport(self, path string, test bool) []string {
 		return []string{self + " imports " + path + ": " + fmt.Sprintf(format, args...)}
 	}
 	if path == prefix || strings.HasPrefix(path, prefix+"/") {
-		if why := checkRoom(self, room(path), test); why != "" {
+		if why := checkInternal(self, relativePath(path), test); why != "" {
 			return wrong("%s", why)
 		}
 		return nil
@@ -53,36 +53,42 @@ func checkImport(self, path string, test bool) []string {
 		}
 	}
 	if !test && matches(self, standardOnly) {
-		return wrong("only the standard library may be imported here")
+		return wrong("this package may import only the standard library")
 	}
-	for module, may := range only {
+	for module, importers := range external {
 		if !below(path, module) {
 			continue
 		}
-		if !matches(self, may) {
-			return wrong("only %s may", strings.Join(may, ", "))
+		if !matches(self, importers) {
+			return wrong("only %s may import it", strings.Join(importers, ", "))
 		}
 		return nil
 	}
-	return wrong("nobody has agreed to this module")
+	return wrong("the module is not in the list of agreed modules")
 }
 
-// checkRoom returns why a package may not enter another, or "".
-func checkRoom(self, other string, test bool) string {
-	for _, r := range rooms {
-		if !match(self, r.room) {
+// checkInternal returns why a package of the repository may not import another,
+// or "".
+func checkInternal(self, other string, test bool) string {
+	for _, r := range rules {
+		if !match(self, r.pkg) {
 			continue
 		}
-		if other == self || matches(other, r.may) || test && matches(other, r.own) {
+		if other == self || matches(other, r.may) || test && matches(other, r.testsMay) {
 			return ""
 		}
-		return "it may enter " + strings.Join(r.may, ", ") + " alone"
+		if len(r.may) == 0 {
+			return "it may import no other package of the repository"
+		}
+		return "it may import only " + strings.Join(r.may, ", ")
 	}
-	return "it is in no room yet"
+	return "no rule exists for this package: add one to rules"
 }
 
-// room is the path of a package without the prefix of the repository.
-func room(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, prefix), "/") }
+// relativePath returns an import path of the repository without its prefix.
+func relativePath(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, prefix), "/")
+}
 
 func matches(path string, patterns []string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return match(path, p) })
@@ -98,5 +104,5 @@ func match(path, pattern string) bool {
 	return path == pattern
 }
 
-// below reports whether the path is the directory or in it.
+// below reports whether path is dir or a path in it.
 func below(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }

@@ -1,7 +1,7 @@
-// Package walls holds the imports of every package to the plan of the house:
-// who may enter which room. The compiler does not: in a workspace any module
-// builds with any other.
+// Package importrules checks the imports of every package against the rules in
+// rules_test.go. The compiler does not check them: in a workspace every module
+// can import every other.
 //
-// A new package needs a line in rooms, and a moved wall a changed one. That is
-// meant: say in the commit why.
+// A new package needs a new line in rules, and a new dependency between packages
+// needs a changed line. This is intended: give the reason in the commit message.
 package importrules

@@ -1,14 +1,14 @@
 package importrules
 
-// Paths are below the module prefix; «dir/...» is a directory and all below it.
+// Paths are relative to the module prefix. "dir/..." is a directory and everything
+// below it.
 
-// rooms says which packages of the repository a package may import. The first
-// line that a package matches counts. Tests may import more: what their module
-// requires, which is what «own» says.
-var rooms = []struct {
-	room string
-	may  []string
-	own  []string // of tests, in addition
+// rules lists which packages of the repository a package may import. The first
+// line that matches a package applies to it.
+var rules = []struct {
+	pkg      string
+	may      []string
+	testsMay []string // what tests may import in addition
 }{
 	{"proto/...", []string{"proto/..."}, nil},
 
@@ -16,53 +16,81 @@ var rooms = []struct {
 	{"broker/placement/simulate", []string{"proto", "broker/placement"}, nil},
 	{"broker/cluster", []string{"proto"}, nil},
 	{"broker/token/tokentest", []string{"proto"}, nil},
-	{"broker/token", []string{"proto", "proto/jsonwalk"}, []string{"proto/vectors", "broker/token/tokentest"}},
+	{"broker/token", []string{"proto", "proto/strictjson"}, []string{"proto/vectors", "broker/token/tokentest"}},
 	{"broker/httpapi", []string{"proto"}, nil},
 	{"broker/session", []string{"proto"}, nil},
 	{"broker/session/redistest", nil, nil},
 	{"broker/session/...", []string{"proto", "broker/session"}, []string{"broker/session/..."}},
-	{"broker/console", []string{"proto", "broker", "broker/httpapi", "broker/placement", "broker/session"}, []string{"broker/..."}},
+	{"broker/console", []string{"proto", "proto/strictjson", "broker", "broker/httpapi", "broker/placement", "broker/session"}, []string{"broker/..."}},
 	{"broker", []string{"proto", "broker/placement", "broker/session"}, []string{"broker/..."}},
 
-	{"auth/...", []string{"proto", "proto/jsonwalk", "auth/...", "broker", "broker/httpapi", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
-	{"node/examples/...", []string{"proto/...", "node", "broker/cluster", "broker/session/...", "broker/token"}, nil}, // whole programs
-	{"node/...", []string{"proto/...", "node/...", "broker/session", "broker/token"}, []string{"broker/..."}},
+	{"broker/process/acme", nil, nil},
+	{"broker/process", []string{"proto", "broker/cluster", "broker/httpapi", "broker/process/acme", "broker/session", "broker/session/redis"}, nil},
+	{"broker/serve", []string{"proto", "broker", "broker/cluster", "broker/console", "broker/placement", "broker/process", "broker/session"}, nil},
+
+	{"auth/credential", []string{"proto", "proto/strictjson"}, nil},
+	{"auth/serve", []string{"auth", "auth/credential", "broker", "broker/process", "broker/token"}, nil},
+	{"auth", []string{"proto", "proto/strictjson", "auth/credential", "broker", "broker/httpapi", "broker/placement", "broker/session", "broker/token"}, []string{"broker/..."}},
+
+	// A game server imports node and node/serve. Neither may need auth or broker/console,
+	// and TestDependencies checks that they do not need them indirectly.
+	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token"}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
+	{"node/field", []string{"proto", "node"}, nil},
+	{"node/serve", []string{"proto", "node", "broker/cluster", "broker/httpapi", "broker/process", "broker/session", "broker/token"}, []string{"broker/session/memory"}},
+	{"node/dev", []string{
+		"proto", "auth/credential", "auth/serve", "broker/cluster", "broker/placement", "broker/process", "broker/serve",
+		"broker/session", "broker/session/memory", "broker/token", "node", "node/serve",
+	}, []string{"client-sdk/go"}},
+	{"node/examples/...", []string{"proto", "node", "node/serve"}, nil}, // what a game server needs
 	{"client-sdk/go/...", []string{"proto/...", "client-sdk/go/..."}, nil},
 
-	{"cmd/usher/...", []string{"proto/...", "broker/...", "auth/...", "node/...", "client-sdk/go/...", "cmd/usher/..."}, nil},
+	{"cmd/usher/conformance", []string{"proto", "proto/stream"}, nil},
+	{"cmd/usher", []string{
+		"proto", "auth/credential", "auth/serve", "broker", "broker/cluster", "broker/console", "broker/httpapi", "broker/placement", "broker/process",
+		"broker/serve", "broker/session/redis", "broker/token", "client-sdk/go", "cmd/usher/conformance", "node", "node/dev", "node/field", "node/serve",
+	}, nil},
+	{"cmd/usher-bench/load", []string{"proto", "proto/stream"}, nil},
+	{"cmd/usher-bench", []string{
+		"proto", "broker/cluster", "broker/placement/simulate", "broker/process", "broker/session", "broker/session/memory", "broker/token",
+		"client-sdk/go", "cmd/usher-bench/load", "node", "node/serve",
+	}, nil},
 	{"test/...", []string{"..."}, nil},
 }
 
-// only says which packages may name a module of somebody else, so that it can
-// be exchanged in one place. It holds for tests as well. A module that is not
-// here is one that nobody has agreed to yet.
-var only = map[string][]string{
-	"github.com/hashicorp/memberlist":  {"broker/cluster"},
-	"github.com/redis/go-redis":        {"broker/session/redis"},
-	"github.com/golang-jwt/jwt":        {"broker/token", "auth/credential", "test/peers/server"},
-	"github.com/MicahParks":            {"broker/token", "auth/credential"},
-	"github.com/alexedwards/argon2id":  {"auth/credential", "test/peers/server"},
-	"github.com/alecthomas/kong":       {"cmd/usher"},
-	"github.com/HdrHistogram":          {"cmd/usher/load"},
-	"github.com/gobwas/ws":             {"cmd/usher/load"},
-	"github.com/gorilla/websocket":     {"test/peers/server"},
-	"github.com/lxzan/gws":             {"test/peers/server"},
-	"github.com/redis/rueidis":         {"test/peers/server"},
-	"github.com/caddyserver/certmagic": {"cmd/usher/acme"},
-	"github.com/go-chi":                {"auth", "broker/console"},
-	"github.com/coder/websocket":       {"node/...", "client-sdk/go/...", "cmd/usher/...", "test/..."},
-	"github.com/prometheus":            {"auth/...", "node/...", "cmd/usher", "test/..."},
-	"github.com/getkin/kin-openapi":    {"auth", "broker/console", "test/..."},
-	"github.com/rogpeppe/go-internal":  {"test/..."},
-	"pgregory.net/rapid":               {"..."},
-	"go.uber.org/goleak":               {"..."},
-	"golang.org/x":                     {"broker/...", "auth/...", "node/...", "client-sdk/go/...", "cmd/usher", "test/..."},
-	"github.com/google/uuid":           {"broker/...", "auth/...", "node/..."},
-	"github.com/sony/gobreaker":        {"auth/credential"},
-	"github.com/cenkalti/backoff":      {"broker/...", "auth/...", "node/..."},
+// external lists the agreed external modules, and which packages may import each,
+// so that a module can be replaced in one place. It applies to tests as well. A
+// module that is not listed here may not be imported.
+var external = map[string][]string{
+	"github.com/hashicorp/memberlist":   {"broker/cluster"},
+	"github.com/redis/go-redis":         {"broker/session/redis"},
+	"github.com/golang-jwt/jwt":         {"broker/token", "auth/credential", "test/peers/server"},
+	"github.com/MicahParks":             {"broker/token", "auth/credential"},
+	"github.com/alexedwards/argon2id":   {"auth/credential", "test/peers/server"},
+	"github.com/alecthomas/kong":        {"broker/process", "node/serve", "node/dev"},
+	"github.com/schollz/progressbar/v3": {"cmd/usher"}, // the progress of a drain
+	"github.com/HdrHistogram":           {"cmd/usher-bench/load"},
+	"github.com/gobwas/ws":              {"cmd/usher-bench/load"},
+	"github.com/gorilla/websocket":      {"test/peers/server"},
+	"github.com/lxzan/gws":              {"test/peers/server"},
+	"github.com/redis/rueidis":          {"test/peers/server"},
+	"github.com/caddyserver/certmagic":  {"broker/process/acme"},
+	"github.com/go-chi":                 {"auth", "broker/console"},
+	"github.com/coder/websocket":        {"node", "client-sdk/go", "cmd/usher/conformance", "cmd/usher-bench", "test/..."},
+	"github.com/prometheus":             {"auth", "auth/serve", "broker/process", "broker/serve", "node", "node/serve", "node/dev", "cmd/usher"},
+	"github.com/getkin/kin-openapi":     {"auth", "broker/console"}, // in tests
+	"github.com/rogpeppe/go-internal":   {"test/script"},
+	"pgregory.net/rapid":                {"..."},
+	"go.uber.org/goleak":                {"..."},
+	"golang.org/x/mod":                  {"test/release"},
+	"golang.org/x/sync":                 {"broker", "auth/credential", "node", "cmd/usher-bench", "test/peers"},
+	"golang.org/x/term":                 {"cmd/usher"}, // is the output a terminal?
+	"golang.org/x/time":                 {"broker/console", "auth/credential"},
+	"github.com/sony/gobreaker":         {"auth/credential", "broker/session/redis"},
+	"github.com/rs/cors":                {"auth", "cmd/usher/conformance"}, // both answer web pages of other origins
+	"github.com/cenkalti/backoff":       {"auth/credential"},
 }
 
-// banned are modules that no package may import directly.
+// banned lists modules that no package may import directly.
 var banned = []string{
 	"github.com/stretchr/testify",
 	"github.com/spf13/cobra",
@@ -75,9 +103,9 @@ var banned = []string{
 	"github.com/golang/protobuf",
 }
 
-// noNames are names of packages that say nothing.
-var noNames = []string{"common", "util", "utils", "types", "helpers", "misc", "shared"}
+// meaninglessNames lists package names that say nothing about the package.
+var meaninglessNames = []string{"common", "util", "utils", "types", "helpers", "misc", "shared"}
 
-// standardOnly may import nothing but the standard library and what rooms
-// says. Their tests may.
+// standardOnly lists packages that may import only the standard library and the
+// packages that rules allows. Their tests may import more.
 var standardOnly = []string{"proto/...", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}

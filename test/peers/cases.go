@@ -8,32 +8,32 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/usher-broker/usher/cmd/usher/load"
+	"github.com/usher-broker/usher/cmd/usher-bench/load"
 )
 
-// values is what one run of a case has measured of one subject.
+// values holds the metrics of one subject in one run of a case, by metric.
 type values map[string]float64
 
-// bench is one case: its subjects take turns.
+// benchCase is one case. Its subjects run alternately.
 type benchCase struct {
 	name     string
 	title    string
-	how      string // what is done
+	how      string // what the case does
 	subjects []subject
 	run      func(ctx context.Context, s *server, sub subject) (values, error)
-	bars     []bar // what is to hold
+	goals    []goal
 }
 
-// bar is a goal: a metric of a subject in relation to that of another.
-type bar struct {
+// goal limits the ratio of a metric of one subject to that of another.
+type goal struct {
 	metric, of, to string
-	most           float64 // of the ratio; 0 for none
-	least          float64 // likewise
+	most           float64 // the ratio's maximum; 0 for none
+	least          float64 // the ratio's minimum; 0 for none
 }
 
-// cases is all of them.
+// cases returns all cases.
 func cases() []benchCase {
-	beside := func(kinds ...string) []subject {
+	withPlain := func(kinds ...string) []subject {
 		list := []subject{node}
 		for _, k := range kinds {
 			list = append(list, plain(k))
@@ -42,98 +42,99 @@ func cases() []benchCase {
 	}
 	return []benchCase{
 		{
-			name: "memory", title: "Memory of an idle session", how: fmt.Sprintf("%d clients attach, have one message of 128 bytes echoed, and idle for 6 s; garbage is given back; resident bytes of the process, per client.", idlers),
-			subjects: append(beside("gorilla", "gws", "coder"), colyseus),
+			name: "memory", title: "Memory of an idle session", how: fmt.Sprintf("%d clients attach, get one message of 128 bytes echoed, and idle for 6 s. Then the server returns unused memory to the system. Resident bytes of the process, per client.", idleClients),
+			subjects: append(withPlain("gorilla", "gws", "coder"), colyseus),
 			run:      runMemory,
-			bars: []bar{
+			goals: []goal{
 				{metric: "bytes", of: "usher", to: "gorilla", most: 0.55},
 				{metric: "bytes", of: "usher", to: "gws", most: 0.80},
 				{metric: "bytes", of: "usher", to: "Colyseus", most: 1},
 			},
 		},
 		{
-			name: "handshake", title: "Handshake with a token", how: fmt.Sprintf("%d clients attach, 8 at a time, each with a token of its own that is verified (Ed25519); then each is cut and comes back with the same. Processor time of the server.", shakers),
-			subjects: beside("coder", "gorilla"),
+			name: "handshake", title: "Handshake with a token", how: fmt.Sprintf("%d clients attach, 8 at a time, each with its own token, which the server verifies (Ed25519). Then every connection is cut, and every client attaches again with the same token. Processor time of the server.", handshakeClients),
+			subjects: withPlain("coder", "gorilla"),
 			run:      runHandshake,
-			bars: []bar{
+			goals: []goal{
 				{metric: "attach_us", of: "usher", to: "coder", most: 1},
 				{metric: "resume_us", of: "usher", to: "coder:attach_us", most: 1 / 1.6},
 			},
 		},
 		{
-			name: "echo", title: "A message there and back", how: fmt.Sprintf("%d clients each send the next message of 128 bytes when the last has come back, for %v; before that («paced») %d per second in all, on a schedule that does not wait. Usher's messages are counted and acknowledged both ways. Processor time of the server.", talkers, talkTime, talkRate),
-			subjects: beside("coder", "gws", "gorilla"),
+			name: "echo", title: "A message there and back", how: fmt.Sprintf("%d clients each send the next message of 128 bytes when the last one is echoed, for %v. Before that (\"paced\") they send %d messages per second in total, on a schedule that does not wait for echoes. Usher counts and acknowledges its messages in both directions. Processor time of the server.", echoClients, echoTime, echoRate),
+			subjects: withPlain("coder", "gws", "gorilla"),
 			run:      runEcho,
-			bars:     []bar{{metric: "cpu_us", of: "usher", to: "coder", most: 1.1}},
+			goals:    []goal{{metric: "cpu_us", of: "usher", to: "coder", most: 1.1}},
 		},
 		{
-			name: "journey", title: "From login to the first message", how: fmt.Sprintf("%d clients at a time ask where to go, attach, send a message and hear it back, leave, and begin anew, for %v. One server process each; Usher's is the whole cluster with one node.", travellers, journeyTime),
-			subjects: []subject{whole, colyseus, reference},
+			name: "journey", title: "From login to the first message", how: fmt.Sprintf("%d clients at a time each get an address, attach, send a message, receive its echo, disconnect, and start again, for %v. Each subject is one server process; Usher's process is a cluster with one node.", journeyClients, journeyTime),
+			subjects: []subject{cluster, colyseus, plainGo},
 			run:      runJourney,
-			bars: []bar{
+			goals: []goal{
 				{metric: "per_second", of: "usher", to: "Colyseus", least: 2.5},
 				{metric: "cpu_us", of: "usher", to: "Colyseus", most: 0.45},
 			},
 		},
 		{
-			name: "resume", title: "Back after a cut", how: fmt.Sprintf("One client is cut and comes back, %d times, while nothing else happens: from dialing until it is told that its session goes on.", resumes),
-			subjects: []subject{whole, colyseus, socketio},
+			name: "resume", title: "Back after a cut", how: fmt.Sprintf("The connection of one client is cut and the client resumes its session, %d times, without other load. Time from dialing until the server confirms the resume.", resumes),
+			subjects: []subject{cluster, colyseus, socketio},
 			run:      runResume,
-			bars: []bar{
+			goals: []goal{
 				{metric: "p50_ms", of: "usher", to: "Colyseus", most: 0.9},
 				{metric: "p50_ms", of: "usher", to: "Socket.IO", most: 1},
 			},
 		},
 		{
-			name: "proxy", title: "Straight, or through a proxy", how: fmt.Sprintf("The same node, attached to straight and through HAProxy and nginx of one thread: %d clients each send the next message when the last has come back, for %v; then clients attach, 16 at a time. Processor time of node and proxy.", loopers, loopTime),
+			name: "proxy", title: "Straight, or through a proxy", how: fmt.Sprintf("The same node, reached directly (\"straight\") and through HAProxy and nginx with one thread. %d clients each send the next message when the last one is echoed, for %v. Then clients attach, 16 at a time. Processor time of node and proxy.", proxyClients, proxyTime),
 			subjects: proxies(),
 			run:      runProxy,
 		},
 		{
-			name: "login", title: "Login", how: fmt.Sprintf("%d clients log in as guests, one login after the other, for %v. Beside it what a login does at least: JSON, a token signed with Ed25519, and one script in Redis over a client that pipelines; and JSON alone.", loginWorkers, loginTime),
-			subjects: []subject{door, doorOf("reference"), doorOf("bare")},
+			name: "login", title: "Login", how: fmt.Sprintf("%d clients log in as guests, each one login after the other, for %v. For comparison: \"reference\" does the minimum of a login (JSON, a token signed with Ed25519, and one Redis script over a pipelining client), and \"bare\" does only the JSON.", loginWorkers, loginTime),
+			subjects: []subject{usherLogin, plainLogin("reference"), plainLogin("bare")},
 			run:      runLogin,
-			bars:     []bar{{metric: "per_second", of: "usher", to: "reference", least: 0.85}},
+			goals:    []goal{{metric: "per_second", of: "usher", to: "reference", least: 0.85}},
 		},
 		{
-			name: "password", title: "Login with a password", how: fmt.Sprintf("%d clients log in with a password (argon2id of 19 MiB, 2 passes), for %v, beside a server that checks the hash and nothing else; 50 attached sessions then send 200 messages per second in all, before it and meanwhile.", hashWorkers, hashTime),
-			subjects: []subject{passwordDoor, doorOf("hash")},
+			name: "password", title: "Login with a password", how: fmt.Sprintf("%d clients log in with a password (argon2id with 19 MiB, 2 passes), for %v. For comparison: \"hash\" is a server that only checks the hash and signs a token. In addition, 50 attached sessions send 200 messages per second in total, before the logins and during them.", hashWorkers, hashTime),
+			subjects: []subject{usherPasswordLogin, plainLogin("hash")},
 			run:      runPassword,
-			bars:     []bar{{metric: "per_second", of: "usher", to: "hash", least: 0.9}},
+			goals:    []goal{{metric: "per_second", of: "usher", to: "hash", least: 0.9}},
 		},
 	}
 }
 
 const (
-	idlers       = 8000
-	warmUp       = 200
-	shakers      = 5000
-	talkers      = 1000
-	talkRate     = 8000
-	talkTime     = 5 * time.Second
-	travellers   = 64
-	journeyTime  = 4 * time.Second
-	resumes      = 300
-	loopers      = 100
-	loopTime     = 4 * time.Second
-	loginWorkers = 64
-	loginTime    = 4 * time.Second
-	hashWorkers  = 4
-	hashTime     = 6 * time.Second
-	messageSize  = 128
+	idleClients      = 8000
+	warmUp           = 200
+	handshakeClients = 5000
+	echoClients      = 1000
+	echoRate         = 8000 // messages per second
+	echoTime         = 5 * time.Second
+	journeyClients   = 64
+	journeyTime      = 4 * time.Second
+	resumes          = 300
+	proxyClients     = 100
+	proxyTime        = 4 * time.Second
+	loginWorkers     = 64
+	loginTime        = 4 * time.Second
+	hashWorkers      = 4
+	hashTime         = 6 * time.Second
+	messageSize      = 128 // bytes
 )
 
-// crowd joins n players, a few at a time.
-func crowd(ctx context.Context, s *server, sub subject, n, width int, heard func(i int) func([]byte)) ([]player, error) {
+// joinPlayers joins n players, width at a time. onMessage(i) handles the messages of
+// player i.
+func joinPlayers(ctx context.Context, s *server, sub subject, n, width int, onMessage func(i int) func([]byte)) ([]player, error) {
 	list := make([]player, n)
-	return list, abreast(n, width, func(i int) (err error) {
-		list[i], err = sub.join(ctx, s, heard(i))
+	return list, inParallel(n, width, func(i int) (err error) {
+		list[i], err = sub.join(ctx, s, onMessage(i))
 		return err
 	})
 }
 
-// abreast does n things, a few at a time, and returns the first error.
-func abreast(n, width int, f func(i int) error) error {
+// inParallel calls f for 0 to n-1, width calls at a time, and returns the first error.
+func inParallel(n, width int, f func(i int) error) error {
 	var next atomic.Int64
 	var g errgroup.Group
 	for range width {
@@ -152,9 +153,10 @@ func abreast(n, width int, f func(i int) error) error {
 	return g.Wait()
 }
 
-func deaf(int) func([]byte) { return func([]byte) {} }
+// discard ignores the messages of all players.
+func discard(int) func([]byte) { return func([]byte) {} }
 
-// message is one of the size, planned for now.
+// message returns a message of messageSize bytes, stamped with the time at.
 func message(at time.Time) []byte {
 	b := make([]byte, messageSize)
 	load.Stamp(b, at)
@@ -163,8 +165,8 @@ func message(at time.Time) []byte {
 
 func runMemory(ctx context.Context, s *server, sub subject) (values, error) {
 	idle := func(n int) (int, error) {
-		var back atomic.Int64
-		list, err := crowd(ctx, s, sub, n, 16, func(int) func([]byte) { return func([]byte) { back.Add(1) } })
+		var echoed atomic.Int64
+		list, err := joinPlayers(ctx, s, sub, n, 16, func(int) func([]byte) { return func([]byte) { echoed.Add(1) } })
 		if err != nil {
 			return 0, err
 		}
@@ -173,14 +175,14 @@ func runMemory(ctx context.Context, s *server, sub subject) (values, error) {
 				return 0, err
 			}
 		}
-		if err := until(10*time.Second, func() bool { return back.Load() == int64(n) }); err != nil {
-			return 0, fmt.Errorf("%d of %d came back: %w", back.Load(), n, err)
+		if err := until(10*time.Second, func() bool { return echoed.Load() == int64(n) }); err != nil {
+			return 0, fmt.Errorf("%d of %d messages were echoed: %w", echoed.Load(), n, err)
 		}
 		time.Sleep(6 * time.Second)
 		if s.login != nil {
 			s.login.Close()
 		}
-		if err := s.giveBack(ctx); err != nil {
+		if err := s.freeMemory(ctx); err != nil {
 			return 0, err
 		}
 		return s.procs[0].resident()
@@ -189,102 +191,104 @@ func runMemory(ctx context.Context, s *server, sub subject) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := idle(idlers)
-	return values{"bytes": float64(after-before) / idlers}, err
+	after, err := idle(idleClients)
+	return values{"bytes": float64(after-before) / idleClients}, err
 }
 
+// until polls until ok returns true, for at most d.
 func until(d time.Duration, ok func() bool) error {
 	for deadline := time.Now().Add(d); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not within %v", d)
+			return fmt.Errorf("timeout after %v", d)
 		}
 	}
 	return nil
 }
 
 func runHandshake(ctx context.Context, s *server, sub subject) (values, error) {
-	if _, err := crowd(ctx, s, sub, warmUp, 8, deaf); err != nil {
+	if _, err := joinPlayers(ctx, s, sub, warmUp, 8, discard); err != nil {
 		return nil, err
 	}
-	profiled := s.profile("attach", 2*time.Second)
+	waitProfile := s.profile("attach", 2*time.Second)
 	began := s.cpu()
-	list, err := crowd(ctx, s, sub, shakers, 8, deaf)
+	list, err := joinPlayers(ctx, s, sub, handshakeClients, 8, discard)
 	if err != nil {
 		return nil, err
 	}
 	attached := s.cpu()
-	profiled()
+	waitProfile()
 	for _, p := range list {
 		p.cut()
 	}
 	time.Sleep(time.Second)
-	profiled = s.profile("resume", 2*time.Second)
+	waitProfile = s.profile("resume", 2*time.Second)
 	cut := s.cpu()
-	if err := abreast(len(list), 8, func(i int) error { return list[i].resume(ctx) }); err != nil {
+	if err := inParallel(len(list), 8, func(i int) error { return list[i].resume(ctx) }); err != nil {
 		return nil, err
 	}
-	back := s.cpu()
-	profiled()
-	us := func(d time.Duration) float64 { return float64(d.Microseconds()) / shakers }
-	return values{"attach_us": us(attached - began), "resume_us": us(back - cut)}, nil
+	resumed := s.cpu()
+	waitProfile()
+	us := func(d time.Duration) float64 { return float64(d.Microseconds()) / handshakeClients }
+	return values{"attach_us": us(attached - began), "resume_us": us(resumed - cut)}, nil
 }
 
-// runEcho measures twice: at a rate that leaves the server idle in between, and as
-// fast as it goes.
+// runEcho measures twice: at a fixed rate, which leaves the server idle in between, and
+// as fast as the server echoes.
 func runEcho(ctx context.Context, s *server, sub subject) (values, error) {
-	e, err := joinEchoes(ctx, s, sub, talkers, 16)
+	e, err := joinEchoes(ctx, s, sub, echoClients, 16)
 	if err != nil {
 		return nil, err
 	}
 	list := e.players
 	time.Sleep(500 * time.Millisecond)
 	began, sent := s.cpu(), int64(0)
-	load.Plan{N: talkRate * int(talkTime/time.Second), Rate: talkRate}.Run(ctx, func(i int, planned time.Time) {
+	load.Plan{N: echoRate * int(echoTime/time.Second), Rate: echoRate}.Run(ctx, func(i int, planned time.Time) {
 		if list[i%len(list)].send(message(planned)) == nil {
 			sent++
 		}
 	})
-	if err := until(10*time.Second, func() bool { return e.back.Load() >= sent }); err != nil {
-		return nil, fmt.Errorf("%d of %d came back: %w", e.back.Load(), sent, err)
+	if err := until(10*time.Second, func() bool { return e.echoed.Load() >= sent }); err != nil {
+		return nil, fmt.Errorf("%d of %d messages were echoed: %w", e.echoed.Load(), sent, err)
 	}
 	time.Sleep(300 * time.Millisecond) // the last acknowledgements
 	sum := e.tally.Load().Summary(0)
 	v := values{"paced_cpu_us": float64((s.cpu() - began).Microseconds()) / float64(sent), "paced_p50_ms": sum.P50MS, "paced_p99_ms": sum.P99MS}
 
-	sum, used, err := e.loop(s, talkTime)
+	sum, used, err := e.loop(s, echoTime)
 	v["cpu_us"], v["p50_ms"], v["p99_ms"], v["per_second"] = float64(used.Microseconds())/float64(sum.Done), sum.P50MS, sum.P99MS, sum.PerSecond
 	return v, err
 }
 
-// echoes is players whose messages come back.
+// echoes holds players whose messages are echoed.
 type echoes struct {
 	players []player
 	tally   atomic.Pointer[load.Tally]
-	back    atomic.Int64
-	again   atomic.Bool // whoever has heard sends again
+	echoed  atomic.Int64 // messages
+	looping atomic.Bool  // a player that receives an echo sends the next message
 }
 
-// joinEchoes joins n players, a few at a time. None sends by itself yet.
+// joinEchoes joins n players, width at a time. They do not send until loop is called.
 func joinEchoes(ctx context.Context, s *server, sub subject, n, width int) (e *echoes, err error) {
 	e = &echoes{}
 	e.tally.Store(load.NewTally())
-	e.players, err = crowd(ctx, s, sub, n, width, e.heard)
+	e.players, err = joinPlayers(ctx, s, sub, n, width, e.onMessage)
 	return e, err
 }
 
-func (e *echoes) heard(i int) func([]byte) {
+func (e *echoes) onMessage(i int) func([]byte) {
 	return func(b []byte) {
 		e.tally.Load().Lasted(load.Age(b))
-		e.back.Add(1)
-		if e.again.Load() {
+		e.echoed.Add(1)
+		if e.looping.Load() {
 			_ = e.players[i].send(message(time.Now()))
 		}
 	}
 }
 
-// loop has all players send the next message when the last has come back.
+// loop makes every player send the next message when the last one is echoed, for d. It
+// returns the round-trip times and the processor time of the server.
 func (e *echoes) loop(s *server, d time.Duration) (load.Summary, time.Duration, error) {
-	e.again.Store(true)
+	e.looping.Store(true)
 	for _, p := range e.players {
 		if err := p.send(message(time.Now())); err != nil {
 			return load.Summary{}, 0, err
@@ -292,13 +296,13 @@ func (e *echoes) loop(s *server, d time.Duration) (load.Summary, time.Duration, 
 	}
 	time.Sleep(500 * time.Millisecond)
 	e.tally.Store(load.NewTally())
-	profiled := s.profile("echo", d)
+	waitProfile := s.profile("echo", d)
 	began, start := s.cpu(), time.Now()
 	time.Sleep(d)
-	profiled()
+	waitProfile()
 	used, took := s.cpu()-began, time.Since(start)
 	sum := e.tally.Load().Summary(took)
-	e.again.Store(false)
+	e.looping.Store(false)
 	time.Sleep(300 * time.Millisecond)
 	return sum, used, nil
 }
@@ -306,36 +310,36 @@ func (e *echoes) loop(s *server, d time.Duration) (load.Summary, time.Duration, 
 func runJourney(ctx context.Context, s *server, sub subject) (values, error) {
 	t := load.NewTally()
 	one := func() error {
-		begun := time.Now()
-		heard := make(chan struct{}, 1)
+		start := time.Now()
+		echoed := make(chan struct{}, 1)
 		p, err := sub.join(ctx, s, func([]byte) {
 			select {
-			case heard <- struct{}{}:
+			case echoed <- struct{}{}:
 			default:
 			}
 		})
 		if err != nil {
 			return err
 		}
-		if err := p.send(message(begun)); err != nil {
+		if err := p.send(message(start)); err != nil {
 			return err
 		}
 		select {
-		case <-heard:
+		case <-echoed:
 		case <-time.After(10 * time.Second):
-			return fmt.Errorf("no answer to the first message")
+			return fmt.Errorf("no echo of the first message within 10 s")
 		}
-		t.Took(begun)
+		t.Took(start)
 		p.close()
 		return nil
 	}
-	if _, err := closedLoop(travellers, time.Second, one); err != nil { // warm
+	if _, err := closedLoop(journeyClients, time.Second, one); err != nil { // warm up
 		return nil, err
 	}
-	profiled := s.profile("journey", journeyTime)
+	waitProfile := s.profile("journey", journeyTime)
 	began, start := s.cpu(), time.Now()
-	n, err := closedLoop(travellers, journeyTime, one)
-	profiled()
+	n, err := closedLoop(journeyClients, journeyTime, one)
+	waitProfile()
 	if err != nil {
 		return nil, err
 	}
@@ -345,8 +349,8 @@ func runJourney(ctx context.Context, s *server, sub subject) (values, error) {
 	}, nil
 }
 
-// closedLoop does something over and over in so many goroutines, and returns how
-// often.
+// closedLoop calls f repeatedly in width goroutines, for d. It returns the number of
+// calls that succeeded, and the first error.
 func closedLoop(width int, d time.Duration, f func() error) (int64, error) {
 	var n atomic.Int64
 	var g errgroup.Group
@@ -367,25 +371,25 @@ func closedLoop(width int, d time.Duration, f func() error) (int64, error) {
 }
 
 func runResume(ctx context.Context, s *server, sub subject) (values, error) {
-	heard := make(chan struct{}, 1)
-	p, err := sub.join(ctx, s, func([]byte) { heard <- struct{}{} })
+	echoed := make(chan struct{}, 1)
+	p, err := sub.join(ctx, s, func([]byte) { echoed <- struct{}{} })
 	if err != nil {
 		return nil, err
 	}
 	t := load.NewTally()
 	for i := range resumes + 20 {
-		if err := p.send(message(time.Now())); err != nil { // there is something to continue
+		if err := p.send(message(time.Now())); err != nil { // so that the session has a message to continue after
 			return nil, err
 		}
-		<-heard
+		<-echoed
 		p.cut()
-		time.Sleep(5 * time.Millisecond) // the server has seen it
-		begun := time.Now()
+		time.Sleep(5 * time.Millisecond) // so that the server sees the cut
+		start := time.Now()
 		if err := p.resume(ctx); err != nil {
 			return nil, err
 		}
 		if i >= 20 {
-			t.Took(begun)
+			t.Took(start)
 		}
 	}
 	p.close()

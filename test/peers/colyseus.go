@@ -7,60 +7,61 @@ import (
 	"net/url"
 	"path/filepath"
 
-	"github.com/usher-broker/usher/cmd/usher/load"
+	"github.com/usher-broker/usher/cmd/usher-bench/load"
 )
 
-// Codes of Colyseus' protocol.
+// Codes of the Colyseus protocol.
 const (
 	colyseusJoin  = 10
 	colyseusBytes = 17
-	colyseusType  = 1 // of our messages
+	colyseusType  = 1 // the message type that our server uses
 )
 
-// colyseus matches, joins a room of 50, and reconnects by the token that joining
-// has given.
+// colyseus asks for a room of up to 50 clients, joins it, and reconnects with the token
+// that it got on joining.
 var colyseus = subject{
 	name: "Colyseus",
-	start: func(r *rig) (*server, error) {
+	start: func(f *fixture) (*server, error) {
 		addr := freeAddr()
-		p, err := start(addr, []string{"NODE_ENV=production"}, "node", "--expose-gc", filepath.Join(r.js, "colyseus.mjs"), port(addr))
+		p, err := start(addr, []string{"NODE_ENV=production"}, "node", "--expose-gc", filepath.Join(f.js, "colyseus.mjs"), port(addr))
 		if err != nil {
 			return nil, err
 		}
-		s := &server{procs: []*proc{p}, addr: addr, rig: r}
+		s := &server{procs: []*proc{p}, addr: addr, fixture: f}
 		s.login, err = load.NewPoster(theDialer, "http://"+addr)
 		return s, err
 	},
-	join: func(ctx context.Context, s *server, heard func([]byte)) (player, error) {
-		p := &colyseusPlayer{server: s, heard: heard}
+	join: func(ctx context.Context, s *server, onMessage func([]byte)) (player, error) {
+		p := &colyseusPlayer{server: s, onMessage: onMessage}
 		return p, p.match(ctx, "/matchmake/joinOrCreate/echo", "{}")
 	},
 }
 
 type colyseusPlayer struct {
-	server *server
-	heard  func([]byte)
-	room   string
-	socket *load.Socket
-	over   chan struct{}
-	token  string // for reconnecting
+	server    *server
+	onMessage func([]byte)
+	room      string
+	socket    *load.Socket
+	done      chan struct{} // closed when the socket is no longer read
+	token     string        // for the next reconnect
 }
 
+// match requests a reservation with an HTTP POST to path, and joins the room with it.
 func (p *colyseusPlayer) match(ctx context.Context, path, body string) error {
 	status, answer, err := p.server.login.Post(ctx, path, "", []byte(body))
 	if err != nil {
 		return err
 	}
-	var seat struct{ SessionID, RoomID, ProcessID string }
-	if err := json.Unmarshal(answer, &seat); err != nil || status != 200 || seat.SessionID == "" {
+	var reservation struct{ SessionID, RoomID, ProcessID string }
+	if err := json.Unmarshal(answer, &reservation); err != nil || status != 200 || reservation.SessionID == "" {
 		return fmt.Errorf("matchmaking: status %d: %s", status, answer)
 	}
-	p.room = seat.RoomID
-	q := url.Values{"sessionId": {seat.SessionID}}
+	p.room = reservation.RoomID
+	q := url.Values{"sessionId": {reservation.SessionID}}
 	if p.token != "" {
 		q.Set("reconnectionToken", p.token)
 	}
-	u := &url.URL{Scheme: "ws", Host: p.server.addr, Path: "/" + seat.ProcessID + "/" + seat.RoomID, RawQuery: q.Encode()}
+	u := &url.URL{Scheme: "ws", Host: p.server.addr, Path: "/" + reservation.ProcessID + "/" + reservation.RoomID, RawQuery: q.Encode()}
 	if p.socket, err = load.Open(ctx, theDialer, u, nil, ""); err != nil {
 		return err
 	}
@@ -75,10 +76,10 @@ func (p *colyseusPlayer) match(ctx context.Context, path, body string) error {
 	if err := p.socket.Write([]byte{colyseusJoin}, false); err != nil {
 		return err
 	}
-	p.over = make(chan struct{})
-	go listen(p.socket, p.over, func(b []byte, _ bool) error {
+	p.done = make(chan struct{})
+	go listen(p.socket, p.done, func(b []byte, _ bool) error {
 		if len(b) > 2 && b[0] == colyseusBytes && b[1] == colyseusType {
-			p.heard(b[2:])
+			p.onMessage(b[2:])
 		}
 		return nil
 	})
@@ -93,5 +94,5 @@ func (p *colyseusPlayer) send(b []byte) error {
 	return p.socket.Write(append([]byte{colyseusBytes, colyseusType}, b...), false)
 }
 
-func (p *colyseusPlayer) close() { _ = p.socket.Close(); <-p.over }
-func (p *colyseusPlayer) cut()   { p.socket.Cut(); <-p.over }
+func (p *colyseusPlayer) close() { _ = p.socket.Close(); <-p.done }
+func (p *colyseusPlayer) cut()   { p.socket.Cut(); <-p.done }

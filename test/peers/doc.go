@@ -1,6 +1,7 @@
-// Peers measures Usher beside what people would use in its place, on one machine
-// and in one run: the subjects take turns, several times over, so that what else the
-// machine does hits all of them; the report has medians, their spread, and ratios.
+// Peers compares Usher with the software that people would use in its place, on one
+// machine and in one run. The subjects of a case run alternately, several times, so that
+// other load on the machine affects all of them. The report has medians, their range,
+// and ratios.
 //
 //	go run ./test/peers -only echo -runs 3
 //

@@ -25,14 +25,15 @@ func main() {
 
 func run(ctx context.Context) error {
 	usher := flag.String("usher", "bin/usher", "binary of Usher")
+	bench := flag.String("usher-bench", "bin/usher-bench", "binary of usher-bench")
 	plain := flag.String("plain", "bin/peer-server", "binary of the plain servers (go build ./test/peers/server)")
-	js := flag.String("js", "test/peers/js", "directory of the servers in JavaScript, its modules installed")
+	js := flag.String("js", "test/peers/js", "directory of the JavaScript servers, with their modules installed")
 	only := flag.String("only", "", "run the cases whose name matches this regular expression")
-	runs := flag.Int("runs", 5, "how often each subject takes its turn")
-	raw := flag.String("raw", "docs/performance/peers.json", "file that what was measured is written to; cases that did not run keep theirs")
-	bars := flag.Bool("bars", true, "fail where a bar is missed")
-	page := flag.String("page", "docs/performance.md", "page whose tables are written anew; empty for none")
-	flag.StringVar(&profiles, "profiles", "", "directory to write profiles of Usher to, as text; what is profiled is slower")
+	runs := flag.Int("runs", 5, "number of runs of each subject")
+	raw := flag.String("raw", "docs/performance/peers.json", "file to write the measured values to; the values of cases that did not run are kept")
+	goals := flag.Bool("goals", true, "fail if a goal is missed")
+	page := flag.String("page", "docs/performance.md", "page whose tables to rewrite; empty for none")
+	flag.StringVar(&profiles, "profiles", "", "directory to write CPU profiles of Usher to, as text; profiling makes the measured server slower")
 	flag.Parse()
 	match, err := regexp.Compile(*only)
 	if err != nil {
@@ -43,7 +44,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := newRig(*usher, *plain, *js, dir)
+	f, err := newFixture(*usher, *bench, *plain, *js, dir)
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func run(ctx context.Context) error {
 		if !match.MatchString(c.name) || *runs == 0 {
 			continue
 		}
-		if results.Cases[c.name], err = measure(ctx, r, c, *runs); err != nil {
+		if results.Cases[c.name], err = measure(ctx, f, c, *runs); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		results.Cases[c.name].Machine = thisMachine(*usher)
@@ -69,21 +70,21 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	if missed > 0 && *bars {
-		return fmt.Errorf("%d bars missed", missed)
+	if missed > 0 && *goals {
+		return fmt.Errorf("%d goals missed", missed)
 	}
 	return nil
 }
 
-// measured is what came of a case.
+// measured holds the results of a case.
 type measured struct {
 	Subjects []string                        `json:"subjects"`
-	Values   map[string]map[string][]float64 `json:"values"` // by subject and metric, one of each run
+	Values   map[string]map[string][]float64 `json:"values"` // by subject and metric, one value for each run
 	Machine  machine                         `json:"machine"`
 }
 
-// measure has the subjects take turns.
-func measure(ctx context.Context, r *rig, c benchCase, runs int) (*measured, error) {
+// measure runs a case: its subjects alternately, each runs times.
+func measure(ctx context.Context, f *fixture, c benchCase, runs int) (*measured, error) {
 	m := &measured{Values: map[string]map[string][]float64{}}
 	for _, s := range c.subjects {
 		m.Subjects = append(m.Subjects, s.name)
@@ -92,10 +93,10 @@ func measure(ctx context.Context, r *rig, c benchCase, runs int) (*measured, err
 	for i := range runs {
 		order := slices.Clone(c.subjects)
 		if i%2 == 1 {
-			slices.Reverse(order) // whoever comes first has another machine than who comes last
+			slices.Reverse(order) // because the machine's state may favour the first or the last subject
 		}
 		for _, sub := range order {
-			v, err := once(ctx, r, c, sub)
+			v, err := runOnce(ctx, f, c, sub)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", sub.name, err)
 			}
@@ -109,10 +110,11 @@ func measure(ctx context.Context, r *rig, c benchCase, runs int) (*measured, err
 	return m, nil
 }
 
-func once(ctx context.Context, r *rig, c benchCase, sub subject) (values, error) {
+// runOnce starts a subject, measures it once, and stops it.
+func runOnce(ctx context.Context, f *fixture, c benchCase, sub subject) (values, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	s, err := sub.start(r)
+	s, err := sub.start(f)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// labels are what metrics are called in the page, with their units. Those that are
-// not here are not shown.
+// labels holds the names of metrics in the page, with their units. The page does not show
+// metrics without a label.
 var labels = map[string]string{
 	"bytes":                 "bytes per session",
 	"attach_us":             "CPU per attach, µs",
@@ -26,8 +26,8 @@ var labels = map[string]string{
 	"attached_p99_ms":       "p99 of others meanwhile, ms",
 }
 
-// page writes the tables and plots of all cases into the page, each between its two
-// marks.
+// page writes the tables of all cases into the file, each between its two marks, and the
+// plots into the directory next to it.
 func (r *results) page(file string) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -44,7 +44,7 @@ func (r *results) page(file string) error {
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
 		if !ok || !ok2 {
-			return fmt.Errorf("%s has no place for %q", file, c.name)
+			return fmt.Errorf("%s has no marks <!-- begin %s --> and <!-- end %s -->", file, c.name, c.name)
 		}
 		text = before + begin + m.table(c, filepath.Base(plots)) + end + after
 		if err := os.MkdirAll(plots, 0o755); err != nil {
@@ -57,7 +57,7 @@ func (r *results) page(file string) error {
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
-// table is what a case has measured, as Markdown.
+// table returns the results of a case as Markdown.
 func (m *measured) table(c benchCase, plots string) string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "%s\n\n", c.how)
@@ -85,19 +85,20 @@ func (m *measured) table(c benchCase, plots string) string {
 		fmt.Fprintln(&w)
 	}
 	fmt.Fprintln(&w)
-	for _, b := range c.bars {
-		fmt.Fprintf(&w, "- %s, %s to %s: **%.2f** (%s)\n", labels[b.metric], b.of, strings.Replace(b.to, ":attach_us", "'s attach", 1), m.ratio(b), b.goal())
+	for _, g := range c.goals {
+		fmt.Fprintf(&w, "- %s, %s to %s: **%.2f** (%s)\n", labels[g.metric], g.of, strings.Replace(g.to, ":attach_us", "'s attach", 1), m.ratio(g), g.limit())
 	}
 	if c.name == "proxy" {
-		m.straight(&w)
+		m.proxyRatios(&w)
 	}
 	fmt.Fprintf(&w, "\n![%s](%s/%s.svg)\n\n", c.title, plots, c.name)
-	fmt.Fprintf(&w, "Medians of %d runs, and their spread. %s.\n", m.runs(), m.Machine)
+	fmt.Fprintf(&w, "Medians of %d runs, with the minimum and maximum. %s.\n", m.runs(), m.Machine)
 	return w.String()
 }
 
-// straight says what a proxy makes of each metric.
-func (m *measured) straight(w *strings.Builder) {
+// proxyRatios writes the ratios of each metric without a proxy to that with a proxy: the
+// minimum and maximum of all proxies.
+func (m *measured) proxyRatios(w *strings.Builder) {
 	for _, metric := range []string{"per_second", "cpu_us", "p50_ms", "connects_per_second"} {
 		var least, most float64
 		for i, name := range m.Subjects[1:] {
@@ -111,6 +112,7 @@ func (m *measured) straight(w *strings.Builder) {
 	}
 }
 
+// runs returns the largest number of runs of a subject.
 func (m *measured) runs() int {
 	most := 0
 	for _, v := range m.Values {

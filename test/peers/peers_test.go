@@ -8,33 +8,33 @@ import (
 	"testing"
 )
 
-// A bar is missed when the medians are on the wrong side of it, or nothing was
-// measured.
-func TestBars(t *testing.T) {
+// TestGoals checks that a goal is missed if the ratio of the medians violates it, or if
+// there are no values.
+func TestGoals(t *testing.T) {
 	m := &measured{Subjects: []string{"usher", "other"}, Values: map[string]map[string][]float64{
 		"usher": {"cpu_us": {9, 1, 10}}, "other": {"cpu_us": {20, 10, 15}, "attach_us": {18}},
 	}}
 	for _, c := range []struct {
-		bar    bar
+		goal   goal
 		ratio  float64
 		missed bool
 	}{
-		{bar{metric: "cpu_us", of: "usher", to: "other", most: 0.6}, 0.6, false},
-		{bar{metric: "cpu_us", of: "usher", to: "other", most: 0.5}, 0.6, true},
-		{bar{metric: "cpu_us", of: "usher", to: "other", least: 0.7}, 0.6, true},
-		{bar{metric: "cpu_us", of: "usher", to: "other:attach_us", most: 1}, 0.5, false},
+		{goal{metric: "cpu_us", of: "usher", to: "other", most: 0.6}, 0.6, false},
+		{goal{metric: "cpu_us", of: "usher", to: "other", most: 0.5}, 0.6, true},
+		{goal{metric: "cpu_us", of: "usher", to: "other", least: 0.7}, 0.6, true},
+		{goal{metric: "cpu_us", of: "usher", to: "other:attach_us", most: 1}, 0.5, false},
 	} {
-		if ratio := m.ratio(c.bar); ratio != c.ratio || c.bar.missed(ratio) != c.missed {
-			t.Errorf("%+v: %v, missed %v", c.bar, ratio, c.bar.missed(ratio))
+		if ratio := m.ratio(c.goal); ratio != c.ratio || c.goal.missed(ratio) != c.missed {
+			t.Errorf("%+v: %v, missed %v", c.goal, ratio, c.goal.missed(ratio))
 		}
 	}
-	if none := (bar{metric: "bytes", of: "usher", to: "other", most: 1}); !none.missed(m.ratio(none)) {
-		t.Error("what was not measured counts as met")
+	if none := (goal{metric: "bytes", of: "usher", to: "other", most: 1}); !none.missed(m.ratio(none)) {
+		t.Error("a goal without values counts as met")
 	}
 }
 
-// The page's tables are written between their marks and nowhere else, and the plots
-// are XML.
+// TestPage checks that page writes the tables only between their marks, and that the
+// plots are XML.
 func TestPage(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "performance.md")
@@ -47,12 +47,12 @@ func TestPage(t *testing.T) {
 			m.Values[s.name] = map[string][]float64{"bytes": {1, 2}, "cpu_us": {3}, "per_second": {4}, "p50_ms": {5}, "attach_us": {6}, "resume_us": {7}}
 		}
 		r.Cases[c.name] = m
-		text += "before " + c.name + "\n<!-- begin " + c.name + " -->\nwhat was there\n<!-- end " + c.name + " -->\nafter\n"
+		text += "before " + c.name + "\n<!-- begin " + c.name + " -->\nold text\n<!-- end " + c.name + " -->\nafter\n"
 	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // again changes nothing
+	for range 2 { // the second time changes nothing
 		if err := r.page(file); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := string(b)
-	if strings.Contains(got, "what was there") || strings.Count(got, "after\n") != len(cases()) || strings.Count(got, "| Colyseus |") != 3 {
+	if strings.Contains(got, "old text") || strings.Count(got, "after\n") != len(cases()) || strings.Count(got, "| Colyseus |") != 3 {
 		t.Errorf("the page:\n%s", got)
 	}
 	for _, c := range cases() {

@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// plot draws the case's first bar's metric, or else the throughput: a bar for the
-// median of each subject, and a line from its least to its most.
+// plot draws a bar chart as SVG. It shows the metric of the case's first goal, or the
+// throughput if the case has none: a bar for the median of each subject, and a line from
+// its minimum to its maximum.
 func (m *measured) plot(c benchCase) string {
 	metric := "per_second"
-	if len(c.bars) > 0 {
-		metric = c.bars[0].metric
+	if len(c.goals) > 0 {
+		metric = c.goals[0].metric
 	}
 	const left, right, height, row, top = 130, 640, 22, 34, 40
 	most := 0.0

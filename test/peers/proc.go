@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// proc is a server that was started.
+// proc is a running server process.
 type proc struct {
 	cmd *exec.Cmd
 	out bytes.Buffer
 }
 
-// start starts a server and waits until its address takes connections.
+// start starts a server and waits until its address accepts connections.
 func start(addr string, env []string, name string, args ...string) (*proc, error) {
 	p := &proc{cmd: exec.Command(name, args...)}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
@@ -38,7 +38,7 @@ func start(addr string, env []string, name string, args ...string) (*proc, error
 		}
 		if time.Now().After(deadline) {
 			p.stop()
-			return nil, fmt.Errorf("%s does not listen at %s:\n%s", name, addr, p.out.String())
+			return nil, fmt.Errorf("%s does not listen on %s after 20 s:\n%s", name, addr, p.out.String())
 		}
 	}
 }
@@ -50,10 +50,10 @@ func (p *proc) stop() {
 	_ = p.cmd.Wait()
 }
 
-// ticks per second of the times in /proc, on every Linux there is.
+// ticks is the number of ticks per second in the times of /proc, the same on every Linux.
 const ticks = 100
 
-// cpu returns the processor time that the process and its children have used.
+// cpu returns the processor time of the process and its children so far.
 func (p *proc) cpu() time.Duration {
 	pids := append([]int{p.cmd.Process.Pid}, children(p.cmd.Process.Pid)...)
 	var sum time.Duration
@@ -85,7 +85,7 @@ func children(pid int) []int {
 	return list
 }
 
-// resident returns the bytes of memory that the process has.
+// resident returns the resident memory of the process, in bytes.
 func (p *proc) resident() (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
 	if err != nil {
@@ -96,7 +96,7 @@ func (p *proc) resident() (int, error) {
 	return n * os.Getpagesize(), err
 }
 
-// freeAddr returns a loopback address that was free a moment ago.
+// freeAddr returns a loopback address with a port that is free at the time of the call.
 func freeAddr() string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -111,9 +111,9 @@ func port(addr string) string {
 	return port
 }
 
-// giveBack has the server give back what memory it does not use, twice: what one
-// collection finalizes the next one frees.
-func (s *server) giveBack(ctx context.Context) error {
+// freeMemory makes the server return unused memory to the system. It does so twice,
+// because the second garbage collection frees what the first one finalizes.
+func (s *server) freeMemory(ctx context.Context) error {
 	for range 2 {
 		if s.free == "" {
 			if err := s.procs[0].cmd.Process.Signal(syscall.SIGHUP); err != nil {

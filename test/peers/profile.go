@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
-// profiles is the directory that profiles of Usher are written to, as text; empty
-// for none. What is profiled is slower.
+// profiles is the directory for CPU profiles of Usher, as text; empty for none.
+// Profiling makes the measured server slower.
 var profiles string
 
-// profile has Usher profiled for so long from now on. The caller waits for it.
+// profile starts a CPU profile of Usher that lasts d. The caller must call wait, which
+// returns when the profile is written.
 func (s *server) profile(name string, d time.Duration) (wait func()) {
 	if profiles == "" || s.ops == "" {
 		return func() {}
@@ -43,7 +44,7 @@ func (s *server) writeProfile(name string, d time.Duration) error {
 		return err
 	}
 	defer resp.Body.Close()
-	raw, err := os.CreateTemp(s.rig.dir, "profile")
+	raw, err := os.CreateTemp(s.fixture.dir, "profile")
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// proxies are ways to one node: straight, and through what is put in front of nodes
-// elsewhere.
+// proxies returns the subjects of the proxy case: a node reached directly, and a node
+// behind each proxy.
 func proxies() []subject {
 	list := []subject{node}
 	list[0].name = "straight"
@@ -19,38 +19,40 @@ func proxies() []subject {
 		{"nginx, stream", "nginx-stream"},
 		{"nginx, http", "nginx-http"},
 	} {
-		list = append(list, subject{name: p.name, start: behind(p.kind), join: node.join})
+		list = append(list, subject{name: p.name, start: startBehind(p.kind), join: node.join})
 	}
 	return list
 }
 
-func behind(kind string) func(*rig) (*server, error) {
-	return func(r *rig) (*server, error) {
-		s, err := node.start(r)
+// startBehind returns a function that starts a node and the kind of proxy in front of it.
+func startBehind(kind string) func(*fixture) (*server, error) {
+	return func(f *fixture) (*server, error) {
+		s, err := node.start(f)
 		if err != nil {
 			return nil, err
 		}
-		front := freeAddr()
-		file := filepath.Join(r.dir, kind+".conf")
-		if err := os.WriteFile(file, []byte(fmt.Sprintf(proxyConfigs[kind], front, s.addr)), 0o600); err != nil {
+		proxyAddr := freeAddr()
+		file := filepath.Join(f.dir, kind+".conf")
+		if err := os.WriteFile(file, []byte(fmt.Sprintf(proxyConfigs[kind], proxyAddr, s.addr)), 0o600); err != nil {
 			s.stop()
 			return nil, err
 		}
 		args := []string{"haproxy", "-db", "-f", file}
 		if kind[0] == 'n' {
-			args = []string{"nginx", "-c", file, "-p", r.dir, "-e", filepath.Join(r.dir, "nginx.log")}
+			args = []string{"nginx", "-c", file, "-p", f.dir, "-e", filepath.Join(f.dir, "nginx.log")}
 		}
-		p, err := start(front, nil, findTool(args[0]), args[1:]...)
+		p, err := start(proxyAddr, nil, findTool(args[0]), args[1:]...)
 		if err != nil {
 			s.stop()
 			return nil, err
 		}
 		s.procs = append(s.procs, p)
-		s.addr = front
+		s.addr = proxyAddr
 		return s, nil
 	}
 }
 
+// findTool returns the path of a program, also if it is in an sbin directory outside PATH.
 func findTool(name string) string {
 	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
@@ -60,7 +62,7 @@ func findTool(name string) string {
 	return name
 }
 
-// proxyConfigs are the least that their manuals ask for, with long timeouts.
+// proxyConfigs holds minimal configurations by the proxies' manuals, with long timeouts.
 var proxyConfigs = map[string]string{
 	"haproxy-tcp": `
 global
@@ -128,11 +130,11 @@ http {
 }
 
 func runProxy(ctx context.Context, s *server, sub subject) (values, error) {
-	e, err := joinEchoes(ctx, s, sub, loopers, 8)
+	e, err := joinEchoes(ctx, s, sub, proxyClients, 8)
 	if err != nil {
 		return nil, err
 	}
-	sum, used, err := e.loop(s, loopTime)
+	sum, used, err := e.loop(s, proxyTime)
 	if err != nil {
 		return nil, err
 	}

@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// results are those of all cases that ever ran, the last of each.
+// results holds the last results of each case.
 type results struct {
 	Cases map[string]*measured `json:"cases"`
 }
 
-// machine says where a case ran, and with what.
+// machine describes the machine that a case ran on, and the versions of the software.
 type machine struct {
 	CPU      string            `json:"cpu"`
 	Cores    int               `json:"cores"`
@@ -58,23 +58,24 @@ func (r *results) write(file string) error {
 }
 
 func thisMachine(usher string) machine {
-	m := machine{Cores: runtime.NumCPU(), Kernel: version.FindString(said("uname", "-r")), Versions: map[string]string{"go": runtime.Version()}}
+	m := machine{Cores: runtime.NumCPU(), Kernel: version.FindString(output("uname", "-r")), Versions: map[string]string{"go": runtime.Version()}}
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if found := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(b); found != nil {
 			m.CPU = string(found[1])
 		}
 	}
-	m.Versions["usher"] = said(usher, "version")
-	m.Versions["node"] = said("node", "--version")
+	m.Versions["usher"] = output(usher, "version")
+	m.Versions["node"] = output("node", "--version")
 	for tool, args := range map[string][]string{"haproxy": {"-v"}, "nginx": {"-v"}, "redis-server": {"--version"}} {
-		m.Versions[tool] = version.FindString(said(findTool(tool), args...))
+		m.Versions[tool] = version.FindString(output(findTool(tool), args...))
 	}
 	return m
 }
 
 var version = regexp.MustCompile(`[0-9]+\.[0-9]+(\.[0-9]+)?`)
 
-func said(name string, args ...string) string {
+// output returns the first line that a program prints, or "" if it fails.
+func output(name string, args ...string) string {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
 		return ""
@@ -94,27 +95,29 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
-// ratio returns the bar's ratio, of medians.
-func (m *measured) ratio(b bar) float64 {
-	to, metric := b.to, b.metric
-	if subject, other, ok := strings.Cut(b.to, ":"); ok {
+// ratio returns the goal's ratio of medians.
+func (m *measured) ratio(g goal) float64 {
+	to, metric := g.to, g.metric
+	if subject, other, ok := strings.Cut(g.to, ":"); ok {
 		to, metric = subject, other
 	}
-	return median(m.Values[b.of][b.metric]) / median(m.Values[to][metric])
+	return median(m.Values[g.of][g.metric]) / median(m.Values[to][metric])
 }
 
-func (b bar) missed(ratio float64) bool {
-	return !(ratio > 0) || b.most > 0 && ratio > b.most || b.least > 0 && ratio < b.least
+// missed reports whether the ratio violates the goal, or is not a positive number.
+func (g goal) missed(ratio float64) bool {
+	return !(ratio > 0) || g.most > 0 && ratio > g.most || g.least > 0 && ratio < g.least
 }
 
-func (b bar) goal() string {
-	if b.most > 0 {
-		return fmt.Sprintf("at most %.3g", b.most)
+// limit returns the goal's limit as text.
+func (g goal) limit() string {
+	if g.most > 0 {
+		return fmt.Sprintf("at most %.3g", g.most)
 	}
-	return fmt.Sprintf("at least %.3g", b.least)
+	return fmt.Sprintf("at least %.3g", g.least)
 }
 
-// print prints medians and bars, and returns how many of these are missed.
+// print prints medians and goals, and returns the number of missed goals.
 func (r *results) print(w io.Writer, match *regexp.Regexp) (missed int) {
 	for _, c := range cases() {
 		m := r.Cases[c.name]
@@ -131,19 +134,19 @@ func (r *results) print(w io.Writer, match *regexp.Regexp) (missed int) {
 			}
 			fmt.Fprintln(w)
 		}
-		for _, b := range c.bars {
-			ratio, verdict := m.ratio(b), "met"
-			if b.missed(ratio) {
+		for _, g := range c.goals {
+			ratio, verdict := m.ratio(g), "met"
+			if g.missed(ratio) {
 				verdict = "MISSED"
 				missed++
 			}
-			fmt.Fprintf(w, "  %s: %s / %s = %.3f, %s: %s\n", b.metric, b.of, b.to, ratio, b.goal(), verdict)
+			fmt.Fprintf(w, "  %s: %s / %s = %.3f, %s: %s\n", g.metric, g.of, g.to, ratio, g.limit(), verdict)
 		}
 	}
 	return missed
 }
 
-// metrics returns the names of all that was measured in a case.
+// metrics returns the names of the metrics of a case, sorted.
 func metrics(m *measured) []string {
 	var names []string
 	for _, v := range m.Values {
@@ -157,7 +160,7 @@ func metrics(m *measured) []string {
 	return names
 }
 
-// digits is a number with three digits that count.
+// digits formats a number with three significant digits, or all digits before the point.
 func digits(v float64) string {
 	switch {
 	case v >= 100:

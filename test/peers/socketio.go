@@ -7,28 +7,28 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/usher-broker/usher/cmd/usher/load"
+	"github.com/usher-broker/usher/cmd/usher-bench/load"
 )
 
-// socketio connects by WebSocket alone, and recovers its connection's state through
+// socketio connects by WebSocket only, and recovers the state of its connection through
 // the adapter for Redis Streams.
 var socketio = subject{
 	name: "Socket.IO",
-	start: func(r *rig) (*server, error) {
+	start: func(f *fixture) (*server, error) {
 		redis, err := startRedis()
 		if err != nil {
 			return nil, err
 		}
 		addr := freeAddr()
-		p, err := start(addr, []string{"NODE_ENV=production"}, "node", "--expose-gc", filepath.Join(r.js, "socketio.mjs"), port(addr), redis.addr)
+		p, err := start(addr, []string{"NODE_ENV=production"}, "node", "--expose-gc", filepath.Join(f.js, "socketio.mjs"), port(addr), redis.addr)
 		if err != nil {
 			redis.stop()
 			return nil, err
 		}
-		return &server{procs: []*proc{p}, others: []*proc{redis.proc}, addr: addr, rig: r}, nil
+		return &server{procs: []*proc{p}, others: []*proc{redis.proc}, addr: addr, fixture: f}, nil
 	},
-	join: func(ctx context.Context, s *server, heard func([]byte)) (player, error) {
-		p := &socketioPlayer{server: s, heard: heard}
+	join: func(ctx context.Context, s *server, onMessage func([]byte)) (player, error) {
+		p := &socketioPlayer{server: s, onMessage: onMessage}
 		return p, p.resume(ctx)
 	},
 }
@@ -45,17 +45,18 @@ func startRedis() (*redisServer, error) {
 }
 
 type socketioPlayer struct {
-	server *server
-	heard  func([]byte)
-	pid    string // names the connection's state
-	offset string // of the last message
-	socket *load.Socket
-	over   chan struct{}
-	binary bool // what comes next belongs to a message
+	server    *server
+	onMessage func([]byte)
+	pid       string // the id of the connection's state
+	offset    string // of the last message
+	socket    *load.Socket
+	done      chan struct{} // closed when the socket is no longer read
+	binary    bool          // the next binary frame belongs to a message
 }
 
-// resume connects: Engine.IO's greeting is «0{…}», Socket.IO's is «40», to which
-// the state to recover may be added; the answer says whether it was.
+// resume connects. The server's Engine.IO greeting is "0{…}". The client then sends "40"
+// for Socket.IO, with the state to recover, if any. The answer names the state: another
+// pid means that the server did not recover it.
 func (p *socketioPlayer) resume(ctx context.Context) error {
 	u := &url.URL{Scheme: "ws", Host: p.server.addr, Path: "/socket.io/", RawQuery: "EIO=4&transport=websocket"}
 	var err error
@@ -85,18 +86,19 @@ func (p *socketioPlayer) resume(ctx context.Context) error {
 		return unexpected(b) // not recovered
 	}
 	p.pid = state.PID
-	p.over = make(chan struct{})
-	go listen(p.socket, p.over, p.take)
+	p.done = make(chan struct{})
+	go listen(p.socket, p.done, p.handle)
 	return nil
 }
 
-// take takes a message: «2» is a ping; «451-["echo",{"_placeholder":true,…},"offset"]»
-// announces one whose bytes follow.
-func (p *socketioPlayer) take(b []byte, text bool) error {
+// handle handles a frame: "2" is a ping, and
+// `451-["echo",{"_placeholder":true,…},"offset"]` announces a message whose bytes follow
+// in the next frame.
+func (p *socketioPlayer) handle(b []byte, text bool) error {
 	switch {
 	case !text && p.binary:
 		p.binary = false
-		p.heard(b)
+		p.onMessage(b)
 	case string(b) == "2":
 		return p.socket.Write([]byte("3"), true)
 	case strings.HasPrefix(string(b), "451-"):
@@ -116,5 +118,5 @@ func (p *socketioPlayer) send(b []byte) error {
 	return p.socket.Write(b, false)
 }
 
-func (p *socketioPlayer) close() { _ = p.socket.Close(); <-p.over }
-func (p *socketioPlayer) cut()   { p.socket.Cut(); <-p.over }
+func (p *socketioPlayer) close() { _ = p.socket.Close(); <-p.done }
+func (p *socketioPlayer) cut()   { p.socket.Cut(); <-p.done }

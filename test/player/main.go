@@ -1,6 +1,6 @@
-// Player is the program that «usher conformance» tests, with the Go SDK: it sends
-// 1 to 30, and takes in what it is sent until its session is over. With USHER_NAIVE
-// it is a client that must fail.
+// Player is a client for `usher conformance`, written with the Go SDK. It sends 1 to
+// 30 and receives messages until its session ends. With USHER_NAIVE set it is a client
+// that does not resume, which must fail.
 package main
 
 import (
@@ -21,10 +21,10 @@ func main() {
 	}
 	s, err := usher.Connect(ctx, usher.Config{Auth: os.Getenv("USHER_AUTH"), Credentials: usher.Guest(os.Getenv("USHER_NAME"))})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // a session may be over before it was attached
+		fmt.Fprintln(os.Stderr, err) // a session may end before it was attached
 		return
 	}
-	defer s.Close(ctx) // waits until the last words are out
+	defer s.Close(ctx) // waits until the last messages are sent
 	go func() {
 		for i := 1; i <= 30 && s.SendText(ctx, strconv.Itoa(i)) == nil; i++ {
 			time.Sleep(20 * time.Millisecond)

@@ -15,8 +15,8 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// naive is what somebody writes who knows nothing of resuming: it attaches again
-// after whatever happens, and goes on counting.
+// naive is a client whose author knows nothing about resuming. After every close other
+// than session_ended it attaches again without naming its stream, and continues to count.
 func naive(ctx context.Context, auth, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
@@ -43,8 +43,8 @@ func naive(ctx context.Context, auth, name string) error {
 	return ctx.Err()
 }
 
-// talk sends, and confirms all that comes, until the connection is gone, and
-// returns the code that it was closed with.
+// talk sends numbers and acknowledges every message it receives until the connection
+// ends. It returns the close code.
 func talk(ctx context.Context, ws *websocket.Conn, sent *atomic.Int64) websocket.StatusCode {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

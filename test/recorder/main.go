@@ -1,5 +1,5 @@
-// Witness is a node for tests: its application writes down every message that
-// it is given, with the time, and answers it.
+// Recorder is a node for tests. Its application writes every message that it
+// receives to a file, with the time, and echoes it.
 package main
 
 import (
@@ -23,34 +23,34 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// witness writes a line for each message: Unix nanoseconds, session, message.
-type witness struct {
+// recorder writes one line for each message: Unix nanoseconds, session id, message.
+type recorder struct {
 	node.Echo
 
 	mu  sync.Mutex
 	out *os.File
 }
 
-func (w *witness) Message(s *node.Session, m node.Message) {
-	w.mu.Lock()
-	_, err := fmt.Fprintf(w.out, "%d %s %s\n", time.Now().UnixNano(), s.ID, m.Data)
-	w.mu.Unlock()
+func (r *recorder) Message(s *node.Session, m node.Message) {
+	r.mu.Lock()
+	_, err := fmt.Fprintf(r.out, "%d %s %s\n", time.Now().UnixNano(), s.ID, m.Data)
+	r.mu.Unlock()
 	if err != nil {
 		log.Fatal(err)
 	}
-	w.Echo.Message(s, m)
+	r.Echo.Message(s, m)
 }
 
 func main() {
 	var (
 		id     = flag.String("id", "", "id of the node")
-		listen = flag.String("listen", "127.0.0.1:0", "address clients attach to")
-		gossip = flag.String("gossip", "127.0.0.1:0", "address to gossip on")
+		listen = flag.String("listen", "127.0.0.1:0", "address that clients attach to")
+		gossip = flag.String("gossip", "127.0.0.1:0", "address for gossip")
 		join   = flag.String("join", "", "gossip address of another member")
-		jwks   = flag.String("jwks", "", "public keys of tokens")
-		store  = flag.String("redis", "", "the store")
-		out    = flag.String("out", "", "file to write to")
-		ping   = flag.Duration("ping-interval", time.Second, "silence after which a client is pinged")
+		jwks   = flag.String("jwks", "", "URL or file of the public keys that verify tokens")
+		store  = flag.String("redis", "", "URL of Redis, which holds the sessions")
+		out    = flag.String("out", "", "file to append the messages to")
+		ping   = flag.Duration("ping-interval", time.Second, "ping a client that has sent nothing for this long")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -78,7 +78,7 @@ func run(ctx context.Context, id, listen, gossip, join, jwks, address, out strin
 	defer keys.Close()
 	const sessions = 10_000
 	n, err := node.New(node.Config{
-		ID: id, App: &witness{out: file}, Store: store, Verifier: &token.Verifier{Keys: keys},
+		ID: id, App: &recorder{out: file}, Store: store, Verifier: &token.Verifier{Keys: keys},
 		MaxSessions: sessions, PingInterval: ping, Logger: logger,
 	})
 	if err != nil {
@@ -96,14 +96,14 @@ func run(ctx context.Context, id, listen, gossip, join, jwks, address, out strin
 		Bind: gossip, Join: []string{join}, Label: "usher", Logger: logger, Handle: n.Command,
 		Self: proto.Peer{
 			ID: id, Role: proto.RoleNode, State: proto.StateReady, URL: url, Pool: proto.DefaultPool,
-			Capacity: sessions, Generation: uint64(time.Now().UnixMilli()), Version: "witness",
+			Capacity: sessions, Generation: uint64(time.Now().UnixMilli()), Version: "recorder",
 		},
 	})
 	if err != nil {
 		return err
 	}
 	go members.RunReporter(ctx, n)
-	logger.Info("witness runs", "node", id, "url", url, "gossip", members.Addr())
+	logger.Info("recorder runs", "node", id, "url", url, "gossip", members.Addr())
 	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

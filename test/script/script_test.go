@@ -1,18 +1,23 @@
-// Package script tests the command line: the scripts in testdata say what is
-// typed and what is seen.
+// Package script tests the command line. Each script in testdata lists commands and
+// the output that a user must see.
 package script
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var bin string // the directory of the built binary
+var bin string // the directory of the built binaries
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -23,10 +28,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "usher"), ".")
-	build.Dir = filepath.Join("..", "..", "cmd", "usher")
+	build := exec.Command("go", "build", "-o", dir, "./cmd/usher", "./cmd/usher-bench")
+	build.Dir = filepath.Join("..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building usher: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "building the commands: %v\n%s", err, out)
 		return 1
 	}
 	bin = dir
@@ -39,29 +44,41 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("TMPDIR", env.WorkDir)
+			for _, name := range []string{"AUTH", "API", "OPS"} { // addresses for scripts that start a cluster
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return err
+				}
+				defer ln.Close()
+				env.Setenv(name, ln.Addr().String())
+			}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) { exits(ts, neg, "usher", args) },
+			"bench": func(ts *testscript.TestScript, neg bool, args []string) { exits(ts, neg, "usher-bench", args) },
 			"mode":  mode,
+			"ready": ready,
+			"login": login,
 		},
 	})
 }
 
-// exits runs usher and checks the exit code: exits CODE ARGS...
-func exits(ts *testscript.TestScript, neg bool, args []string) {
+// exits runs a program and checks its exit code. exits CODE ARGS... is for usher, bench
+// CODE ARGS... for usher-bench.
+func exits(ts *testscript.TestScript, neg bool, program string, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: exits code args...")
 	}
-	err := ts.Exec("usher", args[1:]...)
+	err := ts.Exec(program, args[1:]...)
 	code := 0
 	if exit, ok := err.(*exec.ExitError); ok {
 		code = exit.ExitCode()
 	} else if err != nil {
-		ts.Fatalf("usher: %v", err)
+		ts.Fatalf("%s: %v", program, err)
 	}
 	if fmt.Sprint(code) != args[0] {
-		ts.Fatalf("usher %q exits with %d, not %s", args[1:], code, args[0])
+		ts.Fatalf("%s %q exits with %d, not %s", program, args[1:], code, args[0])
 	}
 }
 
@@ -74,4 +91,33 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprintf("%o", info.Mode().Perm()); (got == args[0]) == neg {
 		ts.Fatalf("%s has mode %s", args[1], got)
 	}
+}
+
+// ready waits until the process with the ops port is ready: ready ADDR
+func ready(ts *testscript.TestScript, _ bool, args []string) {
+	for range 200 {
+		resp, err := http.Get("http://" + args[0] + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("no process is ready at %s", args[0])
+}
+
+// login logs a guest in at $AUTH and sets $SESSION to the id of the session: login NAME
+func login(ts *testscript.TestScript, _ bool, args []string) {
+	body := fmt.Sprintf(`{"method":"guest","credentials":{"name":%q}}`, args[0])
+	resp, err := http.Post("http://"+ts.Getenv("AUTH")+"/v1/login", "application/json", strings.NewReader(body))
+	ts.Check(err)
+	defer resp.Body.Close()
+	var at struct{ Session string }
+	ts.Check(json.NewDecoder(resp.Body).Decode(&at))
+	if at.Session == "" {
+		ts.Fatalf("login: %s", resp.Status)
+	}
+	ts.Setenv("SESSION", at.Session)
 }

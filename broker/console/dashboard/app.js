@@ -1,18 +1,18 @@
 'use strict';
-// The dashboard. It asks the private API as any program does, with the key that
-// the operator typed; the key stays in this tab.
+// The dashboard. It calls the private API as any other program does, with the key that
+// the operator has typed. The key is stored in this tab only.
 
 const $ = (id) => document.getElementById(id);
-const keep = { get: () => sessionStorage.getItem('usher-key') || '', set: (k) => sessionStorage.setItem('usher-key', k), drop: () => sessionStorage.removeItem('usher-key') };
+const storedKey = { get: () => sessionStorage.getItem('usher-key') || '', set: (k) => sessionStorage.setItem('usher-key', k), drop: () => sessionStorage.removeItem('usher-key') };
 let role = '';
-let stream = null; // what ends it
-let notice = 0; // until when what was told stays
-const may = () => role === 'operator' || role === 'local';
+let stream = null; // the AbortController of the stream of events
+let noticeUntil = 0; // until when the last notice stays on the page
+const mayChange = () => role === 'operator' || role === 'local';
 const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 
 // ---- the API
 
-class Refused extends Error {
+class ApiError extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
@@ -21,20 +21,20 @@ class Refused extends Error {
 
 async function api(method, path, body) {
   const headers = {};
-  if (keep.get()) headers.Authorization = 'Bearer ' + keep.get();
+  if (storedKey.get()) headers.Authorization = 'Bearer ' + storedKey.get();
   if (body) headers['Content-Type'] = 'application/json';
   const r = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
   const text = await r.text();
   const json = text ? JSON.parse(text) : null;
-  if (!r.ok) throw new Refused(r.status, (json && json.detail) || r.statusText);
+  if (!r.ok) throw new ApiError(r.status, (json && json.detail) || r.statusText);
   return json;
 }
 
-/** Reads the events until the stream ends. */
+/** Calls f with each event, until the stream ends. */
 async function events(signal, f) {
-  const headers = keep.get() ? { Authorization: 'Bearer ' + keep.get() } : {};
+  const headers = storedKey.get() ? { Authorization: 'Bearer ' + storedKey.get() } : {};
   const r = await fetch('/v1/events', { headers, signal, cache: 'no-store' });
-  if (!r.ok) throw new Refused(r.status, 'The stream of events was refused.');
+  if (!r.ok) throw new ApiError(r.status, 'The broker refused the stream of events.');
   const reader = r.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
   for (;;) {
@@ -49,78 +49,78 @@ async function events(signal, f) {
   }
 }
 
-// ---- in and out
+// ---- the key
 
 async function begin() {
   let me;
   try {
     me = await api('GET', '/v1/me');
   } catch (e) {
-    if (e.status === 401 || e.status === 429) return ask(keep.get() ? e.message : '');
-    say(e.message || 'The broker does not answer.', 'bad');
+    if (e.status === 401 || e.status === 429) return askForKey(storedKey.get() ? e.message : '');
+    setStatus(e.message || 'The broker does not answer.', 'bad');
     setTimeout(begin, 2000);
     return undefined;
   }
-  if (me.role === 'backend') return ask('A key of role backend does not see the nodes; viewer and operator do.');
+  if (me.role === 'backend') return askForKey('A key of role backend cannot read the nodes. Use a key of role viewer or operator.');
   role = me.role;
   $('who').textContent = role === 'local' ? 'no key needed on this machine' : `${me.name}, ${role}`;
   $('leave').hidden = role === 'local';
-  if ($('door').open) $('door').close();
+  if ($('key-dialog').open) $('key-dialog').close();
   $('main').hidden = false;
   follow();
   return undefined;
 }
 
-function ask(why) {
-  keep.drop();
+function askForKey(why) {
+  storedKey.drop();
   $('main').hidden = true;
   $('who').textContent = '';
   $('leave').hidden = true;
-  say('An API key is needed.');
+  setStatus('An API key is required.');
   $('key-error').textContent = why;
   $('key').value = '';
-  if (!$('door').open) $('door').showModal();
+  if (!$('key-dialog').open) $('key-dialog').showModal();
 }
 
-$('door').addEventListener('cancel', (e) => e.preventDefault());
+$('key-dialog').addEventListener('cancel', (e) => e.preventDefault());
 $('key-form').addEventListener('submit', (e) => {
   e.preventDefault();
-  keep.set($('key').value.trim());
+  storedKey.set($('key').value.trim());
   begin();
 });
 $('leave').addEventListener('click', () => {
   if (stream) stream.abort();
-  ask('');
+  askForKey('');
 });
 
-function say(text, kind) {
+function setStatus(text, kind) {
   if ($('state').textContent !== text) $('state').textContent = text;
   $('state').className = kind || '';
 }
 
-/** Follows the events, and begins again when the stream breaks. */
+/** Shows the events. Opens the stream again when it breaks. */
 async function follow() {
-  const mine = (stream = new AbortController());
-  for (let wait = 500; !mine.signal.aborted; wait = Math.min(wait * 2, 10000)) {
+  const own = (stream = new AbortController());
+  for (let wait = 500; !own.signal.aborted; wait = Math.min(wait * 2, 10000)) {
     try {
-      await events(mine.signal, (e) => {
+      await events(own.signal, (e) => {
         wait = 500;
-        if (Date.now() > notice) say('Live', 'good');
+        if (Date.now() > noticeUntil) setStatus('Live', 'good');
         show(e.nodes, Date.parse(e.at));
       });
     } catch (e) {
-      if (mine.signal.aborted) return;
-      if (e.status === 401 || e.status === 403) return void ask(e.message);
+      if (own.signal.aborted) return;
+      if (e.status === 401 || e.status === 403) return void askForKey(e.message);
     }
-    say('The broker does not answer; what is shown is old.', 'bad');
+    setStatus('The broker does not answer. The numbers below are old.', 'bad');
     await new Promise((ok) => setTimeout(ok, wait));
   }
 }
 
 // ---- numbers
 
-const kept = 600; // seconds of the charts
-const past = { at: [], sessions: [], arrivals: [], balance: [] };
+const chartSeconds = 600; // the time that the charts show
+const chartData = { at: [], sessions: [], arrivals: [], balance: [] };
 const arrived = new Map(); // by node: count and time of the last event
 
 function rateOf(n, at) {
@@ -147,8 +147,8 @@ function totals(nodes, at) {
   $('t-balance').textContent = balance.toFixed(2);
   $('t-nodes').textContent = `${nodes.filter((n) => n.eligible).length} of ${nodes.length}`;
   for (const [name, value] of [['at', at / 1000], ['sessions', live], ['arrivals', rate], ['balance', balance]]) {
-    past[name].push(value);
-    if (past[name].length > kept) past[name].shift();
+    chartData[name].push(value);
+    if (chartData[name].length > chartSeconds) chartData[name].shift();
   }
 }
 
@@ -167,16 +167,16 @@ function drawCharts() {
       scales: { y: { range: (_, low, high) => [Math.min(floor, low), Math.max(high * 1.05, floor + (floor ? 0.1 : 1))] } },
       axes: [{ ...axis, space: 60 }, { ...axis, size: 48, values: (_, list) => list.map((v) => (floor ? v.toFixed(2) : number.format(v))) }],
       series: [{}, { stroke: colour('--bar'), width: 1.5, fill: colour('--bar') + '22', points: { show: false } }],
-    }, [past.at, past[name]], $(id));
+    }, [chartData.at, chartData[name]], $(id));
     charts.push({ id, name, plot });
   }
 }
 
-function feedCharts() {
+function updateCharts() {
   if (!charts.length) drawCharts();
   for (const c of charts) {
-    c.plot.setData([past.at, past[c.name]]);
-    const now = past[c.name][past[c.name].length - 1];
+    c.plot.setData([chartData.at, chartData[c.name]]);
+    const now = chartData[c.name][chartData[c.name].length - 1];
     $(c.id).setAttribute('aria-label', `${$(c.id).previousElementSibling.textContent} over the last ten minutes, now ${number.format(now)}`);
   }
 }
@@ -184,8 +184,8 @@ function feedCharts() {
 addEventListener('resize', () => charts.forEach((c) => c.plot.setSize({ width: $(c.id).clientWidth, height: 140 })));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawCharts);
 
-// ---- the table. Rows are kept and changed in place: what is read aloud, or has
-// the focus, stays.
+// ---- the table. Rows are changed in place, so that the focus and the position of a
+// screen reader do not get lost.
 
 const rows = new Map();
 
@@ -206,15 +206,15 @@ function newRow(id) {
   const r = {
     id: element('span'), gets: element('span'), drain: element('progress', { class: 'drain', max: 1, value: 0 }), progress: element('span'),
     count: element('span'), bar: element('meter', { class: 'bar', min: 0, max: 1, low: 0.75, high: 0.92, optimum: 0 }),
-    attached: element('span'), rate: element('span'), heard: element('span'), reach: element('span'), place: element('span'),
+    attached: element('span'), rate: element('span'), reportAge: element('span'), reach: element('span'), pool: element('span'),
     version: element('span'), button: element('button', { type: 'button' }),
   };
   r.id.textContent = id;
-  const gets = cell('Gets sessions', element('span', {}, r.gets, ' ', r.progress, r.drain));
+  const gets = cell('Gets new sessions', element('span', {}, r.gets, ' ', r.progress, r.drain));
   gets.className = 'why';
   const act = element('td', { class: 'act', 'data-name': '' }, r.button);
   r.row = element('tr', {}, element('th', { scope: 'row' }, r.id), gets, cell('Sessions', element('span', {}, r.count, r.bar)), cell('Attached', r.attached),
-    cell('Arrivals', r.rate), cell('Heard', r.heard), cell('Address', r.reach), cell('Pool, region', r.place), cell('Version', r.version), act);
+    cell('Arrivals', r.rate), cell('Last report', r.reportAge), cell('Reachability', r.reach), cell('Pool, region', r.pool), cell('Version', r.version), act);
   r.button.addEventListener('click', () => (r.draining ? undrain(id) : drain(id, r.live)));
   return r;
 }
@@ -222,33 +222,33 @@ function newRow(id) {
 function updateRow(r, n, at) {
   r.live = n.live;
   r.draining = n.state === 'draining';
-  const trouble = !n.eligible && !r.draining && n.state !== 'full';
-  setText(r.gets, n.eligible ? (n.load_penalty ? `yes, ${n.load_penalty} % fewer` : 'yes') : n.why || n.state, n.eligible ? (n.load_penalty ? 'warn' : 'good') : trouble ? 'bad' : 'warn');
+  const problem = !n.eligible && !r.draining && n.state !== 'full';
+  setText(r.gets, n.eligible ? (n.load_penalty ? `yes, load penalty ${n.load_penalty} %` : 'yes') : n.why || n.state, n.eligible ? (n.load_penalty ? 'warn' : 'good') : problem ? 'bad' : 'warn');
   r.drain.hidden = r.progress.hidden = !n.drain;
   if (n.drain) {
     const total = Math.max(n.drain.total, n.drain.remaining, 1);
     r.drain.value = (total - n.drain.remaining) / total;
-    setText(r.progress, n.drain.remaining ? `${number.format(n.drain.remaining)} to go` : 'empty', 'soft');
-    r.drain.setAttribute('aria-label', `Drain of ${n.id}: ${n.drain.remaining} of ${total} sessions to go`);
+    setText(r.progress, n.drain.remaining ? `${number.format(n.drain.remaining)} remaining` : 'empty', 'soft');
+    r.drain.setAttribute('aria-label', `Drain of ${n.id}: ${n.drain.remaining} of ${total} sessions remaining`);
   }
   setText(r.count, `${number.format(n.live)} of ${number.format(n.capacity)}`);
   r.bar.value = n.capacity ? n.live / n.capacity : 0;
   r.bar.setAttribute('aria-label', `${n.id} is ${Math.round(r.bar.value * 100)} percent full`);
   setText(r.attached, number.format(n.attached));
   setText(r.rate, number.format(rateOf(n, at)) + ' /s');
-  setText(r.heard, (n.report_age_ms / 1000).toFixed(1) + ' s ago', n.report_age_ms > 3500 ? 'bad' : '');
+  setText(r.reportAge, (n.report_age_ms / 1000).toFixed(1) + ' s ago', n.report_age_ms > 3500 ? 'bad' : '');
   setText(r.reach, n.reach, { reached: 'good', untried: 'soft' }[n.reach] || 'bad');
-  setText(r.place, n.pool + (n.region ? ', ' + n.region : ''));
+  setText(r.pool, n.pool + (n.region ? ', ' + n.region : ''));
   setText(r.version, n.version || '–', 'soft');
-  r.button.hidden = !may();
-  setText(r.button, r.draining ? 'Take the drain back' : 'Drain');
-  r.button.setAttribute('aria-label', r.draining ? `Take the drain of ${n.id} back` : `Drain ${n.id}`);
+  r.button.hidden = !mayChange();
+  setText(r.button, r.draining ? 'Cancel drain' : 'Drain');
+  r.button.setAttribute('aria-label', r.draining ? `Cancel the drain of ${n.id}` : `Drain ${n.id}`);
 }
 
 const orders = {
   id: (a, b) => (a.id < b.id ? -1 : 1),
   full: (a, b) => b.live / (b.capacity || 1) - a.live / (a.capacity || 1),
-  trouble: (a, b) => Number(a.eligible) - Number(b.eligible) || (a.id < b.id ? -1 : 1),
+  problems: (a, b) => Number(a.eligible) - Number(b.eligible) || (a.id < b.id ? -1 : 1),
 };
 
 let latest = [[], 0];
@@ -256,15 +256,15 @@ let latest = [[], 0];
 function show(nodes, at) {
   latest = [nodes, at];
   totals(nodes, at);
-  feedCharts();
+  updateCharts();
   showTable();
 }
 
 function showTable() {
   const [nodes, at] = latest;
-  const words = $('filter').value.toLowerCase().split(/\s+/).filter(Boolean);
-  const wanted = (n) => words.every((w) => [n.id, n.pool, n.region, n.state, n.reach, n.why, n.version].join(' ').toLowerCase().includes(w));
-  const list = nodes.filter(wanted).sort(orders[$('order').value]);
+  const terms = $('filter').value.toLowerCase().split(/\s+/).filter(Boolean);
+  const matches = (n) => terms.every((w) => [n.id, n.pool, n.region, n.state, n.reach, n.why, n.version].join(' ').toLowerCase().includes(w));
+  const list = nodes.filter(matches).sort(orders[$('order').value]);
   const body = $('nodes').tBodies[0];
   const there = new Set();
   list.forEach((n, i) => {
@@ -286,34 +286,35 @@ function showTable() {
 $('filter').addEventListener('input', showTable);
 $('order').addEventListener('change', showTable);
 
-// ---- what an operator does
+// ---- commands of the operator
 
-function sure(title, text, yes) {
-  $('sure-title').textContent = title;
-  $('sure-text').textContent = text;
-  $('sure-yes').textContent = yes;
-  $('sure').returnValue = '';
-  $('sure').showModal();
-  return new Promise((ok) => $('sure').addEventListener('close', () => ok($('sure').returnValue === 'yes'), { once: true }));
+function confirmed(title, text, yes) {
+  $('confirm-title').textContent = title;
+  $('confirm-text').textContent = text;
+  $('confirm-yes').textContent = yes;
+  $('confirm').returnValue = '';
+  $('confirm').showModal();
+  return new Promise((ok) => $('confirm').addEventListener('close', () => ok($('confirm').returnValue === 'yes'), { once: true }));
 }
 
-async function tell(what, f) {
-  notice = Date.now() + 4000;
+/** Calls f, and shows the text, or the error of f. */
+async function run(text, f) {
+  noticeUntil = Date.now() + 4000;
   try {
     await f();
-    say(what, 'good');
+    setStatus(text, 'good');
   } catch (e) {
-    say(e.message, 'bad');
+    setStatus(e.message, 'bad');
   }
 }
 
 async function drain(id, live) {
-  const text = `${number.format(live)} sessions are asked to go elsewhere, over some seconds. The node's process stays, empty, until it is ended or the drain is taken back.`;
-  if (await sure(`Drain ${id}?`, text, 'Drain')) tell(`${id} gives its sessions away.`, () => api('PUT', `/v1/nodes/${encodeURIComponent(id)}/drain`, { keep: true }));
+  const text = `The node moves its ${number.format(live)} sessions to other nodes, over some seconds. Its process keeps running without sessions, until you stop it or cancel the drain.`;
+  if (await confirmed(`Drain ${id}?`, text, 'Drain')) run(`${id} is draining.`, () => api('PUT', `/v1/nodes/${encodeURIComponent(id)}/drain`, { keep: true }));
 }
 
 function undrain(id) {
-  tell(`${id} is given sessions again.`, () => api('DELETE', `/v1/nodes/${encodeURIComponent(id)}/drain`));
+  run(`${id} gets new sessions again.`, () => api('DELETE', `/v1/nodes/${encodeURIComponent(id)}/drain`));
 }
 
 $('find').addEventListener('submit', (e) => {
@@ -337,14 +338,14 @@ async function find() {
 }
 
 function showSession(s) {
-  const over = s.state === 'ended';
+  const ended = s.state === 'ended';
   const li = element('li', {}, element('strong', {}, s.state), element('span', {}, `at ${s.node}`), element('code', {}, s.id),
-    element('span', { class: 'soft' }, `since ${new Date(s.created).toLocaleString()}, pool ${s.pool}${s.region ? ', region ' + s.region : ''}${s.group ? ', group ' + s.group : ''}, move ${s.epoch}`));
-  if (may() && !over) {
+    element('span', { class: 'soft' }, `since ${new Date(s.created).toLocaleString()}, pool ${s.pool}${s.region ? ', region ' + s.region : ''}${s.group ? ', group ' + s.group : ''}, epoch ${s.epoch}`));
+  if (mayChange() && !ended) {
     const kick = element('button', { type: 'button', class: 'danger', 'aria-label': `Kick session ${s.id}` }, 'Kick');
     kick.addEventListener('click', async () => {
-      if (!(await sure(`Kick ${s.user}?`, `The session ends, and its client is told that it was thrown out. It may log in again.`, 'Kick'))) return;
-      await tell(`${s.user} was thrown out.`, () => api('DELETE', `/v1/sessions/${s.id}`));
+      if (!(await confirmed(`Kick ${s.user}?`, 'The session ends, and its client gets close code 4002 (kicked). The user can log in again.', 'Kick'))) return;
+      await run(`The session of ${s.user} has ended.`, () => api('DELETE', `/v1/sessions/${s.id}`));
       find();
     });
     li.append(kick);

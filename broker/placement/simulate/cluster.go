@@ -10,31 +10,30 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// chooser is what the simulation asks for a node: one table a broker, or the
-// oracle.
+// chooser picks the nodes: either a table for each broker, or the oracle.
 type chooser interface {
-	pick(s *sim, h placement.Hints) int // -1 when refused
+	pick(s *sim, h placement.Hints) int // -1 if refused
 }
 
 type simNode struct {
-	id         string
-	capacity   int
-	live       int
-	flying     int // picked and going to land, known to the oracle alone
-	dead       bool
-	draining   bool
-	joined     bool // after the measuring began
-	generation uint64
-	landed     []uint64 // by broker
-	landedAll  uint64
-	seq        uint64
-	told       int // live as of the last report
-	toldAt     int
-	arrivals   int // landed in the current second
-	peak       int // most landed in a second
+	id           string
+	capacity     int
+	live         int
+	inFlight     int // picked and going to arrive; only the oracle knows it
+	dead         bool
+	draining     bool
+	joined       bool // started during the measurement
+	generation   uint64
+	arrived      []uint64 // sessions, by broker
+	arrivedAll   uint64
+	seq          uint64
+	reportedLive int // live as of the last report
+	reportedAt   int
+	thisSecond   int // sessions that arrived in the current second
+	peak         int // most arrivals in a second
 }
 
-type landing struct{ node, broker int }
+type arrival struct{ node, broker int }
 
 type delivery struct {
 	broker int
@@ -44,21 +43,21 @@ type delivery struct {
 type sim struct {
 	rng     *rand.Rand
 	nodes   []*simNode
-	brokers []*placement.Table // nil entries when the oracle decides
+	brokers []*placement.Table // empty if the oracle decides
 	weights []float64
 	by      chooser
 
-	// The course of things.
+	// The scenario.
 	rate    func(ms int) float64 // logins a second
-	stay    float64              // mean stay in seconds
-	abandon float64              // part that never connects
-	connect func() int           // ms from pick to landing
+	stay    float64              // mean duration of a session in seconds
+	abandon float64              // fraction of clients that never connect
+	connect func() int           // ms from pick to arrival
 	lag     func(broker int) int // ms a report takes
-	at      map[int]func(s *sim) // what happens when
-	also    func(s *sim)         // what happens every millisecond; may be nil
+	at      map[int]func(s *sim) // events, by time
+	everyMS func(s *sim)         // called every millisecond; may be nil
 
 	ms       int
-	landings map[int][]landing
+	arrivals map[int][]arrival
 	reports  map[int][]delivery
 	now      time.Time
 
@@ -66,8 +65,8 @@ type sim struct {
 	misplaced int     // sent to a dead node
 	worst     float64 // highest max/mean since reset
 	last      float64
-	trace     []float64 // last, every 100 ms; nil: not kept
-	keep      bool
+	trace     []float64 // last, every 100 ms
+	keepTrace bool
 	users     int
 }
 
@@ -78,7 +77,7 @@ func newSim(seed uint64, nodes, brokers, capacity int, fill func(r *rand.Rand) f
 		connect:  func() int { return 50 + r.IntN(450) },
 		lag:      func(int) int { return 1 + r.IntN(20) },
 		at:       map[int]func(*sim){},
-		landings: map[int][]landing{}, reports: map[int][]delivery{},
+		arrivals: map[int][]arrival{}, reports: map[int][]delivery{},
 		now: time.Unix(1_700_000_000, 0),
 	}
 	for range brokers {
@@ -101,7 +100,7 @@ func (s *sim) live() (n int) {
 func (s *sim) add(capacity, live int) *simNode {
 	n := &simNode{
 		id: "n" + strconv.Itoa(len(s.nodes)), capacity: capacity, live: live,
-		landed: make([]uint64, len(s.weights)), told: live, toldAt: s.ms - s.rng.IntN(1000), generation: 1,
+		arrived: make([]uint64, len(s.weights)), reportedLive: live, reportedAt: s.ms - s.rng.IntN(1000), generation: 1,
 	}
 	s.nodes = append(s.nodes, n)
 	for _, b := range s.brokers {
@@ -124,10 +123,10 @@ func (n *simNode) state() proto.NodeState {
 	return proto.StateReady
 }
 
-// policies puts a table with each broker, with a policy; blind ones forget at
-// once what they sent. The zero value is the default policy.
+// policies gives each broker a table with a policy. With blind, the brokers do
+// not count their pending sessions. The zero value uses the default policy.
 type policies struct {
-	policy placement.Policy // of which there is but one value: good for what keeps nothing
+	policy placement.Policy // one value for all brokers: only for policies without state
 	make   func() placement.Policy
 	blind  bool
 }
@@ -172,14 +171,15 @@ func (p policies) pick(s *sim, h placement.Hints) int {
 	return n
 }
 
-// oracle knows every node exactly, and what is under way from everybody.
+// oracle knows the exact load of every node and the sessions under way of all
+// brokers.
 type oracle struct{}
 
 func (oracle) pick(s *sim, h placement.Hints) int {
 	best, least := -1, math.MaxFloat64
 	for i, n := range s.nodes {
-		key := float64(n.live+n.flying+1) / float64(n.capacity)
-		if n.id != h.Exclude && !n.dead && !n.draining && n.live+n.flying < n.capacity && key < least {
+		key := float64(n.live+n.inFlight+1) / float64(n.capacity)
+		if n.id != h.Exclude && !n.dead && !n.draining && n.live+n.inFlight < n.capacity && key < least {
 			best, least = i, key
 		}
 	}
@@ -203,14 +203,14 @@ func (s *sim) broker() int {
 	return len(s.weights) - 1
 }
 
-// send lets a client go to a node, who may never arrive.
+// send makes a client connect to a node. Some never arrive.
 func (s *sim) send(node, broker int) {
 	if s.rng.Float64() < s.abandon {
 		return
 	}
-	s.nodes[node].flying++
+	s.nodes[node].inFlight++
 	at := s.ms + max(1, s.connect())
-	s.landings[at] = append(s.landings[at], landing{node, broker})
+	s.arrivals[at] = append(s.arrivals[at], arrival{node, broker})
 }
 
 func (s *sim) place(h placement.Hints) {
@@ -219,7 +219,7 @@ func (s *sim) place(h placement.Hints) {
 	}
 }
 
-// run goes on for so long.
+// run continues the simulation for that long.
 func (s *sim) run(by chooser, seconds float64) {
 	if p, ok := by.(policies); ok && s.brokers == nil {
 		p.start(s)
@@ -236,17 +236,17 @@ func (s *sim) step() {
 	if f := s.at[s.ms]; f != nil {
 		f(s)
 	}
-	if s.also != nil {
-		s.also(s)
+	if s.everyMS != nil {
+		s.everyMS(s)
 	}
 	for range s.poisson(s.rate(s.ms) / 1000) {
 		s.users++
 		s.place(placement.Hints{Key: strconv.Itoa(s.users)})
 	}
-	for _, l := range s.landings[s.ms] {
-		s.land(l)
+	for _, a := range s.arrivals[s.ms] {
+		s.arrive(a)
 	}
-	delete(s.landings, s.ms)
+	delete(s.arrivals, s.ms)
 	for _, d := range s.reports[s.ms] {
 		s.brokers[d.broker].Report(s.now, d.report)
 	}
@@ -261,14 +261,14 @@ func (s *sim) step() {
 	}
 	if s.ms%1000 == 0 {
 		for _, n := range s.nodes {
-			n.peak, n.arrivals = max(n.peak, n.arrivals), 0
+			n.peak, n.thisSecond = max(n.peak, n.thisSecond), 0
 		}
 	}
 }
 
-func (s *sim) land(l landing) {
-	n := s.nodes[l.node]
-	n.flying--
+func (s *sim) arrive(a arrival) {
+	n := s.nodes[a.node]
+	n.inFlight--
 	switch {
 	case n.dead:
 		s.misplaced++
@@ -277,13 +277,13 @@ func (s *sim) land(l landing) {
 		s.refused++
 	default:
 		n.live++
-		n.landed[l.broker]++
-		n.landedAll++
-		n.arrivals++
+		n.arrived[a.broker]++
+		n.arrivedAll++
+		n.thisSecond++
 	}
 }
 
-// nodesStep lets clients leave, nodes report, and takes the measure.
+// nodesStep makes clients leave and nodes report, and measures max/mean.
 func (s *sim) nodesStep() {
 	var most, live, capacity float64
 	for _, n := range s.nodes {
@@ -294,11 +294,11 @@ func (s *sim) nodesStep() {
 			s.leave(n)
 		}
 		n.live = max(0, n.live-s.poisson(float64(n.live)*0.05/s.stay))
-		moved := n.live - n.told
-		if s.ms-n.toldAt >= 1000 || max(moved, -moved)*100 >= n.capacity {
+		moved := n.live - n.reportedLive
+		if s.ms-n.reportedAt >= 1000 || max(moved, -moved)*100 >= n.capacity {
 			s.report(n)
 		}
-		if n.draining { // what it holds is on its way out, and nobody's choice
+		if n.draining { // its sessions leave, so its load is not the policy's choice
 			continue
 		}
 		most = max(most, float64(n.live)/float64(n.capacity))
@@ -307,18 +307,19 @@ func (s *sim) nodesStep() {
 	}
 	s.last = most * capacity / max(live, 1)
 	s.worst = max(s.worst, s.last)
-	if s.keep && s.ms%100 == 0 {
+	if s.keepTrace && s.ms%100 == 0 {
 		s.trace = append(s.trace, s.last)
 	}
 }
 
-// drainTime is over how long a draining node asks its sessions to leave, in ms.
+// drainTime is the time over which a draining node asks its sessions to leave, in
+// ms.
 const drainTime = 5000
 
-// leave has a part of a draining node's sessions go elsewhere. It is called
+// leave moves a part of a draining node's sessions to other nodes. It is called
 // every 50 ms.
 func (s *sim) leave(n *simNode) {
-	few := max(n.live*50*3/drainTime, min(n.live, 1)) // nearly all within drainTime
+	few := max(n.live*50*3/drainTime, min(n.live, 1)) // nearly all leave within drainTime
 	for range few {
 		n.live--
 		s.place(placement.Hints{Exclude: n.id})
@@ -334,13 +335,13 @@ func (s *sim) drain(i int) {
 	s.report(n)
 }
 
-// revive starts a dead node anew.
-func (s *sim) revive(i int) {
+// restart restarts a dead node.
+func (s *sim) restart(i int) {
 	n := s.nodes[i]
 	n.dead, n.live, n.seq = false, 0, 0
 	n.generation++
-	n.landedAll, n.told, n.toldAt = 0, 0, s.ms
-	clear(n.landed)
+	n.arrivedAll, n.reportedLive, n.reportedAt = 0, 0, s.ms
+	clear(n.arrived)
 	for _, b := range s.brokers {
 		b.Update(s.now, n.peer())
 	}
@@ -348,29 +349,29 @@ func (s *sim) revive(i int) {
 
 func (s *sim) report(n *simNode) {
 	n.seq++
-	n.told, n.toldAt = n.live, s.ms
+	n.reportedLive, n.reportedAt = n.live, s.ms
 	for b := range s.brokers {
 		at := s.ms + max(1, s.lag(b))
 		s.reports[at] = append(s.reports[at], delivery{b, proto.Report{
 			ID: n.id, Generation: n.generation, Seq: n.seq, State: n.state(), Capacity: uint32(n.capacity),
-			Live: uint32(n.live), Arrived: n.landed[b], ArrivedAll: n.landedAll,
+			Live: uint32(n.live), Arrived: n.arrived[b], ArrivedAll: n.arrivedAll,
 		}})
 	}
 }
 
-// kill ends a node; its clients come back within two seconds. Membership is
-// told six seconds later.
+// kill ends a node. Its clients reconnect within two seconds; the brokers learn
+// of the death six seconds later.
 func (s *sim) kill(i int) {
 	n := s.nodes[i]
 	n.dead = true
 	for range n.live {
 		at := s.ms + 1 + s.rng.IntN(2000)
-		n.flying++
-		s.landings[at] = append(s.landings[at], landing{i, 0})
+		n.inFlight++
+		s.arrivals[at] = append(s.arrivals[at], arrival{i, 0})
 	}
 	s.misplaced -= n.live
 	n.live = 0
-	s.then(6000, func() {
+	s.after(6000, func() {
 		if !n.dead {
 			return
 		}
@@ -380,9 +381,9 @@ func (s *sim) kill(i int) {
 	})
 }
 
-// then has f called in so many milliseconds, after whatever is to happen then
-// already.
-func (s *sim) then(ms int, f func()) {
+// after calls f in that many milliseconds, after the events that are already
+// scheduled for that time.
+func (s *sim) after(ms int, f func()) {
 	ms = max(ms, 1)
 	at, before := s.ms+ms, s.at[s.ms+ms]
 	s.at[at] = func(s *sim) {
@@ -393,7 +394,7 @@ func (s *sim) then(ms int, f func()) {
 	}
 }
 
-// share is the node's utilisation over the mean.
+// share returns the node's utilisation relative to the mean.
 func (s *sim) share(n *simNode) float64 {
 	var live, capacity float64
 	for _, x := range s.nodes {
@@ -405,7 +406,7 @@ func (s *sim) share(n *simNode) float64 {
 	return float64(n.live) / float64(n.capacity) / (live / capacity)
 }
 
-// measure runs on from here, and counts from here.
+// measure resets the counters and continues the simulation for that long.
 func (s *sim) measure(by chooser, seconds float64) *sim {
 	s.worst, s.refused, s.misplaced = 0, 0, 0
 	s.run(by, seconds)

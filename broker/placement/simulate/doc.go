@@ -1,8 +1,8 @@
-// Package simulate runs the placement code that production runs against a model
-// of a cluster: clients arrive at brokers, connect some time later or never,
-// stay for a while; nodes report with a delay, die, drain, flap and join. It
-// measures how even the nodes are kept, beside an oracle that knows every node
-// exactly and all that is under way.
+// Package simulate runs the placement code of production against a model of a
+// cluster. Clients arrive at brokers, connect to a node some time later or never,
+// and stay for a while. Nodes report with a delay, die, drain, flap and join. The
+// package measures how evenly the nodes are loaded, and compares that with an
+// oracle that knows the exact load of every node and all sessions under way.
 //
-// A Scenario is data, and so are the ones that come with the package.
+// A Scenario is data; some come with the package.
 package simulate

@@ -9,8 +9,8 @@ import (
 	"github.com/usher-broker/usher/broker/placement"
 )
 
-// scenario is one course of things; it is run under the policy and under the
-// oracle, with the same seed.
+// scenario builds a simulation. It is run under the policy and under the oracle,
+// with the same seed.
 type scenario func(seed uint64, by chooser) *sim
 
 func level60(*rand.Rand) float64 { return 0.6 }
@@ -19,8 +19,8 @@ func uneven(mean, sigma float64) func(*rand.Rand) float64 {
 	return func(r *rand.Rand) float64 { return min(max(mean*(1+sigma*r.NormFloat64()), 0.02), 0.95) }
 }
 
-// settleTime is for how many seconds nodes run that begin at 60 %; many take
-// long to simulate.
+// settleTime returns how many seconds nodes run that start at 60 %; many nodes
+// take long to simulate.
 func settleTime(nodes int) float64 {
 	if nodes > 100 {
 		return 5
@@ -37,10 +37,10 @@ func steady(nodes, brokers int) scenario {
 	}
 }
 
-// burst is of 100,000 logins within ten seconds, on nodes unevenly filled.
+// sizes are the cluster sizes of TestJoin.
 var sizes = []struct{ nodes, brokers int }{{3, 2}, {10, 4}, {20, 8}, {100, 16}}
 
-// Every scenario that comes with the package, and its goals.
+// TestGoals runs every scenario of the package and checks its goals.
 func TestGoals(t *testing.T) {
 	for _, s := range Builtin() {
 		t.Run(s.Name, func(t *testing.T) {
@@ -63,11 +63,11 @@ func TestGoals(t *testing.T) {
 	}
 }
 
-// The oracle must be hard to match: what the policy is not, fails the goals.
-func TestGoalsTellPoliciesApart(t *testing.T) {
+// The oracle must be hard to match: other policies must fail the goals.
+func TestOtherPoliciesMissTheGoals(t *testing.T) {
 	for name, p := range map[string]policies{
-		"least of all, as last reported": {policy: placement.Least{Candidates: 1, Few: 1000}, blind: true},
-		"at random":                      {policy: placement.Least{Candidates: 1, Few: 1}},
+		"least loaded by the last reports": {policy: placement.Least{Candidates: 1, Few: 1000}, blind: true},
+		"at random":                        {policy: placement.Least{Candidates: 1, Few: 1}},
 	} {
 		worst := 0.0
 		for seed := range uint64(3) {
@@ -88,7 +88,7 @@ func TestJoin(t *testing.T) {
 		t.Run(fmt.Sprint(size.nodes), func(t *testing.T) {
 			s := newSim(3, size.nodes, size.brokers, 10_000, uneven(0.7, 0.01))
 			s.stay = 300
-			rate := max(s.rate(0), 600) // logins a second, of which the new node's part is less than its bound
+			rate := max(s.rate(0), 600) // logins a second, so that the new node's even part is below its limit
 			s.rate = func(int) float64 { return rate }
 			s.stay = float64(s.live()) / rate / (1 - s.abandon)
 			s.run(policies{}, 20)
@@ -96,17 +96,17 @@ func TestJoin(t *testing.T) {
 			s.run(policies{}, 2)
 			early := float64(n.live) / 2
 			s.measure(policies{}, 88)
-			bound := 10_000.0 / 60
+			limit := 10_000.0 / 60
 			fair := rate / float64(size.nodes+1)
-			t.Logf("%.0f logins a second, %.0f a second at first, peak %d, bound %.0f; in the end %.2f of the mean",
-				rate, early, n.peak, bound, s.share(n))
-			if early > fair+bound/3 {
+			t.Logf("%.0f logins a second, %.0f a second at first, peak %d, limit %.0f; at the end %.2f of the mean",
+				rate, early, n.peak, limit, s.share(n))
+			if early > fair+limit/3 {
 				t.Errorf("%.0f a second in the first two: no ramp", early)
 			}
-			if float64(n.peak) > 2*bound {
-				t.Errorf("peak %d a second, more than twice the bound %.0f", n.peak, bound)
+			if float64(n.peak) > 2*limit {
+				t.Errorf("peak %d a second, more than twice the limit of %.0f", n.peak, limit)
 			}
-			if float64(n.peak) < bound/2 && float64(n.peak) < 0.9*fair {
+			if float64(n.peak) < limit/2 && float64(n.peak) < 0.9*fair {
 				t.Errorf("peak %d a second: it was not filled", n.peak)
 			}
 			if s.share(n) < 0.9 {

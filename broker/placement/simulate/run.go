@@ -2,7 +2,7 @@ package simulate
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -10,39 +10,40 @@ import (
 	"github.com/usher-broker/usher/broker/placement"
 )
 
-// Oracle is the name of the best that is possible: one that knows everything.
+// Oracle is the name of the best possible chooser, which knows everything.
 const Oracle = "oracle"
 
-// StaleLeast is the name of what to avoid: the least loaded of all nodes by what
-// they last reported, without regard to what is under way.
+// StaleLeast is the name of a policy for comparison only: it picks the least
+// loaded of all nodes by their last reports and ignores the sessions under way.
 const StaleLeast = "stale-least"
 
-// Names returns the names that Run knows: those of the policies, the oracle
-// first, and what is here to compare with last.
+// Names returns the names that Run accepts: the oracle, the policies, and those
+// for comparison only.
 func Names() []string {
 	return append(append([]string{Oracle}, placement.Names()...), FreeCapacity, StaleLeast)
 }
 
-// Result is what a policy made of a scenario.
+// Result is the outcome of a policy in a scenario.
 type Result struct {
 	Policy string `json:"policy"`
-	// Worst is the highest utilisation over the mean, at its worst moment: the
-	// median of all seeds, as everything here.
+	// Worst is the highest max/mean utilisation. Like all numbers here it is the
+	// median over the seeds.
 	Worst float64 `json:"worst"`
-	Last  float64 `json:"last"` // the same in the end
-	// Refused is how many sessions were turned away, by a broker or at a node that
-	// was full.
+	Last  float64 `json:"last"` // max/mean at the end
+	// Refused is how many sessions were refused, by a broker or by a full node.
 	Refused int `json:"refused"`
-	// Misplaced is how many were sent to a node that was dead.
+	// Misplaced is how many sessions were sent to a dead node.
 	Misplaced int `json:"misplaced"`
-	// Peak is the most sessions that a node which was started got in a second, in
+	// Peak is the most sessions that a started node got in one second, in
 	// sixtieths of its capacity. 0 if none was started.
 	Peak float64 `json:"peak,omitempty"`
-	// Trace is max/mean every 100 ms, of the first seed.
+	// Trace is max/mean every 100 ms, for the first seed.
 	Trace []float64 `json:"trace,omitempty"`
 }
 
-// Run plays the scenario once for each policy and seed.
+// Run runs the scenario once for each policy and seed, as many at a time as there
+// are processors. It returns the results in the order of names. If ctx ends, it
+// returns the cause.
 func Run(ctx context.Context, s Scenario, names []string, seeds int) ([]Result, error) {
 	for _, name := range names {
 		if _, err := chooserOf(name); err != nil {
@@ -81,10 +82,10 @@ func chooserOf(name string) (chooser, error) {
 	case StaleLeast:
 		return policies{policy: placement.Least{Candidates: 1, Few: maxNodes}, blind: true}, nil
 	case FreeCapacity:
-		return policies{policy: freeRoom{}}, nil
+		return policies{policy: freeCapacity{}}, nil
 	}
 	if _, err := placement.New(name); err != nil {
-		return nil, errors.New(err.Error() + ", and " + Oracle + ", " + FreeCapacity + " and " + StaleLeast)
+		return nil, fmt.Errorf("%w, %s, %s, %s", err, Oracle, FreeCapacity, StaleLeast)
 	}
 	return policies{make: func() placement.Policy {
 		p, _ := placement.New(name)
@@ -116,14 +117,14 @@ func (s Scenario) play(name string, seed uint64) Result {
 	w := s.build(seed)
 	w.run(by, s.SettleS)
 	s.plan(w)
-	w.keep = true
+	w.keepTrace = true
 	w.measure(by, s.MeasureS)
 	r := Result{
 		Policy: name, Worst: w.worst, Last: w.last, Refused: w.refused, Misplaced: w.misplaced, Trace: w.trace,
 	}
 	for _, n := range w.nodes {
 		if n.joined {
-			r.Peak = max(r.Peak, float64(max(n.peak, n.arrivals))*60/float64(n.capacity))
+			r.Peak = max(r.Peak, float64(max(n.peak, n.thisSecond))*60/float64(n.capacity))
 		}
 	}
 	return r
@@ -171,19 +172,19 @@ func (s *sim) addAll(n Nodes) (added []*simNode) {
 	return added
 }
 
-// plan sets down when the events happen. The measuring begins now.
+// plan schedules the events. The measurement begins now.
 func (s Scenario) plan(w *sim) {
 	for _, e := range s.Events {
-		w.then(max(ms(e.AtS), 1), func() { w.happen(e) })
+		w.after(max(ms(e.AtS), 1), func() { w.apply(e) })
 	}
 }
 
-func (s *sim) happen(e Event) {
+func (s *sim) apply(e Event) {
 	if e.LoginsPerS != nil {
 		before, rate := s.rate, *e.LoginsPerS
 		s.rate = func(int) float64 { return rate }
 		if e.ForS > 0 {
-			s.then(ms(e.ForS), func() { s.rate = before })
+			s.after(ms(e.ForS), func() { s.rate = before })
 		}
 	}
 	for _, n := range e.Kill {
@@ -202,7 +203,7 @@ func (s *sim) happen(e Event) {
 	}
 	if p, ok := s.by.(policies); ok && e.RestartBrokers {
 		for _, n := range s.nodes {
-			clear(n.landed) // counted for other issuers
+			clear(n.arrived) // those were counted under other issuers
 		}
 		p.start(s)
 	}
@@ -213,8 +214,8 @@ func (s *sim) flap(n, down, up, times int) {
 		return
 	}
 	s.kill(n)
-	s.then(down, func() {
-		s.revive(n)
-		s.then(up, func() { s.flap(n, down, up, times-1) })
+	s.after(down, func() {
+		s.restart(n)
+		s.after(up, func() { s.flap(n, down, up, times-1) })
 	})
 }

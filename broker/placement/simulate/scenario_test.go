@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 		"no nodes":         `{"name":"x"}`,
 		"unknown field":    `{"name":"x","nodes":[{"capacity":10}],"colour":1}`,
 		"no capacity":      `{"name":"x","nodes":[{}]}`,
-		"overfull":         `{"name":"x","nodes":[{"capacity":10,"fill":1.5}]}`,
+		"fill over 1":      `{"name":"x","nodes":[{"capacity":10,"fill":1.5}]}`,
 		"too many nodes":   `{"name":"x","nodes":[{"capacity":10,"count":5001}]}`,
 		"too many brokers": `{"name":"x","nodes":[{"capacity":10}],"brokers":101}`,
 		"weights":          `{"name":"x","nodes":[{"capacity":10}],"brokers":2,"weights":[1]}`,
@@ -38,7 +38,7 @@ func TestParse(t *testing.T) {
 		"after the end":    `{"name":"x","nodes":[{"capacity":10}],"events":[{"at_s":20}]}`,
 		"negative rate":    `{"name":"x","nodes":[{"capacity":10}],"events":[{"at_s":1,"logins_per_s":-1}]}`,
 		"bad start":        `{"name":"x","nodes":[{"capacity":10}],"events":[{"at_s":1,"start":{}}]}`,
-		"flaps for ever":   `{"name":"x","nodes":[{"capacity":10}],"events":[{"at_s":1,"flap":[0],"times":101}]}`,
+		"too many flaps":   `{"name":"x","nodes":[{"capacity":10}],"events":[{"at_s":1,"flap":[0],"times":101}]}`,
 		"too large":        `{"name":"` + strings.Repeat("x", 1<<20) + `"}`,
 	} {
 		if _, err := Parse(strings.NewReader(text)); err == nil {
@@ -47,7 +47,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Whatever can happen, happens, under every policy.
+// Every kind of event, under every policy.
 func TestEvents(t *testing.T) {
 	list, err := Parse(strings.NewReader(`{"name":"all","nodes":[{"count":6,"capacity":1000,"fill":0.5,"spread":0.1}],"brokers":3,
 		"weights":[3,1,1],"stale_ms":[1000,1500],"connect_ms":[10,20],"stay_s":100,"measure_s":15,"events":[
@@ -91,8 +91,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// Equal seeds give equal runs, and a run is given up when it is no longer
-// wanted.
+// Equal seeds give equal runs, and a cancelled context ends Run.
 func TestRun(t *testing.T) {
 	s := Builtin()[0]
 	s.SettleS, s.MeasureS = 1, 2
@@ -111,7 +110,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// Goals that are missed are said to be.
+// Missed returns every goal that is not reached.
 func TestMissed(t *testing.T) {
 	s := Scenario{Goal: Goal{Ratio: 1.01, Peak: 2}}
 	good := []Result{{Policy: Oracle, Worst: 1}, {Policy: Default, Worst: 1.005, Peak: 1.5}}

@@ -9,19 +9,19 @@ import (
 	"github.com/usher-broker/usher/broker/placement"
 )
 
-// shedders are the nodes of a simulation that obey orders to shed, as
-// node.Node does: at a bounded rate, each session some time after it was asked.
+// shedders simulates nodes that follow OpShed, as node.Node does: each asks
+// sessions to leave at a bounded rate, and each session leaves some time later.
 type shedders struct {
-	rate    float64 // part of the capacity a second
-	leave   func() int
-	orders  []shedOrder
-	leaving []int         // by node: asked and still there
-	gone    map[int][]int // when, from where
-	moved   int
-	asked   int
+	rate     float64 // fraction of the capacity a second
+	leave    func() int
+	commands []shedCommand
+	leaving  []int         // by node: sessions that were asked and are still there
+	gone     map[int][]int // nodes that lose a session, by time
+	moved    int
+	asked    int
 }
 
-type shedOrder struct {
+type shedCommand struct {
 	target int
 	until  int
 	tokens float64
@@ -35,8 +35,8 @@ func newShedders(s *sim) *shedders {
 }
 
 func (x *shedders) step(s *sim) {
-	for len(x.orders) < len(s.nodes) {
-		x.orders, x.leaving = append(x.orders, shedOrder{}), append(x.leaving, 0)
+	for len(x.commands) < len(s.nodes) {
+		x.commands, x.leaving = append(x.commands, shedCommand{}), append(x.leaving, 0)
 	}
 	for i, b := range s.brokers {
 		if (s.ms+311*i)%1000 != 0 {
@@ -44,7 +44,7 @@ func (x *shedders) step(s *sim) {
 		}
 		for _, shed := range b.Overloaded(s.now, placement.Overload{}) {
 			n, _ := strconv.Atoi(shed.Node[1:])
-			x.orders[n].target, x.orders[n].until = int(shed.Target), s.ms+3000
+			x.commands[n].target, x.commands[n].until = int(shed.Target), s.ms+3000
 		}
 	}
 	for _, from := range x.gone[s.ms] {
@@ -60,7 +60,7 @@ func (x *shedders) step(s *sim) {
 		return
 	}
 	for i, n := range s.nodes {
-		o := &x.orders[i]
+		o := &x.commands[i]
 		if n.dead || s.ms >= o.until {
 			o.tokens = 0
 			continue
@@ -78,8 +78,8 @@ func (x *shedders) step(s *sim) {
 	}
 }
 
-// unevenness returns the greatest distance of a node from its fair share, as a
-// part of it; a few sessions count for nothing.
+// unevenness returns the greatest deviation of a node from its fair share,
+// relative to it. Deviations of up to 16 sessions do not count.
 func (s *sim) unevenness() (worst float64) {
 	capacity := 0
 	for _, n := range s.nodes {
@@ -95,8 +95,8 @@ func (s *sim) unevenness() (worst float64) {
 	return worst
 }
 
-// surplus is how many sessions are above the fair share of their nodes: the
-// fewest that have to move.
+// surplus returns how many sessions are above the fair shares of their nodes: the
+// fewest that must move.
 func (s *sim) surplus() (over float64) {
 	capacity := 0
 	for _, n := range s.nodes {
@@ -108,15 +108,15 @@ func (s *sim) surplus() (over float64) {
 	return over
 }
 
-// Uneven clusters become even in a time that the rate allows, with few more
-// moves than needed, and then nothing moves any more.
+// Uneven clusters become even as fast as the rate allows, with few more moves
+// than needed. Then no session moves any more.
 func TestShedding(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		nodes   []int // sessions of each
 		brokers int
-		stale   bool // one broker hears everything 2.5 s late
-		busy    bool // logins and logouts go on
+		stale   bool // one broker gets all reports 2.5 s late
+		busy    bool // logins and logouts continue
 		uneven  bool // every third node is twice as large
 	}{
 		{name: "scale-out, 3 and 2", nodes: []int{6000, 6000, 6000, 0, 0}, brokers: 2},
@@ -150,18 +150,18 @@ func TestShedding(t *testing.T) {
 				}
 			}
 			x := newShedders(s)
-			s.also = x.step
+			s.everyMS = x.step
 			needed := s.surplus()
 			took := 0
 			for s.run(policies{}, 1); s.unevenness() > 0.06 && took < 600; took++ {
 				s.run(policies{}, 1)
 			}
-			s.run(policies{}, 30) // those asked last
+			s.run(policies{}, 30) // until the sessions asked last have left
 			moved := x.moved
 			x.asked = 0
 			s.run(policies{}, 60)
-			t.Logf("even after %d s, %d moved, %.0f needed; in a further minute %d asked; now %.3f", took, moved, needed, x.asked, s.unevenness())
-			// No node gives away more than 1 % of its capacity a second.
+			t.Logf("even after %d s, %d moved, %.0f needed; %d asked in the next minute; now %.3f", took, moved, needed, x.asked, s.unevenness())
+			// No node sheds more than 1 % of its capacity a second.
 			if limit := 10 + int(1.5*needed/100); took > limit {
 				t.Errorf("took %d s, want at most %d", took, limit)
 			}
@@ -169,7 +169,7 @@ func TestShedding(t *testing.T) {
 				t.Errorf("%d moved, %.0f were needed", moved, needed)
 			}
 			if x.asked > 0 {
-				t.Errorf("%d asked to leave after all was even", x.asked)
+				t.Errorf("%d asked to leave after the cluster was even", x.asked)
 			}
 			if s.refused > 0 {
 				t.Errorf("%d refused", s.refused)

@@ -14,15 +14,15 @@ const (
 	left, right, upper, underneath = 60, 225, 40, 40
 )
 
-// colours are told apart by most people who see few colours.
+// colours are distinguishable with common colour vision deficiencies.
 var colours = []string{"#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#a6761d", "#999999"}
 
-// Plot draws max/mean over the time of the scenario, a line for each result, as
-// an SVG.
+// Plot writes an SVG of max/mean over the time of the scenario, with one line for
+// each result.
 func Plot(w io.Writer, s Scenario, results []Result) error {
 	top := 1.0
 	for _, r := range results {
-		if r.Policy != StaleLeast { // it would flatten all the others
+		if r.Policy != StaleLeast { // its values would flatten the others
 			for _, y := range r.Trace {
 				top = max(top, y)
 			}
@@ -84,7 +84,7 @@ func (p *plot) line(i int, r Result) {
 	p.f(`<text x="%d" y="%d">%s %.3f</text>`, plotWidth-right+40, at, escape(r.Policy), r.Worst)
 }
 
-// niceStep is a round step of which a length has four to ten.
+// niceStep returns a round step that divides the length into four to ten parts.
 func niceStep(length float64) float64 {
 	if length <= 0 {
 		return 1
@@ -104,6 +104,6 @@ func number(v float64) string {
 
 func escape(s string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes all
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder does not fail
 	return b.String()
 }

@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// Missed says which of its goals the default policy did not reach. The results
-// must hold the oracle's.
+// Missed returns the goals that the default policy did not reach, as sentences.
+// It returns nil if the results do not include the oracle's and the default
+// policy's.
 func (s Scenario) Missed(results []Result) (missed []string) {
 	best, ok := find(results, Oracle)
 	got, found := find(results, Default)
@@ -17,15 +18,15 @@ func (s Scenario) Missed(results []Result) (missed []string) {
 		missed = append(missed, fmt.Sprintf("worst max/mean is %.4f of the oracle's, more than %v", ratio, s.Goal.Ratio))
 	}
 	if s.Goal.Peak > 0 && got.Peak > s.Goal.Peak {
-		missed = append(missed, fmt.Sprintf("a node that was started was filled at %.2f times its rate, more than %v", got.Peak, s.Goal.Peak))
+		missed = append(missed, fmt.Sprintf("a started node was filled at %.2f times its rate, more than %v", got.Peak, s.Goal.Peak))
 	}
 	if best.Refused == 0 && got.Refused > 0 {
-		missed = append(missed, fmt.Sprintf("%d refused; the oracle refuses nobody", got.Refused))
+		missed = append(missed, fmt.Sprintf("%d sessions refused; the oracle refuses none", got.Refused))
 	}
 	return missed
 }
 
-// Default is the name of the policy that the goals are for.
+// Default is the policy that the goals are for.
 const Default = "least"
 
 func find(results []Result, name string) (Result, bool) {

@@ -2,10 +2,9 @@ package memory
 
 import "time"
 
-// add adds the entry and makes room by dropping some that have expired.
-// s.mu is held.
+// add adds the entry, and frees memory by dropping some expired ones. s.mu is held.
 func (s *Store) add(e *entry, now time.Time) {
-	if old := s.entries[e.ID]; old != nil { // expired, or it would have been found
+	if old := s.entries[e.ID]; old != nil { // expired, or find would have returned it
 		s.drop(old)
 	}
 	if e.older = s.users[e.User]; e.older != nil {
@@ -20,7 +19,7 @@ func (s *Store) add(e *entry, now time.Time) {
 	})
 }
 
-// drop forgets the entry. s.mu is held.
+// drop deletes the entry and its links. s.mu is held.
 func (s *Store) drop(e *entry) {
 	delete(s.entries, e.ID)
 	if e.older != nil {
@@ -36,9 +35,9 @@ func (s *Store) drop(e *entry) {
 	}
 }
 
-// sweep shows f a few members of the map, others each time: iteration begins
-// at a random place. Called for each addition, it keeps what has expired a
-// small part of the whole without ever taking long.
+// sweep calls f for a few elements of the map, different ones each time, because
+// Go starts an iteration at a random element. Called for each addition, it keeps
+// the share of expired elements small, and never takes long.
 func sweep[K comparable, V any](m map[K]V, f func(K, V)) {
 	const few = 8
 	i := 0

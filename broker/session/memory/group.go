@@ -9,25 +9,26 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
+// group is the node that a group is bound to, and the members of the group.
 type group struct {
-	node     string
-	expires  time.Time
-	sessions []member // oldest first
+	node    string
+	expires time.Time
+	members []member // oldest first
 }
 
 type member struct {
-	sid  string
-	when time.Time
+	sid    string
+	joined time.Time
 }
 
 func (g *group) index(sid string) int {
-	return slices.IndexFunc(g.sessions, func(m member) bool { return m.sid == sid })
+	return slices.IndexFunc(g.members, func(m member) bool { return m.sid == sid })
 }
 
 // Group implements session.Store.
-func (s *Store) Group(ctx context.Context, name, sid, want, replace string, ttl time.Duration) (session.Bound, error) {
-	if want == "" {
-		return session.Bound{}, fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
+func (s *Store) Group(ctx context.Context, name, sid, node, replace string, ttl time.Duration) (session.Bound, error) {
+	if node == "" {
+		return session.Bound{}, fmt.Errorf("%w: the node to bind group %q to must not be empty", session.ErrInvalid, name)
 	}
 	if err := s.lock(ctx); err != nil {
 		return session.Bound{}, err
@@ -36,25 +37,25 @@ func (s *Store) Group(ctx context.Context, name, sid, want, replace string, ttl 
 	now := s.now()
 	g := s.groups[name]
 	if g == nil || !now.Before(g.expires) {
-		g = &group{node: want}
+		g = &group{node: node}
 		s.groups[name] = g
 	}
 	if replace != "" && g.node == replace {
-		g.node = want
+		g.node = node
 	}
 	g.expires = now.Add(ttl)
 	b := session.Bound{Node: g.node}
-	for _, m := range g.sessions {
+	for _, m := range g.members {
 		if m.sid == sid {
 			continue
 		}
-		b.Young = b.Young || now.Sub(m.when) < session.GroupYoung
+		b.Young = b.Young || now.Sub(m.joined) < session.GroupYoung
 		if len(b.Others) < session.GroupOthers {
 			b.Others = append(b.Others, m.sid)
 		}
 	}
 	if sid != "" && g.index(sid) < 0 {
-		g.sessions = append(g.sessions, member{sid, now})
+		g.members = append(g.members, member{sid, now})
 	}
 	sweep(s.groups, func(name string, g *group) {
 		if !now.Before(g.expires) {
@@ -74,7 +75,8 @@ func (s *Store) Ungroup(ctx context.Context, name, sid string) error {
 	return nil
 }
 
-// ungroup frees the group when it was the last session of it. s.mu is held.
+// ungroup removes the session from the group, and frees the group if that was its
+// last member. s.mu is held.
 func (s *Store) ungroup(name, sid string) {
 	g := s.groups[name]
 	if g == nil {
@@ -84,7 +86,7 @@ func (s *Store) ungroup(name, sid string) {
 	if i < 0 {
 		return
 	}
-	if g.sessions = slices.Delete(g.sessions, i, i+1); len(g.sessions) == 0 {
+	if g.members = slices.Delete(g.members, i, i+1); len(g.members) == 0 {
 		delete(s.groups, name)
 	}
 }

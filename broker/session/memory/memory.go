@@ -1,5 +1,6 @@
-// Package memory keeps session records in this process: for one process that
-// is the whole cluster, and for tests. What it holds ends with the process.
+// Package memory keeps session records in the memory of this process. It serves a
+// cluster of a single process, and tests. The records are lost when the process
+// ends.
 package memory
 
 import (
@@ -12,41 +13,42 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Store is a session.Store in memory. It does not bound the number of records:
-// each login makes one, and the caller bounds logins.
+// Store is a session.Store in memory. It does not limit the number of records:
+// each login creates one, and the caller limits logins.
 type Store struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	entries map[string]*entry // by session id
-	users   map[string]*entry // by user: the newest session, and by its links the older ones
+	users   map[string]*entry // by user: the newest session, which links to the older ones
 	groups  map[string]*group
-	lines   map[string]*line
-	fences  map[string]int // by node
+	queues  map[string]*queue
+	fences  map[string]int // calls of Fence, by node
 	closed  bool
 }
 
+// entry is a record with what the store needs besides.
 type entry struct {
 	session.Record
 	request  string    // of the last transition that had one
-	replaced *[]string // the sessions that its creation ended, if there were any
+	replaced *[]string // the sessions that Create ended for it, nil if there were none
 	expires  time.Time
-	parked   *parked // or nil
-	proof    uint64  // number of the last one
-	older    *entry  // the user's session before this one
-	newer    *entry  // and after it
+	state    *storedState // or nil
+	proof    uint64       // number of the last proof
+	older    *entry       // the user's session before this one
+	newer    *entry       // the user's session after this one
 }
 
 var _ session.Store = (*Store)(nil)
 
-// New returns an empty store. Records expire by the clock now.
+// New returns an empty store. now is the clock by which records expire.
 func New(now func() time.Time) *Store {
 	return &Store{
 		now:     now,
 		entries: make(map[string]*entry),
 		users:   make(map[string]*entry),
 		groups:  make(map[string]*group),
-		lines:   make(map[string]*line),
+		queues:  make(map[string]*queue),
 		fences:  make(map[string]int),
 	}
 }
@@ -77,7 +79,7 @@ func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session
 			list = append(list, e.Record)
 		}
 	}
-	// The list runs from the newest back, but for sessions that were restored.
+	// The list runs from the newest to the oldest, except for restored sessions.
 	slices.Reverse(list)
 	slices.SortStableFunc(list, func(a, b session.Record) int { return a.Created.Compare(b.Created) })
 	return list[:min(len(list), max(limit, 0))], nil
@@ -92,15 +94,17 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close implements session.Store. A closed store is unavailable.
+// Close implements session.Store. The methods of a closed store return
+// ErrUnavailable.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.entries, s.users, s.groups, s.lines, s.fences = true, nil, nil, nil, nil, nil
+	s.closed, s.entries, s.users, s.groups, s.queues, s.fences = true, nil, nil, nil, nil, nil
 	return nil
 }
 
-// lock locks the store, unless it is closed or the caller has given up.
+// lock locks the store. It returns an error, and does not lock, if the store is
+// closed or ctx is done.
 func (s *Store) lock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", session.ErrUnavailable, err)
@@ -113,8 +117,8 @@ func (s *Store) lock(ctx context.Context) error {
 	return nil
 }
 
-// find returns the entry that is alive, with ErrEnded if its session is over,
-// or no entry and ErrNotFound. s.mu is held.
+// find returns the entry of the id, with ErrEnded if its session has ended. It
+// returns nil and ErrNotFound if there is none or it has expired. s.mu is held.
 func (s *Store) find(id string, now time.Time) (*entry, error) {
 	e := s.entries[id]
 	switch {

@@ -22,11 +22,11 @@ func TestStore(t *testing.T) {
 		c := &clock{t: time.Now()}
 		s := memory.New(c.now)
 		t.Cleanup(func() { _ = s.Close() })
-		return s, c.pass
+		return s, c.advance
 	})
 }
 
-// clock is a clock that stands still until time is passed.
+// clock is a clock that moves only when advance is called.
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -38,20 +38,20 @@ func (c *clock) now() time.Time {
 	return c.t
 }
 
-func (c *clock) pass(d time.Duration) {
+func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.t = c.t.Add(d)
 }
 
-// What has expired makes room although nobody asks for it.
-func TestExpiredRecordsMakeRoom(t *testing.T) {
+// Expired records are dropped even if no caller asks for them.
+func TestExpiredRecordsAreDropped(t *testing.T) {
 	c := &clock{t: time.Now()}
 	s := memory.New(c.now)
 	fill(t, s, 50_000, time.Minute)
 	before := heap()
 	for range 10 {
-		c.pass(2 * time.Minute)
+		c.advance(2 * time.Minute)
 		fill(t, s, 50_000, time.Minute)
 	}
 	if grown := float64(heap()) / float64(before); grown > 2 {
@@ -61,19 +61,19 @@ func TestExpiredRecordsMakeRoom(t *testing.T) {
 }
 
 func TestBytesPerRecord(t *testing.T) {
-	const n, bound = 100_000, 544
+	const n, limit = 100_000, 544
 	before := heap()
 	s := memory.New(time.Now)
 	fill(t, s, n, time.Hour)
 	per := (heap() - before) / n
 	t.Logf("%d bytes per record", per)
-	if per > bound {
-		t.Errorf("%d bytes per record, at most %d", per, bound)
+	if per > limit {
+		t.Errorf("%d bytes per record, want at most %d", per, limit)
 	}
 	runtime.KeepAlive(s)
 }
 
-// fill creates n sessions, each of another user, as a login does.
+// fill creates n sessions of n users, as logins do.
 func fill(t *testing.T, s session.Store, n int, ttl time.Duration) {
 	t.Helper()
 	for i := range n {
@@ -90,13 +90,13 @@ func fill(t *testing.T, s session.Store, n int, ttl time.Duration) {
 
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what finalizers let go of
+	runtime.GC() // frees what finalizers have released
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
-// A session that joined a group long ago is known to have been created.
+// Young is set only if another session has joined the group within GroupYoung.
 func TestGroupYoung(t *testing.T) {
 	c := &clock{t: time.Now()}
 	s := memory.New(c.now)
@@ -109,11 +109,11 @@ func TestGroupYoung(t *testing.T) {
 		return b
 	}
 	join("a")
-	c.pass(session.GroupYoung - time.Second)
+	c.advance(session.GroupYoung - time.Second)
 	if b := join("b"); !b.Young {
 		t.Errorf("%+v", b)
 	}
-	c.pass(session.GroupYoung + time.Second)
+	c.advance(session.GroupYoung + time.Second)
 	if b := join("b"); b.Young {
 		t.Errorf("%+v", b)
 	}

@@ -26,16 +26,16 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		}
 		return e.Record, s.records(e.replaced, now), nil
 	}
-	over, err := s.displaced(r, rule, now)
+	excess, err := s.excess(r, rule, now)
 	if err != nil {
 		return session.Record{}, nil, err
 	}
 	e := &entry{request: request, expires: now.Add(ttl)}
 	var ended []session.Record
-	if len(over) > 0 {
+	if len(excess) > 0 {
 		e.replaced = new([]string)
 	}
-	for _, old := range over {
+	for _, old := range excess {
 		s.end(old, rule.Reason, rule.CloseReason, now, rule.TTL)
 		*e.replaced = append(*e.replaced, old.ID)
 		ended = append(ended, old.Record)
@@ -47,7 +47,7 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 	return r, ended, nil
 }
 
-// records returns the records of the ids that are known. s.mu is held.
+// records returns the records of those ids that the store knows. s.mu is held.
 func (s *Store) records(ids *[]string, now time.Time) []session.Record {
 	if ids == nil {
 		return nil
@@ -61,36 +61,37 @@ func (s *Store) records(ids *[]string, now time.Time) []session.Record {
 	return list
 }
 
-// displaced returns the sessions of the user that end when the record is
-// added. s.mu is held.
-func (s *Store) displaced(r session.Record, rule session.Rule, now time.Time) ([]*entry, error) {
+// excess returns the sessions of the user that must end if the record is added,
+// oldest first, or ErrConnected. s.mu is held.
+func (s *Store) excess(r session.Record, rule session.Rule, now time.Time) ([]*entry, error) {
 	if rule.Sessions <= 0 {
 		return nil, nil
 	}
-	var all, may []*entry // those that are there, and those of them that may go
+	var all, mayEnd []*entry
 	for e := s.users[r.User]; e != nil; e = e.older {
 		if e.Pool != r.Pool || e.State == session.Ended || !now.Before(e.expires) {
 			continue
 		}
 		all = append(all, e)
 		if !rule.Refuse || e.State == session.Detached {
-			may = append(may, e)
+			mayEnd = append(mayEnd, e)
 		}
 	}
-	over := len(all) + 1 - rule.Sessions
-	if over > len(may) {
+	n := len(all) + 1 - rule.Sessions
+	if n > len(mayEnd) {
 		return nil, session.ErrConnected
 	}
 	oldest := func(a, b *entry) int { return a.Created.Compare(b.Created) }
-	slices.Reverse(may) // so that of the same instant the earlier comes first
-	slices.SortStableFunc(may, oldest)
-	return may[:max(over, 0)], nil
+	slices.Reverse(mayEnd) // now oldest first, an order that the stable sort keeps for equal times
+	slices.SortStableFunc(mayEnd, oldest)
+	return mayEnd[:max(n, 0)], nil
 }
 
 // Reassign implements session.Store.
 func (s *Store) Reassign(ctx context.Context, request string, seen session.Record, node string, ttl time.Duration) (session.Record, error) {
 	if node == "" || seen.Epoch == math.MaxUint64 {
-		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
+		return session.Record{}, fmt.Errorf("%w: reassign to node %q at epoch %d: the node must not be empty, and the epoch must be below %d",
+			session.ErrInvalid, node, seen.Epoch, uint64(math.MaxUint64))
 	}
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
@@ -109,12 +110,12 @@ func (s *Store) Reassign(ctx context.Context, request string, seen session.Recor
 		return e.Record, session.ErrMoved
 	}
 	e.Epoch++
-	e.give(request, node, now, ttl)
+	e.assign(request, node, now, ttl)
 	return e.Record, nil
 }
 
-// attachedSince reports whether the session was attached after the record was
-// as it was seen.
+// attachedSince reports whether the session was attached after the record seen was
+// read.
 func (e *entry) attachedSince(seen session.Record) bool {
 	if seen.State == "" || e.State != session.Attached {
 		return false
@@ -122,8 +123,8 @@ func (e *entry) attachedSince(seen session.Record) bool {
 	return seen.State != e.State || seen.Stream != e.Stream || !seen.Changed.Equal(e.Changed)
 }
 
-// give makes the entry that of a new owner, at the epoch that it has.
-func (e *entry) give(request, node string, now time.Time, ttl time.Duration) {
+// assign makes the node the owner, at the entry's current epoch.
+func (e *entry) assign(request, node string, now time.Time, ttl time.Duration) {
 	e.Node, e.State, e.Leaving, e.Changed = node, session.Assigned, false, now
 	e.request, e.expires = request, now.Add(ttl)
 }
@@ -149,8 +150,8 @@ func (s *Store) Attach(ctx context.Context, l session.Lease, stream string, take
 	}
 	before := e.Record
 	e.State, e.Stream, e.Changed, e.expires = session.Attached, stream, now, now.Add(ttl)
-	if p := e.parked; take && p != nil && p.taker == (session.Lease{}) {
-		p.taker = l
+	if stored := e.state; take && stored != nil && stored.takenBy == (session.Lease{}) {
+		stored.takenBy = l
 	}
 	return before, nil
 }
@@ -168,8 +169,8 @@ func (s *Store) Prove(ctx context.Context, id string, proof uint64) error {
 	return err
 }
 
-// prove takes in the number of a proof, 0 for none, and reports whether it is above
-// all before.
+// prove records the number of a proof, and reports whether it is higher than all
+// earlier ones. 0 means no proof; it changes nothing, and prove returns true.
 func (e *entry) prove(proof uint64) bool {
 	if proof != 0 && proof <= e.proof {
 		return false
@@ -219,7 +220,7 @@ func (s *Store) renew(r session.Record, ttl time.Duration, now time.Time) error 
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
+func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, closeReason string, ttl time.Duration) (session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return session.Record{}, err
 	}
@@ -229,17 +230,17 @@ func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session
 	switch {
 	case e == nil:
 		return session.Record{}, err
-	case err != nil: // over already; the first reason stands
+	case err != nil: // it has already ended: the first reason stays
 		return e.Record, nil
 	case epoch != 0 && e.Epoch != epoch:
 		return e.Record, session.ErrMoved
 	}
-	s.end(e, reason, word, now, ttl)
+	s.end(e, reason, closeReason, now, ttl)
 	return e.Record, nil
 }
 
 // EndUser implements session.Store.
-func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, word string, ttl time.Duration) ([]session.Record, error) {
+func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, closeReason string, ttl time.Duration) ([]session.Record, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -248,7 +249,7 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 	var ended []session.Record
 	for e := s.users[user]; e != nil; e = e.older {
 		if e.State != session.Ended && now.Before(e.expires) {
-			s.end(e, reason, word, now, ttl)
+			s.end(e, reason, closeReason, now, ttl)
 			ended = append(ended, e.Record)
 		}
 	}
@@ -258,8 +259,8 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 }
 
 // end makes the entry a tombstone. s.mu is held.
-func (s *Store) end(e *entry, reason session.Reason, word string, now time.Time, ttl time.Duration) {
-	e.State, e.Reason, e.CloseReason, e.Changed, e.expires = session.Ended, reason, word, now, now.Add(ttl)
-	e.Leaving, e.parked = false, nil
+func (s *Store) end(e *entry, reason session.Reason, closeReason string, now time.Time, ttl time.Duration) {
+	e.State, e.Reason, e.CloseReason, e.Changed, e.expires = session.Ended, reason, closeReason, now, now.Add(ttl)
+	e.Leaving, e.state = false, nil
 	s.ungroup(e.GroupKey(), e.ID)
 }

@@ -8,43 +8,45 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// batcher sends the commands of callers that come at the same time together, each
-// batch on one connection: of what a small command costs, most is the system calls
-// of both sides. A caller alone does not wait for others. In a Redis Cluster there
-// are no batches: a master that hangs would hold up the commands to all others.
+// batcher sends the commands of concurrent callers together, each batch on one
+// connection: most of the cost of a small command is the system calls of both sides.
+// A single caller does not wait for others. In a Redis Cluster there are no batches,
+// because a master that hangs would delay the commands to all other masters.
 type batcher struct {
-	client  goredis.UniversalClient
-	timeout time.Duration
-	alone   bool // each command is sent by itself
+	client   goredis.UniversalClient
+	timeout  time.Duration
+	separate bool // each command is sent by itself
 
 	mu      sync.Mutex
-	waiting []*call
+	waiting []*pendingCmd
 	running int
 }
 
-// Batches under way at the same time, and commands in one. With more of them, each
-// would be smaller; with one alone a connection that hangs would hold up everybody.
 const (
+	// maxBatches is how many batches are sent at the same time. With more, each
+	// would be smaller; with only one, a connection that hangs would delay all
+	// callers.
 	maxBatches = 2
-	maxBatch   = 256
+	// maxBatch is the largest number of commands in a batch.
+	maxBatch = 256
 )
 
-// call is a command and who waits for it.
-type call struct {
+// pendingCmd is a command whose caller waits for the reply.
+type pendingCmd struct {
 	ctx  context.Context
-	cmd  *once
+	cmd  *onceCmd
 	done chan struct{}
 }
 
-// process sends the command and waits for the reply, which is in the command then,
-// or for ctx to end.
-func (b *batcher) process(ctx context.Context, cmd *once) error {
-	if b.alone {
+// process sends the command, and waits for the reply or for ctx to end. It returns
+// the error of cmd, which then has the reply, or that of ctx.
+func (b *batcher) process(ctx context.Context, cmd *onceCmd) error {
+	if b.separate {
 		return b.client.Process(ctx, cmd)
 	}
-	c := &call{ctx, cmd, make(chan struct{})}
+	p := &pendingCmd{ctx, cmd, make(chan struct{})}
 	b.mu.Lock()
-	b.waiting = append(b.waiting, c)
+	b.waiting = append(b.waiting, p)
 	start := b.running < maxBatches
 	if start {
 		b.running++
@@ -54,17 +56,17 @@ func (b *batcher) process(ctx context.Context, cmd *once) error {
 		go b.run()
 	}
 	select {
-	case <-c.done:
+	case <-p.done:
 		return cmd.Err()
 	case <-ctx.Done():
-		return ctx.Err() // the command is the batch's, and may still be executed
+		return ctx.Err() // the batch still uses cmd, and may execute it
 	}
 }
 
-// run sends batches until nobody waits.
+// run sends batches until no command is waiting.
 func (b *batcher) run() {
 	for {
-		list := b.take()
+		list := b.next()
 		if list == nil {
 			return
 		}
@@ -72,7 +74,9 @@ func (b *batcher) run() {
 	}
 }
 
-func (b *batcher) take() []*call {
+// next returns the commands of the next batch. If there are none it returns nil, and
+// the calling run must end.
+func (b *batcher) next() []*pendingCmd {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(len(b.waiting), maxBatch)
@@ -86,19 +90,19 @@ func (b *batcher) take() []*call {
 	return list
 }
 
-func (b *batcher) send(list []*call) {
+func (b *batcher) send(list []*pendingCmd) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
 	defer cancel()
 	pipe := b.client.Pipeline()
-	for _, c := range list {
-		if c.ctx.Err() == nil { // or nobody waits any more
-			_ = pipe.Process(ctx, c.cmd)
+	for _, p := range list {
+		if p.ctx.Err() == nil { // else its caller has given up
+			_ = pipe.Process(ctx, p.cmd)
 		}
 	}
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx) // each command has its own error
 	}
-	for _, c := range list {
-		close(c.done)
+	for _, p := range list {
+		close(p.done)
 	}
 }

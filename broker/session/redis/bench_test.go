@@ -10,9 +10,9 @@ import (
 	"github.com/usher-broker/usher/broker/session/redistest"
 )
 
-// A login and what follows: one transition of each kind.
+// A login: Create and Attach.
 func BenchmarkLogin(b *testing.B) {
-	s, err := redis.Open(redistest.Start(b).URL(), redis.Options{Timeout: patience})
+	s, err := redis.Open(redistest.Start(b).URL(), redis.Options{Timeout: testTimeout})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func BenchmarkLogin(b *testing.B) {
 // The renewal of all sessions of a full node.
 func BenchmarkRenew10000(b *testing.B) {
 	server := redistest.Start(b)
-	s, err := redis.Open(server.URL(), redis.Options{Timeout: patience})
+	s, err := redis.Open(server.URL(), redis.Options{Timeout: testTimeout})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -5,37 +5,44 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/sony/gobreaker/v2"
 )
 
-// bench is a breaker on a clock that the test moves.
-type bench struct {
+// breakerFixture is a breaker that opens after 3 failures and probes every 500 ms.
+type breakerFixture struct {
 	*breaker
-	t    *testing.T
-	time time.Time
-	told []string
+	t        *testing.T
+	reported []string
 }
 
 var errDown = errors.New("down")
 
-func newBench(t *testing.T) *bench {
-	b := &bench{t: t, time: time.Unix(1e9, 0)}
-	b.breaker = &breaker{
-		limit: 3, every: 500 * time.Millisecond, now: func() time.Time { return b.time },
-		report: func(away bool, cause error) { b.told = append(b.told, fmt.Sprint(away, " ", cause)) },
-	}
-	return b
+// testBreaker runs the test with a breaker, on a clock that time.Sleep advances.
+func testBreaker(t *testing.T, test func(b *breakerFixture)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &breakerFixture{t: t}
+		b.breaker = newBreaker(3, 500*time.Millisecond, func(down bool, cause error) {
+			b.reported = append(b.reported, fmt.Sprint(down, " ", cause))
+		})
+		test(b)
+	})
 }
 
-// let fails the test unless the call is let through, as probe or not.
-func (b *bench) let(probe bool) {
+// allowed fails the test unless a call is let through, as a probe or not.
+func (b *breakerFixture) allowed(probe bool) (leave func(outcome, error)) {
 	b.t.Helper()
-	if got, err := b.enter(); err != nil || got != probe {
+	leave, err := b.enter()
+	if got := b.circuit.State() == gobreaker.StateHalfOpen; err != nil || got != probe {
 		b.t.Fatalf("probe %v, error %v; want probe %v", got, err, probe)
 	}
+	return leave
 }
 
-func (b *bench) refused() {
+// refused fails the test unless a call is refused.
+func (b *breakerFixture) refused() {
 	b.t.Helper()
 	if _, err := b.enter(); !errors.Is(err, errDown) {
 		b.t.Fatalf("let through (%v)", err)
@@ -43,88 +50,90 @@ func (b *bench) refused() {
 }
 
 // trip opens the breaker.
-func (b *bench) trip() {
+func (b *breakerFixture) trip() {
 	b.t.Helper()
 	for range 3 {
-		b.let(false)
-		b.leave(false, failed, errDown)
+		b.allowed(false)(failed, errDown)
 	}
 }
 
 func TestBreakerOpensAfterFailuresInARow(t *testing.T) {
-	b := newBench(t)
-	for range 10 {
-		for range 2 {
-			b.let(false)
-			b.leave(false, failed, errDown)
+	testBreaker(t, func(b *breakerFixture) {
+		for range 10 {
+			for range 2 {
+				b.allowed(false)(failed, errDown)
+			}
+			b.allowed(false)(answered, nil)
 		}
-		b.let(false)
-		b.leave(false, answered, nil)
-	}
-	if len(b.told) > 0 {
-		t.Errorf("reported %q", b.told)
-	}
-	b.trip()
-	b.refused()
-	if want := []string{"true down"}; !slices.Equal(b.told, want) {
-		t.Errorf("reported %q, want %q", b.told, want)
-	}
+		if len(b.reported) > 0 {
+			b.t.Errorf("reported %q", b.reported)
+		}
+		b.trip()
+		b.refused()
+		if want := []string{"true down"}; !slices.Equal(b.reported, want) {
+			b.t.Errorf("reported %q, want %q", b.reported, want)
+		}
+	})
 }
 
-func TestBreakerLetsOneProbeThroughInAWhile(t *testing.T) {
-	b := newBench(t)
-	b.trip()
-	b.time = b.time.Add(499 * time.Millisecond)
-	b.refused()
-	b.time = b.time.Add(time.Millisecond)
-	b.let(true)
-	b.refused()
-	b.time = b.time.Add(time.Second) // the probe hangs
-	b.refused()
-	b.leave(true, failed, errDown)
-	b.let(true) // it was started long ago
-	b.leave(true, failed, errDown)
-	b.refused()
-	if len(b.told) != 1 {
-		t.Errorf("reported %q", b.told)
-	}
+func TestBreakerAllowsOneProbePerInterval(t *testing.T) {
+	testBreaker(t, func(b *breakerFixture) {
+		b.trip()
+		time.Sleep(499 * time.Millisecond)
+		b.refused()
+		time.Sleep(time.Millisecond)
+		leave := b.allowed(true)
+		b.refused()
+		time.Sleep(time.Second) // the probe hangs
+		b.refused()
+		leave(failed, errDown)
+		b.allowed(true)(failed, errDown) // the last one began more than an interval ago
+		b.refused()
+		if len(b.reported) != 1 {
+			b.t.Errorf("reported %q", b.reported)
+		}
+	})
 }
 
 func TestBreakerClosesWithTheFirstAnswer(t *testing.T) {
-	for _, probe := range []bool{true, false} { // false: a call from before, late
-		b := newBench(t)
-		b.trip()
-		if probe {
-			b.time = b.time.Add(time.Second)
-			b.let(true)
-		}
-		b.leave(probe, answered, nil)
-		b.let(false)
-		b.let(false)
-		if want := []string{"true down", "false <nil>"}; !slices.Equal(b.told, want) {
-			t.Errorf("reported %q, want %q", b.told, want)
-		}
+	for _, probe := range []bool{true, false} { // false: a call from before it opened, late
+		testBreaker(t, func(b *breakerFixture) {
+			leave := b.allowed(false)
+			b.trip()
+			if probe {
+				time.Sleep(time.Second)
+				leave = b.allowed(true)
+			}
+			leave(answered, nil)
+			b.allowed(false)
+			b.allowed(false)
+			if want := []string{"true down", "false <nil>"}; !slices.Equal(b.reported, want) {
+				b.t.Errorf("reported %q, want %q", b.reported, want)
+			}
+		})
 	}
 }
 
-// Late failures of calls from before do not end the probe's turn.
+// Late failures of calls from before the breaker opened do not make way for a second
+// probe.
 func TestBreakerKeepsItsProbe(t *testing.T) {
-	b := newBench(t)
-	b.let(false)
-	b.trip()
-	b.time = b.time.Add(time.Second)
-	b.let(true)
-	b.leave(false, failed, errDown)
-	b.refused()
+	testBreaker(t, func(b *breakerFixture) {
+		late := b.allowed(false)
+		b.trip()
+		time.Sleep(time.Second)
+		b.allowed(true)
+		late(failed, errDown)
+		b.refused()
+	})
 }
 
-func TestBreakerTriesAgainAfterAnAbandonedProbe(t *testing.T) {
-	b := newBench(t)
-	b.trip()
-	b.time = b.time.Add(time.Second)
-	b.let(true)
-	b.leave(true, abandoned, nil)
-	b.refused()
-	b.time = b.time.Add(time.Second)
-	b.let(true)
+func TestBreakerProbesAgainAfterAnAbandonedProbe(t *testing.T) {
+	testBreaker(t, func(b *breakerFixture) {
+		b.trip()
+		time.Sleep(time.Second)
+		b.allowed(true)(abandoned, nil)
+		b.refused()
+		time.Sleep(time.Second)
+		b.allowed(true)
+	})
 }

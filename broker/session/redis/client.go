@@ -11,16 +11,16 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// connect returns the client for the target. It does not dial: that is done
-// by the first call, and again by whichever call finds no connection.
+// connect returns the client for the target. It does not dial: the first call does,
+// and every later call that finds no open connection.
 //
-// Nothing is tried twice: the caller decides whether it has the time, and a
-// transition without a request id must not act twice. A call that is redirected
-// within a Redis Cluster has not acted.
+// The client does not retry. The caller decides whether there is time for another
+// try, and a transition without a request id must not be made twice. A call that a
+// Redis Cluster redirects has not been executed, so it is sent again.
 func connect(t target, timeout time.Duration) goredis.UniversalClient {
 	var tlsConfig *tls.Config
 	if t.tls {
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the name to verify is the host's
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12} // go-redis verifies the name of the host
 	}
 	switch t.kind {
 	case "sentinel":
@@ -40,8 +40,8 @@ func connect(t target, timeout time.Duration) goredis.UniversalClient {
 			DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 			PoolSize: t.conns, MaxActiveConns: t.conns, PipelinePoolSize: -1,
 			Protocol: 2, DisableIdentity: true, DisableRoutingPolicies: true,
-			// A master that died answers nobody, so no redirection tells of its
-			// successor: the map must be asked for.
+			// A master that has died sends no redirection to its successor, so
+			// the client must ask for the map of the slots regularly.
 			ClusterStateReloadInterval: time.Second,
 			MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})
@@ -56,35 +56,36 @@ func connect(t target, timeout time.Duration) goredis.UniversalClient {
 	})
 }
 
-// once is a command that is not sent again after it may have been executed.
-// Without it the client of a Redis Cluster repeats what failed half-way,
-// whatever its MaxRetries.
-type once struct {
+// onceCmd is a command that is not sent again once it may have been executed.
+// The client of a Redis Cluster repeats other commands that fail after they were
+// sent, whatever its MaxRetries.
+type onceCmd struct {
 	*goredis.Cmd
 	answered bool
 }
 
-func newCommand(ctx context.Context, args ...any) *once {
-	return &once{Cmd: goredis.NewCmd(ctx, args...)}
+func newCommand(ctx context.Context, args ...any) *onceCmd {
+	return &onceCmd{Cmd: goredis.NewCmd(ctx, args...)}
 }
 
-// NoRetry is asked before a command is sent again. One that was redirected has
-// not been executed and is sent again all the same.
-func (*once) NoRetry() bool { return true }
+// NoRetry makes go-redis send the command only once. A command that was redirected
+// has not been executed, and is sent again all the same.
+func (*onceCmd) NoRetry() bool { return true }
 
-// SetErr keeps an answer: when one master does not answer for its part of a
-// pipeline in time, the client of a Redis Cluster gives its error to all.
-func (o *once) SetErr(err error) {
-	if o.answered {
+// SetErr does not overwrite an answer. If one master does not answer its part of a
+// pipeline in time, the client of a Redis Cluster sets that error on all commands of
+// the pipeline.
+func (c *onceCmd) SetErr(err error) {
+	if c.answered {
 		return
 	}
-	o.answered = err == nil
-	o.Cmd.SetErr(err)
+	c.answered = err == nil
+	c.Cmd.SetErr(err)
 }
 
-// clientLog passes on what go-redis says. It has one log for the whole
-// process, by default the standard error stream; the errors that matter come
-// back from the calls as well, so this is for debugging.
+// clientLog writes the log of go-redis at debug level. go-redis has one log for the
+// process, by default the standard error stream. The calls return the errors that
+// matter, so the log is needed for debugging only.
 type clientLog struct{ log *slog.Logger }
 
 func (l clientLog) Printf(ctx context.Context, format string, v ...any) {

@@ -1,10 +1,11 @@
--- ARGV: id, ttl, request, user, pool, then the rule: how many sessions, whether to
--- refuse, and reason, word and ttl for those that end; then the fields and values
--- that the caller sets. The reply is the time for a new record, or the record if
--- the request made it before; and ids and records by turns of the sessions that ended.
+-- ARGV: id, ttl, request, user, pool; then the rule: how many sessions, whether to
+-- refuse, and reason, close reason and ttl for the sessions that end; then the fields
+-- and values that the caller sets. The reply is the time of creation for a new
+-- record, or the record if the same request has created it before; then the list of
+-- sessions that ended, ids and records alternating.
 local request, index, pool = ARGV[3], prefix .. 'user:' .. ARGV[4], ARGV[5]
 local most, refuse = tonumber(ARGV[6]), ARGV[7] == '1'
-local reason, word, tombstone = ARGV[8], ARGV[9], ARGV[10]
+local reason, close_reason, tombstone = ARGV[8], ARGV[9], ARGV[10]
 if redis.call('EXISTS', record) == 1 then
   if request == '' or redis.call('HGET', record, 'request') ~= request then return {'exists'} end
   local made, ended = reply('ok'), {}
@@ -19,8 +20,8 @@ if redis.call('EXISTS', record) == 1 then
   return made
 end
 local t = now()
-local all, may = 0, {} -- how many there are, and which of them may go, oldest first
-local first = false -- of its user, as far as is known
+local all, may_end = 0, {} -- how many sessions there are; which of them may end, oldest first
+local first = false -- whether this is known to be the first session of the user
 if most > 0 then
   local others = redis.call('ZRANGE', index, 0, -1)
   first = #others == 0
@@ -31,26 +32,26 @@ if most > 0 then
       redis.call('ZREM', index, other)
     elseif r[2] == pool then
       all = all + 1
-      if not refuse or state == 'detached' then may[#may + 1] = other end
+      if not refuse or state == 'detached' then may_end[#may_end + 1] = other end
     end
   end
-  if all + 1 - most > #may then return {'connected'} end
+  if all + 1 - most > #may_end then return {'connected'} end
 end
-local ended, names = {}, {}
+local ended, ids = {}, {}
 for i = 1, all + 1 - most do
   if most == 0 then break end
-  names[i] = may[i]
-  ended[2 * i - 1] = may[i]
-  ended[2 * i] = finish(prefix, index, may[i], reason, word, tombstone, t)
+  ids[i] = may_end[i]
+  ended[2 * i - 1] = may_end[i]
+  ended[2 * i] = finish(prefix, index, may_end[i], reason, close_reason, tombstone, t)
 end
 redis.call('HSET', record, 'request', request, 'epoch', '1', 'state', 'assigned', 'reason', '0',
   'created', t, 'changed', t, unpack(ARGV, 11))
-if #names > 0 then redis.call('HSET', record, 'replaced', table.concat(names, ' ')) end
-if first then -- no other is there to be taken out of the index, nor anything parked
-  redis.call('PEXPIRE', record, ttl) -- a ttl of nothing deletes it
+if #ids > 0 then redis.call('HSET', record, 'replaced', table.concat(ids, ' ')) end
+if first then -- the index has nothing to remove, and there is no stored state
+  redis.call('PEXPIRE', record, ttl) -- a ttl of 0 deletes it
   redis.call('ZADD', index, t, id)
   redis.call('PEXPIRE', index, ttl)
 else
   add()
 end
-return {'made', t, ended} -- the caller knows the rest
+return {'made', t, ended} -- the caller knows the other fields

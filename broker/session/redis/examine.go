@@ -13,17 +13,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Examination is what a look at a server finds.
+// Examination is what Examine finds out about a server.
 type Examination struct {
 	Version string
-	Policy  string        // what it does when its memory is full; "" if it does not say
-	Ahead   time.Duration // of its clock before this one's
-	Took    time.Duration // a round trip, the shortest of several
+	Policy  string        // maxmemory_policy; "" if the server does not report it
+	Ahead   time.Duration // how far the server's clock is ahead of this machine's
+	Took    time.Duration // the shortest of several round trips
 }
 
-// Examine looks at the server and carries out the steps of a session, one that
-// is over when it returns. The error names the step that the server does not do,
-// or that this user may not have it do.
+// Examine reads the properties of the server, and takes a test session through its
+// life, which has ended when Examine returns. The error names the step that failed,
+// because the server does not support it or does not permit it to this user.
 func (s *Store) Examine(ctx context.Context) (Examination, error) {
 	var x Examination
 	info := goredis.NewStringCmd(ctx, "info")
@@ -48,16 +48,16 @@ func (s *Store) Examine(ctx context.Context) (Examination, error) {
 			x.Took, x.Ahead = took, now.Val().Sub(began.Add(took/2))
 		}
 	}
-	return x, s.rehearse(ctx)
+	return x, s.tryLifecycle(ctx)
 }
 
-// rehearse opens a session, takes it through its life, and ends it.
-func (s *Store) rehearse(ctx context.Context) error {
+// tryLifecycle creates a session, takes it through its life, and ends it.
+func (s *Store) tryLifecycle(ctx context.Context) error {
 	const user, node, ttl = "usher-doctor", "usher-doctor", 10 * time.Second
 	id := session.NewID(user)
 	r, _, err := s.Create(ctx, session.NewRequest(), session.Record{ID: id, User: user, Node: node, Pool: "usher-doctor"}, session.Rule{}, ttl)
 	if err != nil {
-		return fmt.Errorf("opening a session: %w", err)
+		return fmt.Errorf("creating a session: %w", err)
 	}
 	steps := []struct {
 		what string

@@ -15,13 +15,14 @@ var failLua string
 
 var failScript = newScript(failLua)
 
-// The methods below are the view that all auths share of failed logins
-// (auth.Failures). A key has the time until all its failures are forgiven for its
-// lifetime, so that there are as many keys as there were failures of late.
+// The methods below implement auth.Failures, the count of failed logins that all
+// auths share. The ttl of a key is the time until all its failures are forgiven, so
+// there are only keys for recent failures.
 
 func failuresKey(key string) string { return "usher:failed:{" + key + "}" }
 
-// Forgiven returns for each key the time until all its failures are forgiven.
+// Forgiven returns, for each key, the time until all its failures are forgiven; 0 if
+// there are none.
 func (s *Store) Forgiven(ctx context.Context, keys []string) ([]time.Duration, error) {
 	left := make([]time.Duration, len(keys))
 	err := s.do(ctx, "forgiven", func(ctx context.Context) error {
@@ -39,21 +40,22 @@ func (s *Store) Forgiven(ctx context.Context, keys []string) ([]time.Duration, e
 			if !ok {
 				return fmt.Errorf("%w: %s", errCorrupt, cmd.Name())
 			}
-			left[i] = max(ttl.Val(), 0) // below 0: there is no such key
+			left[i] = max(ttl.Val(), 0) // below 0 if the key does not exist
 		}
 		return nil
 	})
 	return left, err
 }
 
-// Fail counts a failure: it is forgiven, after all before, in the time given.
+// Fail counts a failure. It is forgiven the time every after the failures before it
+// are.
 func (s *Store) Fail(ctx context.Context, key string, every time.Duration) error {
 	return s.do(ctx, "fail", func(ctx context.Context) error {
 		return s.run(ctx, failScript, failuresKey(key), []any{milliseconds(every)}).Err()
 	})
 }
 
-// Forgive forgives all failures.
+// Forgive forgives all failures of the key.
 func (s *Store) Forgive(ctx context.Context, key string) error {
 	return s.do(ctx, "forgive", func(ctx context.Context) error {
 		err := s.client.Process(ctx, newCommand(ctx, "del", failuresKey(key)))

@@ -11,8 +11,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// fenceTTL is how long a fence is kept: much longer than a node takes to look.
-// One that looks after that looks once too often.
+// fenceTTL is how long a fence is kept: much longer than a node takes to read it.
+// When the key expires, the text changes once more, and the node checks its sessions
+// once more than necessary.
 const fenceTTL = time.Hour
 
 func fenceKey(node string) string {

@@ -1,9 +1,10 @@
--- Makes a record a tombstone, outside its user's index; the keys have the prefix.
-local function finish(prefix, index, id, reason, word, ttl, time)
+-- Makes the record of id a tombstone and removes it from the index of its user. All
+-- keys have the prefix. Returns the record as it is then.
+local function finish(prefix, index, id, reason, close_reason, ttl, time)
   local key = prefix .. 'session:' .. id
   redis.call('ZREM', index, id)
-  redis.call('DEL', prefix .. 'parked:' .. id)
-  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'word', word, 'leaving', '', 'changed', time)
+  redis.call('DEL', prefix .. 'state:' .. id)
+  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'close_reason', close_reason, 'leaving', '', 'changed', time)
   local made = redis.call('HGETALL', key)
   redis.call('PEXPIRE', key, ttl)
   return made

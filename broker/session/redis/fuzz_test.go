@@ -7,8 +7,8 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Whatever is in the hash of a session, it is a record that makes sense, of the user
-// whose session it is, or an error.
+// Whatever the hash of a session contains, record returns a consistent record of the
+// user whose session it is, or an error.
 func FuzzRecord(f *testing.F) {
 	id := session.NewID("ada")
 	f.Add("user\nada\nnode\nnode-1\nepoch\n1\nstate\nassigned\nreason\n0\ncreated\n1\nchanged\n1")
@@ -25,7 +25,7 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		if r.ID != id || session.Tag(r.User) != session.Tag("ada") || r.Node == "" || !known(r.State) {
-			t.Errorf("taken: %+v", r)
+			t.Errorf("accepted: %+v", r)
 		}
 	})
 }

@@ -12,13 +12,13 @@ import (
 )
 
 // Group implements session.Store.
-func (s *Store) Group(ctx context.Context, group, sid, want, replace string, ttl time.Duration) (session.Bound, error) {
-	if want == "" {
-		return session.Bound{}, fmt.Errorf("%w: a group cannot be bound to no node", session.ErrInvalid)
+func (s *Store) Group(ctx context.Context, group, sid, node, replace string, ttl time.Duration) (session.Bound, error) {
+	if node == "" {
+		return session.Bound{}, fmt.Errorf("%w: the node to bind group %q to must not be empty", session.ErrInvalid, group)
 	}
 	var b session.Bound
 	err := s.do(ctx, "group", func(ctx context.Context) error {
-		args := []any{sid, want, replace, milliseconds(ttl), session.GroupOthers, session.GroupYoung.Milliseconds()}
+		args := []any{sid, node, replace, milliseconds(ttl), session.GroupOthers, session.GroupYoung.Milliseconds()}
 		reply, err := s.run(ctx, groupScript, groupKey(group), args).Slice()
 		if err != nil {
 			return err
@@ -29,9 +29,10 @@ func (s *Store) Group(ctx context.Context, group, sid, want, replace string, ttl
 	return b, err
 }
 
+// bound reads the reply of group.lua.
 func bound(reply []any) (b session.Bound, err error) {
 	if len(reply) < 2 {
-		return b, fmt.Errorf("%w: a group of %d parts", errCorrupt, len(reply))
+		return b, fmt.Errorf("%w: a group of %d elements, want 2 or more", errCorrupt, len(reply))
 	}
 	b.Node, _ = reply[0].(string)
 	young, _ := reply[1].(int64)
@@ -53,9 +54,10 @@ func (s *Store) Ungroup(ctx context.Context, group, sid string) error {
 	})
 }
 
-// release has sessions that have ended count no longer as their groups'. A group
-// may lie in another slot than its sessions, so that this is a step of its own;
-// should it fail, whoever asks for the group next finds out.
+// release removes the ended sessions from their groups. It is a step of its own,
+// because a group may be in another slot than its sessions. If it fails, the next
+// caller of Group still gets the session as a member, and must check whether it has
+// ended.
 func (s *Store) release(ctx context.Context, ended ...session.Record) {
 	for _, r := range ended {
 		if key := r.GroupKey(); key != "" && r.State == session.Ended {

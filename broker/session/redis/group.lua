@@ -1,15 +1,15 @@
--- KEYS[1]: the group; its sessions, by the time at which they joined, lie beside
--- it. ARGV: session, want, replace, ttl, how many others to tell of, and how many
--- milliseconds one is young. The reply is the node, whether another is young, and
--- the others.
-local sid, want, replace, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- KEYS[1]: the group. <group>:sessions holds its sessions by the time at which they
+-- joined. ARGV: session, the node to bind to, the node to replace, ttl, the most
+-- other sessions to return, and for how many milliseconds a session is young. The
+-- reply is the node, whether another session is young, and the other sessions.
+local sid, wanted, replace, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local sessions = KEYS[1] .. ':sessions'
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local node = redis.call('GET', KEYS[1])
 if not node then redis.call('DEL', sessions) end
 if not node or node == replace then
-  node = want
+  node = wanted
   redis.call('SET', KEYS[1], node)
 end
 redis.call('PEXPIRE', KEYS[1], ttl)

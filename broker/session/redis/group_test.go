@@ -12,7 +12,7 @@ import (
 	"github.com/usher-broker/usher/broker/session/redistest"
 )
 
-// A session that joined a group long ago is known to have been created.
+// Young is set only if another session has joined the group within GroupYoung.
 func TestGroupYoung(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, server.URL(), redis.Options{})

@@ -1,13 +1,13 @@
--- ARGV: id, ttl, request, node, epoch, next epoch, the next node, stream, state, seq.
+-- ARGV: id, ttl, request, node, epoch, next epoch, next node, stream, state, seq.
 local request, node, epoch, next_epoch, to = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stream, state, seq = ARGV[8], ARGV[9], ARGV[10]
-local stop = over()
-if stop then return stop end
+local refused = refusal()
+if refused then return refused end
 if request ~= '' and redis.call('HGET', record, 'request') == request then return reply('ok') end
 if not owned(node, epoch) then return reply('moved') end
 redis.call('HSET', record, 'request', request, 'epoch', next_epoch, 'node', to,
   'state', 'assigned', 'stream', stream, 'leaving', '', 'changed', now())
 local made = reply('ok')
-park(epoch, stream, state, seq)
+store_state(epoch, stream, state, seq)
 keep()
 return made

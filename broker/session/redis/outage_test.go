@@ -15,55 +15,54 @@ import (
 	"github.com/usher-broker/usher/broker/session/redistest"
 )
 
-// Bounds that users see: how long a call may take with the default timeout
-// while the store is away, and how soon calls succeed again. A loaded machine
-// needs some more than the second of each.
+// Limits that the callers of the store notice. Both are longer than the second that
+// is intended, because a loaded machine is slow.
 const (
-	soon  = 1500 * time.Millisecond
-	again = 5 * time.Second
+	callLimit     = 1500 * time.Millisecond // of a call with the default timeout while the server does not answer
+	recoveryLimit = 5 * time.Second         // until calls succeed again
 )
 
-// away fails the test unless calls are refused in time, and after the first
-// few at once.
-func away(t *testing.T, s *redis.Store, seen *calls) {
+// expectRefused fails the test unless calls return ErrUnavailable in time, and all
+// but the first few at once.
+func expectRefused(t *testing.T, s *redis.Store, seen *calls) {
 	t.Helper()
 	from := len(seen.all())
 	for range 6 {
 		if _, err := s.Get(t.Context(), session.NewID("ada")); !errors.Is(err, session.ErrUnavailable) {
-			t.Fatalf("the server is away: %v", err)
+			t.Fatalf("the server does not answer: %v", err)
 		}
 	}
 	quick := 0
 	for _, c := range seen.all()[from:] {
-		if c.d > soon {
+		if c.d > callLimit {
 			t.Errorf("%s took %v", c.op, c.d)
 		}
 		if c.d < 100*time.Millisecond {
 			quick++
 		}
 	}
-	if quick < 2 { // three until it is known, perhaps one probe
+	if quick < 2 { // three open the breaker, and one may be a probe
 		t.Errorf("only %d of 6 calls were refused at once: %+v", quick, seen.all()[from:])
 	}
 }
 
-// back fails the test unless calls succeed before long.
-func back(t *testing.T, s *redis.Store) {
+// expectRecovery fails the test unless calls succeed within recoveryLimit.
+func expectRecovery(t *testing.T, s *redis.Store) {
 	t.Helper()
 	start := time.Now()
 	for s.Ping(t.Context()) != nil {
-		if time.Since(start) > again {
-			t.Fatalf("the server is back, and after %v there is no answer: %v", again, s.Ping(t.Context()))
+		if time.Since(start) > recoveryLimit {
+			t.Fatalf("no answer %v after the server returned: %v", recoveryLimit, s.Ping(t.Context()))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Logf("back after %v", time.Since(start))
+	t.Logf("recovered after %v", time.Since(start))
 }
 
 func TestKilledServer(t *testing.T) {
 	server := redistest.Start(t)
 	seen := new(calls)
-	log := new(lines)
+	log := new(logBuffer)
 	s := open(t, server.URL(), redis.Options{Observe: seen.observe, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	r, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
@@ -71,11 +70,11 @@ func TestKilledServer(t *testing.T) {
 	}
 
 	server.Stop()
-	away(t, s, seen)
+	expectRefused(t, s, seen)
 	server.Restart()
-	back(t, s)
+	expectRecovery(t, s)
 
-	// The server has lost everything; whoever serves the session brings it back.
+	// The server has lost all records. The node of the session restores its own.
 	if _, err := s.Get(t.Context(), r.ID); !errors.Is(err, session.ErrNotFound) {
 		t.Fatal(err)
 	}
@@ -88,7 +87,7 @@ func TestKilledServer(t *testing.T) {
 	}
 	for _, want := range []string{"level=WARN msg=\"the session store does not answer\"", "level=INFO msg=\"the session store answers again\""} {
 		if n := log.count(want); n != 1 {
-			t.Errorf("%d times in the log: %s", n, want)
+			t.Errorf("the log has this line %d times, want 1: %s", n, want)
 		}
 	}
 }
@@ -101,19 +100,19 @@ func TestFrozenServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Pause()
-	away(t, s, seen)
+	expectRefused(t, s, seen)
 	server.Resume()
-	back(t, s)
+	expectRecovery(t, s)
 }
 
-// Many callers at once, each at most a timeout.
+// Many concurrent callers wait for a timeout each at most.
 func TestFrozenServerAndManyCallers(t *testing.T) {
 	server := redistest.Start(t)
 	seen := new(calls)
 	s := open(t, server.URL(), redis.Options{Observe: seen.observe})
 	server.Pause()
 	var wg sync.WaitGroup
-	for range 100 { // more than there are connections
+	for range 100 { // more than the client has connections
 		wg.Go(func() {
 			if err := s.Ping(t.Context()); !errors.Is(err, session.ErrUnavailable) {
 				t.Errorf("the server is frozen: %v", err)
@@ -122,27 +121,28 @@ func TestFrozenServerAndManyCallers(t *testing.T) {
 	}
 	wg.Wait()
 	for _, c := range seen.all() {
-		if c.d > 2*soon {
+		if c.d > 2*callLimit {
 			t.Errorf("took %v", c.d)
 		}
 	}
-	away(t, s, seen)
+	expectRefused(t, s, seen)
 	server.Resume()
-	back(t, s)
+	expectRecovery(t, s)
 }
 
-func TestServerThatWasNeverThere(t *testing.T) {
+func TestServerThatStartsLater(t *testing.T) {
 	server := redistest.Start(t)
 	server.Stop()
 	seen := new(calls)
 	s := open(t, server.URL(), redis.Options{Observe: seen.observe})
-	away(t, s, seen)
+	expectRefused(t, s, seen)
 	server.Restart()
-	back(t, s)
+	expectRecovery(t, s)
 }
 
-// The client keeps a count of failed dials, and past it a mode of its own.
-func TestServerThatWasLongAway(t *testing.T) {
+// After many failed dials go-redis refuses calls by itself; the store recovers from
+// that too.
+func TestServerAfterManyFailedDials(t *testing.T) {
 	server := redistest.Start(t)
 	server.Stop()
 	s := open(t, server.URL()+"?conns=1", redis.Options{})
@@ -150,14 +150,14 @@ func TestServerThatWasLongAway(t *testing.T) {
 		_ = s.Ping(t.Context())
 	}
 	server.Restart()
-	back(t, s)
+	expectRecovery(t, s)
 }
 
-// One master of three that is away takes no others with it.
+// If one master of three does not answer, the sessions of the others are served.
 func TestFrozenMaster(t *testing.T) {
 	c := redistest.StartCluster(t)
 	s := open(t, c.URL(), redis.Options{})
-	users := make(map[string]bool) // one or more of each master
+	users := make(map[string]bool) // at least one on each master
 	for _, user := range strings.Fields("ada bob cyd dan eve fay gus hal ida jon") {
 		if _, err := s.Sessions(t.Context(), user, 10); err != nil {
 			t.Fatal(err)
@@ -166,17 +166,17 @@ func TestFrozenMaster(t *testing.T) {
 	}
 	c.Servers[0].Pause()
 	served, refused := 0, 0
-	var lucky string // a user who is served
+	var servedUser string
 	for user := range users {
 		start := time.Now()
 		_, err := s.Sessions(t.Context(), user, 10)
-		if d := time.Since(start); d > soon {
+		if d := time.Since(start); d > callLimit {
 			t.Errorf("%v after %v", err, d)
 		}
 		switch {
 		case err == nil:
 			served++
-			lucky = user
+			servedUser = user
 		case errors.Is(err, session.ErrUnavailable):
 			refused++
 		default:
@@ -191,9 +191,9 @@ func TestFrozenMaster(t *testing.T) {
 		records[i], ttls[i] = record(fmt.Sprint("user-", i)), time.Hour
 		records[i].Epoch, records[i].State, records[i].Created = 1, session.Attached, time.Now()
 	}
-	// Three failures in a row may have closed the way for a moment.
-	for start := time.Now(); time.Since(start) < again; time.Sleep(10 * time.Millisecond) {
-		if _, err := s.Sessions(t.Context(), lucky, 10); err == nil {
+	// Three failures in a row may have opened the breaker for a moment.
+	for start := time.Now(); time.Since(start) < recoveryLimit; time.Sleep(10 * time.Millisecond) {
+		if _, err := s.Sessions(t.Context(), servedUser, 10); err == nil {
 			break
 		}
 	}
@@ -205,24 +205,23 @@ func TestFrozenMaster(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if renewed < 300 || renewed > 500 { // two thirds, of every batch
+	if renewed < 300 || renewed > 500 { // two thirds, in every part
 		t.Errorf("%d of %d renewed", renewed, len(records))
 	}
 	c.Servers[0].Resume()
-	back(t, s)
+	expectRecovery(t, s)
 }
 
-// A caller that gives up says nothing about the server: however many do, the
-// next is let through.
+// Calls that their callers cancel do not open the breaker.
 func TestCallersThatGiveUp(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, server.URL(), redis.Options{})
 	server.Pause()
 	for range 4 {
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(50*time.Millisecond, cancel) // the call is on its way by then
+		time.AfterFunc(50*time.Millisecond, cancel) // the command has been sent by then
 		if err := s.Ping(ctx); !errors.Is(err, session.ErrUnavailable) {
-			t.Errorf("given up: %v", err)
+			t.Errorf("cancelled: %v", err)
 		}
 	}
 	server.Resume()
@@ -231,7 +230,7 @@ func TestCallersThatGiveUp(t *testing.T) {
 	}
 }
 
-// A batch that fails ends the renewal; the records know how they fared.
+// Renew stops at the first part that is not answered, and every record has an error.
 func TestRenewWithoutServer(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, server.URL(), redis.Options{})
@@ -247,29 +246,29 @@ func TestRenewWithoutServer(t *testing.T) {
 			t.Fatalf("record %d: %v", i, err)
 		}
 	}
-	if d := time.Since(start); d > 2*soon {
+	if d := time.Since(start); d > 2*callLimit {
 		t.Errorf("took %v", d)
 	}
 }
 
-// record returns a record as a broker would create it.
+// record returns a new record, such as a broker creates.
 func record(user string) session.Record {
 	return session.Record{ID: session.NewID(user), User: user, Node: "node-1", Pool: "default"}
 }
 
-// lines is a log that can be counted in.
-type lines struct {
+// logBuffer keeps a log, and counts texts in it.
+type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *lines) count(s string) int {
+func (l *logBuffer) count(s string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.text.String(), s)

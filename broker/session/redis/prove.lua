@@ -1,5 +1,5 @@
--- ARGV: id, ttl (of nothing), the proof's number.
-local stop = over()
-if stop then return stop end
+-- ARGV: id, ttl (not used), the number of the proof.
+local refused = refusal()
+if refused then return refused end
 if not proven(ARGV[3]) then return reply('replayed') end
 return reply('ok')

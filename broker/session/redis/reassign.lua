@@ -1,8 +1,8 @@
--- ARGV: id, ttl, request, epoch, next epoch, node, and the record's state (or ''), stream
--- and time of change as the caller knows them.
+-- ARGV: id, ttl, request, epoch, next epoch, node, and the state (or ''), stream and
+-- time of change of the record that the caller has seen.
 local request, epoch, next_epoch, node, state = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local stop = over()
-if stop then return stop end
+local refused = refusal()
+if refused then return refused end
 if request ~= '' and redis.call('HGET', record, 'request') == request then return reply('ok') end
 if redis.call('HGET', record, 'epoch') ~= epoch then return reply('moved') end
 local last = redis.call('HMGET', record, 'state', 'stream', 'changed')

@@ -13,8 +13,9 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Keys. All of one user have the user's tag as hash tag and so lie in one slot
-// of a Redis Cluster. What is not of our making is hashed or comes last.
+// Names of keys. All keys of one user have the user's tag as hash tag, so they are
+// in one slot of a Redis Cluster. Names that come from outside are hashed, or stand
+// last in the key.
 
 func sessionKey(tag, id string) string { return "usher:{" + tag + "}:session:" + id }
 
@@ -27,7 +28,8 @@ func groupKey(group string) string {
 
 const pingKey = "usher:ping"
 
-// milliseconds rounds up: a record is not to be gone before its time.
+// milliseconds returns the ttl in milliseconds, rounded up, so that no record expires
+// early. It returns 0 for a negative ttl.
 func milliseconds(ttl time.Duration) int64 {
 	if ttl <= 0 {
 		return 0
@@ -39,7 +41,7 @@ func milliseconds(ttl time.Duration) int64 {
 	return ms
 }
 
-// flag is a truth value as the scripts take it.
+// flag returns b in the form that the scripts expect.
 func flag(b bool) string {
 	if b {
 		return "1"
@@ -49,8 +51,9 @@ func flag(b bool) string {
 
 func formatEpoch(e uint64) string { return strconv.FormatUint(e, 10) }
 
-// fields returns the fields and values that describe the session and that no
-// transition changes. What is empty is not kept: most of it mostly is.
+// fields returns the names and values of the fields that describe the session and
+// that no transition changes. It leaves out empty ones, because most of them mostly
+// are.
 func fields(r session.Record) []any {
 	list := make([]any, 0, 14)
 	list = append(list, "user", r.User, "pool", r.Pool)
@@ -68,21 +71,21 @@ func fields(r session.Record) []any {
 	return list
 }
 
-// record makes a record of the fields and values of a Redis hash.
+// record returns the record that the names and values of a Redis hash describe.
 func record(id string, hash []any) (session.Record, error) {
 	f := make(map[string]string, len(hash)/2)
 	for i := 0; i+1 < len(hash); i += 2 {
 		name, ok1 := hash[i].(string)
 		value, ok2 := hash[i+1].(string)
 		if !ok1 || !ok2 {
-			return session.Record{}, fmt.Errorf("record %s: not strings", id)
+			return session.Record{}, fmt.Errorf("record %s: a field or value is not a string", id)
 		}
 		f[name] = value
 	}
 	r := session.Record{
 		ID: id, User: f["user"], Node: f["node"], State: session.State(f["state"]), Stream: f["stream"],
 		Pool: f["pool"], Region: f["region"], Group: f["group"],
-		Leaving: f["leaving"] == "1", CloseReason: f["word"], Strict: f["strict"] == "1",
+		Leaving: f["leaving"] == "1", CloseReason: f["close_reason"], Strict: f["strict"] == "1",
 	}
 	if fallback := f["fallback"]; fallback != "" {
 		r.Fallback = strings.Split(fallback, "\n")
@@ -98,12 +101,12 @@ func record(id string, hash []any) (session.Record, error) {
 		return session.Record{}, fmt.Errorf("record %s: %w", id, err)
 	}
 	if r.User == "" || r.Node == "" || !known(r.State) {
-		return session.Record{}, fmt.Errorf("record %s: no user, no node or no known state", id)
+		return session.Record{}, fmt.Errorf("record %s: user %q, node %q, state %q: none may be empty, and the state must be known", id, r.User, r.Node, r.State)
 	}
-	// A value that was copied to another key, or written by another's hand, is not
-	// taken for this session's.
+	// Do not accept a value that was copied from the key of another user, or that
+	// something else has written.
 	if tag, ok := session.TagOf(id); !ok || session.Tag(r.User) != tag {
-		return session.Record{}, fmt.Errorf("record %s: it is another user's", id)
+		return session.Record{}, fmt.Errorf("record %s: it belongs to another user, %q", id, r.User)
 	}
 	r.Epoch, r.Reason = epoch, session.Reason(reason)
 	r.Created, r.Changed = time.UnixMicro(created), time.UnixMicro(changed)

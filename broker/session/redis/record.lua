@@ -1,31 +1,33 @@
--- What all transitions of a record share. This text comes before each of them.
+-- Shared by all transitions of a record. The source of each transition follows
+-- this text.
 --
--- KEYS[1] is the record, usher:{tag}:session:<id>, a hash. Its user's index,
+-- KEYS[1] is the record, the hash usher:{tag}:session:<id>. The index of its user,
 -- usher:{tag}:user:<user>, is a sorted set of session ids by time of creation.
--- Most callers know a session's id and not its user, so the name of the index
--- is made here; it has the tag of the record and so lies in the same slot.
--- Epochs and times are compared and kept as strings: a Lua number is a double
--- and holds only 53 bits of them.
+-- Most callers know the id of a session and not its user, so the script makes the
+-- name of the index itself. The index has the tag of the record, so both are in the
+-- same slot. Epochs and times are compared and stored as strings, because a Lua
+-- number is a double and holds only 53 bits of an integer.
 local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
 local prefix = string.match(record, '^usher:{%x+}:')
-local parked = prefix .. 'parked:' .. id
+local stored = prefix .. 'state:' .. id
 
--- Microseconds since the Unix epoch, by the clock of this server.
+-- Returns microseconds since the Unix epoch, by the clock of this server.
 local function now()
   local t = redis.call('TIME')
   return t[1] .. string.format('%06d', t[2])
 end
 
-local function reply(word)
-  return {word, redis.call('HGETALL', record)}
+-- Returns the reply of an outcome with the record.
+local function reply(outcome)
+  return {outcome, redis.call('HGETALL', record)}
 end
 
 -- Returns the state of a session, false if there is none, or a table (an error)
 -- if the key holds something else.
 local function state_of(key) return redis.pcall('HGET', key, 'state') end
 
--- Returns the reply to give when there is no session that could change.
-local function over()
+-- Returns nil if the session exists and has not ended, else the reply to give.
+local function refusal()
   local state = state_of(record)
   if type(state) == 'table' then return {'corrupt'} end
   if state == 'ended' then return reply('ended') end
@@ -40,8 +42,8 @@ local function owned(node, epoch)
   return owner[1] == node and owner[2] == epoch
 end
 
--- Returns whether the number of a proof is above that of the last one, and keeps it;
--- 0 is no proof. A double holds these numbers, which end at 2^53.
+-- Returns whether the number of a proof is higher than the last one, and stores it
+-- if it is. 0 means no proof. Proof numbers are below 2^53, so a double holds them.
 local function proven(n)
   if n == '0' then return true end
   local last = redis.call('HGET', record, 'proof')
@@ -50,29 +52,30 @@ local function proven(n)
   return true
 end
 
+-- Returns whether the store has no record of the session.
 local function gone(other) return type(state_of(prefix .. 'session:' .. other)) ~= 'string' end
 
--- Keeps the record and what is parked of it for ttl, and its user's index at
--- least as long. The record
--- comes first: should the rest fail, it has its ttl.
+-- Sets the ttl of the record and of its stored state, and extends that of its
+-- user's index to at least the same. The record comes first: if the rest fails, it
+-- has its ttl.
 local function keep()
   local r = redis.call('HMGET', record, 'user', 'created')
   redis.call('PEXPIRE', record, ttl)
-  redis.call('PEXPIRE', parked, ttl)
+  redis.call('PEXPIRE', stored, ttl)
   local index = prefix .. 'user:' .. r[1]
   redis.call('ZADD', index, r[2], id)
   if redis.call('PTTL', index) < tonumber(ttl) then redis.call('PEXPIRE', index, ttl) end
   return index
 end
 
--- Lays down what a node knows, for the next owner.
-local function park(epoch, stream, state, seq)
-  redis.call('DEL', parked)
-  redis.call('HSET', parked, 'epoch', epoch, 'stream', stream, 'state', state, 'seq', seq)
+-- Stores what a node persists for the next owner.
+local function store_state(epoch, stream, state, seq)
+  redis.call('DEL', stored)
+  redis.call('HSET', stored, 'epoch', epoch, 'stream', stream, 'state', state, 'seq', seq)
 end
 
--- As keep, for a new record: takes some that are gone out of the index, so
--- that they stay a small part of it without a step that takes long.
+-- Does what keep does, for a new record. It also removes some expired sessions from
+-- the index, so that they stay a small part of it and no call takes long.
 local function add()
   local index = keep()
   for _, other in ipairs(redis.call('ZRANDMEMBER', index, 8)) do

@@ -1,11 +1,11 @@
--- ARGV: id, ttl (of nothing), node, epoch, instance. The reply is the record and, if there is
--- something that the caller may have, its stream, state, and seq.
-local stop = over()
-if stop then return stop end
+-- ARGV: id, ttl (not used), node, epoch, instance. The reply is the record and, if
+-- there is stored state that this lease may use, its stream, state and seq.
+local refused = refusal()
+if refused then return refused end
 if not owned(ARGV[3], ARGV[4]) then return reply('moved') end
 local answer = reply('ok')
-local p = redis.call('HMGET', parked, 'stream', 'state', 'taker', 'epoch', 'seq')
-if p[2] and (not p[3] or p[3] == ARGV[4] .. ' ' .. ARGV[3] .. ' ' .. ARGV[5]) then
-  answer[3] = {p[1], p[2], p[4] == ARGV[4] and p[5] or '0'}
+local s = redis.call('HMGET', stored, 'stream', 'state', 'taken_by', 'epoch', 'seq')
+if s[2] and (not s[3] or s[3] == ARGV[4] .. ' ' .. ARGV[3] .. ' ' .. ARGV[5]) then
+  answer[3] = {s[1], s[2], s[4] == ARGV[4] and s[5] or '0'}
 end
 return answer

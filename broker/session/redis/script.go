@@ -9,7 +9,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A script is one step of the store: Redis runs nothing else meanwhile.
+// script is a Lua script. Redis executes it atomically: no other command runs
+// meanwhile.
 type script struct{ source, sha string }
 
 var (
@@ -70,25 +71,25 @@ var (
 )
 
 func newScript(source string) script {
-	sum := sha1.Sum([]byte(source)) // the name that Redis gives it
+	sum := sha1.Sum([]byte(source)) // by which Redis identifies it
 	return script{source: source, sha: hex.EncodeToString(sum[:])}
 }
 
-// cached is the command that runs the script if the server has it: a server
-// that was restarted, or is new in the cluster, answers NOSCRIPT.
-func (s script) cached(ctx context.Context, key string, args []any) *once {
+// cached returns the command that runs the script if the server has it. A server
+// that was restarted, or that is new in the cluster, answers NOSCRIPT.
+func (s script) cached(ctx context.Context, key string, args []any) *onceCmd {
 	return s.command(ctx, "evalsha", s.sha, key, args)
 }
 
-// whole is the command that brings the script along.
-func (s script) whole(ctx context.Context, key string, args []any) *once {
+// withSource returns the command that sends the source of the script and runs it.
+func (s script) withSource(ctx context.Context, key string, args []any) *onceCmd {
 	return s.command(ctx, "eval", s.source, key, args)
 }
 
-func (script) command(ctx context.Context, name, what, key string, args []any) *once {
+func (script) command(ctx context.Context, name, what, key string, args []any) *onceCmd {
 	return newCommand(ctx, append([]any{name, what, 1, key}, args...)...)
 }
 
-// unknown reports whether the server did not have the script, and so did
+// isNoScript reports whether the server did not have the script, and so executed
 // nothing.
-func unknown(err error) bool { return goredis.HasErrorPrefix(err, "NOSCRIPT") }
+func isNoScript(err error) bool { return goredis.HasErrorPrefix(err, "NOSCRIPT") }

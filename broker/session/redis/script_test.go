@@ -12,11 +12,11 @@ import (
 	"github.com/usher-broker/usher/broker/session/redistest"
 )
 
-// A server that forgot the scripts, as each does in a restart, is given them
-// again; what was asked for is done once.
-func TestScriptsThatWereFlushed(t *testing.T) {
+// If a server has lost the scripts, as after a restart, the store sends them again,
+// and each call is executed once.
+func TestFlushedScriptsAreSentAgain(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 	c := client(t, server.Addr())
 	r := record("ada")
 	steps := []func() (session.Record, error){
@@ -31,8 +31,8 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return s.Attach(t.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, "stream", true, 0, time.Hour)
 		},
 		func() (session.Record, error) {
-			now, _ := s.Get(t.Context(), r.ID)
-			return now, s.Renew(t.Context(), []session.Record{now}, []time.Duration{time.Hour})[0]
+			got, _ := s.Get(t.Context(), r.ID)
+			return got, s.Renew(t.Context(), []session.Record{got}, []time.Duration{time.Hour})[0]
 		},
 		func() (session.Record, error) {
 			list, err := s.Sessions(t.Context(), "ada", 1)
@@ -49,11 +49,11 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 			return session.Record{Epoch: 2}, s.Ungroup(t.Context(), "g", "sid")
 		},
 		func() (session.Record, error) {
-			_, err := s.Wait(t.Context(), "line", "place", "broker-1", time.Hour)
+			_, err := s.Wait(t.Context(), "queue", "entry", "broker-1", time.Hour)
 			return session.Record{Epoch: 2}, err
 		},
 		func() (session.Record, error) {
-			return session.Record{Epoch: 2}, s.Admit(t.Context(), "line", "place", "sid", "broker-1", time.Hour)
+			return session.Record{Epoch: 2}, s.Admit(t.Context(), "queue", "entry", "sid", "broker-1", time.Hour)
 		},
 		func() (session.Record, error) {
 			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 1, TTL: time.Hour}
@@ -65,14 +65,14 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 		},
 		func() (session.Record, error) {
 			v := session.Saved{Lease: session.Lease{ID: r.ID, Node: "node-2", Epoch: 2}, Stream: "stream", Seq: 2, TTL: time.Hour}
-			now, err := s.Move(t.Context(), "r3", v, "node-3")
-			now.Epoch--
-			return now, err
+			moved, err := s.Move(t.Context(), "r3", v, "node-3")
+			moved.Epoch--
+			return moved, err
 		},
 		func() (session.Record, error) {
-			over, err := s.End(t.Context(), r.ID, 0, 4001, "", time.Hour)
-			over.Epoch--
-			return over, err
+			ended, err := s.End(t.Context(), r.ID, 0, 4001, "", time.Hour)
+			ended.Epoch--
+			return ended, err
 		},
 		func() (session.Record, error) {
 			_, err := s.EndUser(t.Context(), "ada", 4001, "", time.Hour)
@@ -90,19 +90,20 @@ func TestScriptsThatWereFlushed(t *testing.T) {
 	}
 }
 
-// A retry whose first try arrived after all, many times over.
+// A request that is repeated several times, although the first try arrived, acts
+// once.
 func TestRetriedRequestActsOnce(t *testing.T) {
 	server := redistest.Start(t)
 	r := record("ada")
-	for i := range 5 { // each try from another process
-		s := open(t, server.URL(), redis.Options{Timeout: patience})
+	for i := range 5 { // each try with a new store, as from another process
+		s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 		got, _, err := s.Create(t.Context(), "create", r, session.Rule{}, time.Hour)
 		if err != nil || got.Epoch != 1 {
 			t.Fatalf("try %d: %+v, %v", i, got, err)
 		}
 	}
 	for i := range 5 {
-		s := open(t, server.URL(), redis.Options{Timeout: patience})
+		s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 		got, err := s.Reassign(t.Context(), "move", session.Record{ID: r.ID, Epoch: 1}, fmt.Sprint("node-", i+2), time.Hour)
 		if err != nil || got.Epoch != 2 || got.Node != "node-2" {
 			t.Fatalf("try %d: %+v, %v", i, got, err)
@@ -110,28 +111,29 @@ func TestRetriedRequestActsOnce(t *testing.T) {
 	}
 }
 
-// What is no record gives an error, whatever it is, and a renewal replaces it.
+// Whatever the key of a session holds, calls return an error if it is not a record,
+// and a renewal replaces it.
 func TestCorruptRecords(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 	c := client(t, server.Addr())
 	r := record("ada")
 	tag, _ := session.TagOf(r.ID)
 	key := "usher:{" + tag + "}:session:" + r.ID
-	whole := strings.Fields("user ada node node-1 epoch 1 state assigned reason 0 created 1 changed 1")
+	fields := strings.Fields("user ada node node-1 epoch 1 state assigned reason 0 created 1 changed 1")
 	for name, put := range map[string][]any{
 		"a string":         {"set", key, "x"},
 		"a list":           {"rpush", key, "x"},
-		"a strange hash":   {"hset", key, "x", "y"},
-		"a strange state":  corrupt(key, whole, "state", "asleep"),
-		"an epoch of text": corrupt(key, whole, "epoch", "one"),
-		"a negative epoch": corrupt(key, whole, "epoch", "-1"),
-		"an endless epoch": corrupt(key, whole, "epoch", strings.Repeat("9", 30)),
-		"a strange reason": corrupt(key, whole, "reason", "70000"),
-		"a strange time":   corrupt(key, whole, "created", "1e9"),
-		"no owner":         corrupt(key, whole, "node", ""),
-		"no user":          corrupt(key, whole, "user", ""),
-		"another user's":   corrupt(key, whole, "user", "eve"),
+		"another hash":     {"hset", key, "x", "y"},
+		"unknown state":    corrupt(key, fields, "state", "asleep"),
+		"an epoch of text": corrupt(key, fields, "epoch", "one"),
+		"a negative epoch": corrupt(key, fields, "epoch", "-1"),
+		"a huge epoch":     corrupt(key, fields, "epoch", strings.Repeat("9", 30)),
+		"a large reason":   corrupt(key, fields, "reason", "70000"),
+		"a time as float":  corrupt(key, fields, "created", "1e9"),
+		"no owner":         corrupt(key, fields, "node", ""),
+		"no user":          corrupt(key, fields, "user", ""),
+		"another user's":   corrupt(key, fields, "user", "eve"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for op, f := range map[string]func() (session.Record, error){
@@ -175,20 +177,20 @@ func TestCorruptRecords(t *testing.T) {
 	})
 }
 
-// corrupt is the command that stores the record with another value of a field.
-func corrupt(key string, whole []string, field, value string) []any {
+// corrupt returns the command that stores the record with another value of a field.
+func corrupt(key string, fields []string, field, value string) []any {
 	cmd := []any{"hset", key}
-	for _, s := range whole {
+	for _, s := range fields {
 		cmd = append(cmd, s)
 	}
 	return append(cmd, field, value)
 }
 
-// The index of a user who never asks for the list stays small all the same,
-// and goes with the last session.
+// The index of a user stays small even if Sessions is never called, and is deleted
+// with the last session.
 func TestIndexStaysSmall(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 	c := client(t, server.Addr())
 	index := "usher:{" + session.Tag("ada") + "}:user:ada"
 	if _, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, 10*time.Hour); err != nil { // keeps the index
@@ -203,7 +205,7 @@ func TestIndexStaysSmall(t *testing.T) {
 		age(t, c, 2*time.Minute)
 	}
 	if n, err := c.ZCard(t.Context(), index).Result(); err != nil || n > 150 {
-		t.Errorf("of 501 sessions one lives, and the index has %d (%v)", n, err)
+		t.Errorf("1 of 501 sessions is alive, and the index has %d (%v)", n, err)
 	}
 	age(t, c, 11*time.Hour)
 	if n, err := c.DBSize(t.Context()).Result(); err != nil || n != 0 {
@@ -211,10 +213,10 @@ func TestIndexStaysSmall(t *testing.T) {
 	}
 }
 
-// A tombstone is kept, and not listed.
+// The store keeps the tombstone of an ended session and removes it from the index.
 func TestEndedSessionLeavesTheIndex(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 	r, _, err := s.Create(t.Context(), "r", record("ada"), session.Rule{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -227,10 +229,10 @@ func TestEndedSessionLeavesTheIndex(t *testing.T) {
 	}
 }
 
-// The server's own clock forgets too.
+// Records also expire by the clock of the server itself.
 func TestExpiry(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, server.URL(), redis.Options{Timeout: patience})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
 	r := record("ada")
 	start := time.Now()
 	if _, _, err := s.Create(t.Context(), "r", r, session.Rule{}, 300*time.Millisecond); err != nil {
@@ -241,20 +243,20 @@ func TestExpiry(t *testing.T) {
 		if errors.Is(err, session.ErrNotFound) {
 			break
 		}
-		if err != nil || time.Since(start) > again {
+		if err != nil || time.Since(start) > recoveryLimit {
 			t.Fatalf("after %v: %v", time.Since(start), err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	if d := time.Since(start); d < 300*time.Millisecond {
-		t.Errorf("forgotten after %v", d)
+		t.Errorf("expired after %v", d)
 	}
 }
 
 func TestObserve(t *testing.T) {
 	server := redistest.Start(t)
 	seen := new(calls)
-	s := open(t, server.URL(), redis.Options{Timeout: patience, Observe: seen.observe})
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout, Observe: seen.observe})
 	_, _ = s.Get(t.Context(), session.NewID("ada"))
 	_ = s.Ping(t.Context())
 	all := seen.all()

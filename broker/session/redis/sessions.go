@@ -2,19 +2,17 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// clearAtOnce bounds the sessions that are gone and that one run of the
-// script takes out of an index.
-const clearAtOnce = 256
+// clearLimit bounds the sessions that one run of a script removes from an index.
+const clearLimit = 256
 
-// Sessions implements session.Store. It clears the index as it reads. When
-// there is a lot to clear it does so in several steps; the last of them reads
-// the list, as one.
+// Sessions implements session.Store. It also removes expired sessions from the
+// index. If they are many it runs the script several times; the last run reads the
+// list, in one atomic step.
 func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session.Record, error) {
 	if limit <= 0 || user == "" {
 		return nil, nil
@@ -22,7 +20,7 @@ func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session
 	var list []session.Record
 	err := s.do(ctx, "sessions", func(ctx context.Context) error {
 		for {
-			reply, err := s.run(ctx, sessionsScript, userKey(user), []any{limit, clearAtOnce}).Slice()
+			reply, err := s.run(ctx, sessionsScript, userKey(user), []any{limit, clearLimit}).Slice()
 			if err != nil {
 				return err
 			}
@@ -39,25 +37,25 @@ func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session
 	return list, err
 }
 
-// sessionList reads the reply of the script: whether it is complete, and ids
-// and hashes by turns.
+// sessionList reads the reply of sessions.lua and enduser.lua: whether the work is
+// complete, and the list of ids and hashes, alternating.
 func sessionList(reply []any) (complete bool, list []session.Record, err error) {
 	if len(reply) != 2 {
-		return false, nil, errors.New("a reply of another length")
+		return false, nil, fmt.Errorf("a reply of %d elements, want 2", len(reply))
 	}
-	whole, ok := reply[0].(int64)
+	done, ok := reply[0].(int64)
 	if !ok {
-		return false, nil, errors.New("a reply of other types")
+		return false, nil, fmt.Errorf("the first element of the reply is a %T, want an integer", reply[0])
 	}
 	list, err = recordList(reply[1])
-	return whole == 1, list, err
+	return done == 1, list, err
 }
 
-// recordList reads ids and hashes by turns.
+// recordList reads a list of ids and hashes, alternating.
 func recordList(reply any) (list []session.Record, err error) {
 	items, ok := reply.([]any)
 	if !ok {
-		return nil, errors.New("no list of records")
+		return nil, fmt.Errorf("the records of the reply are a %T, want a list", reply)
 	}
 	for i := 0; i+1 < len(items); i += 2 {
 		id, _ := items[i].(string)

@@ -1,10 +1,10 @@
-// Package redis keeps session records in Redis: alone, behind Sentinel, or in
-// a Redis Cluster; version 6.2 or later.
+// Package redis keeps session records in Redis 6.2 or later: in a single server,
+// behind Sentinel, or in a Redis Cluster.
 //
 // Each transition is one Lua script on keys of one slot, so it is one atomic
-// step. Times are those of the Redis server: the clocks of the members do not
-// matter. What Redis loses, the nodes bring back when they renew. It should
-// run with maxmemory-policy noeviction: what it evicts are sessions.
+// step. All times are those of the Redis server, so the clocks of the members do
+// not matter. The nodes restore what Redis loses when they renew their leases. Set
+// maxmemory-policy to noeviction, because Redis would evict sessions.
 package redis
 
 import (
@@ -21,17 +21,20 @@ import (
 
 // Options of a Store. The zero value is usable.
 type Options struct {
-	// Observe, if set, is told of every call: its name in lower case, how long
-	// it took and how it ended. It may be called by several goroutines at once.
+	// Observe, if set, is called after every call of the store, with the name of
+	// the method in lower case, the time it took, and its error. Several goroutines
+	// may call it at once.
 	Observe func(op string, d time.Duration, err error)
 
-	// Timeout bounds every call, 1 s if 0, as does the deadline of its context;
-	// a cancellation in the middle of a call is not waited for. Renew and Save are bounded by it for each
-	// batch of 256 records, twice if a server must be given the script, and
-	// stops at the first batch of which none is answered.
+	// Timeout limits every call; 0 means 1 s. The deadline of the call's context
+	// limits it too, and a cancelled call returns at once. Renew and Save send 256
+	// records at a time: the timeout applies to each of these parts, and twice to a
+	// part whose script a server does not have yet. They stop at the first part of
+	// which no record was answered.
 	Timeout time.Duration
 
-	// Logger is told when the server goes away and comes back. nil: nobody.
+	// Logger receives a line when the server stops answering and when it answers
+	// again. nil means no log.
 	Logger *slog.Logger
 }
 
@@ -48,27 +51,27 @@ var _ session.Store = (*Store)(nil)
 
 const (
 	failureLimit = 3                      // calls in a row without an answer
-	probeEvery   = 500 * time.Millisecond // while the server is away
+	probeEvery   = 500 * time.Millisecond // while the server does not answer
 )
 
-// Open returns a store in the Redis that the URL names. The server need not
-// be up: calls are refused until it is. The forms are
+// Open returns a store in the Redis that the URL names. The server need not be
+// running: until it is, calls return ErrUnavailable. The forms of the URL are
 //
 //	redis://[user:password@]host[:port][/db]
 //	redis-sentinel://[user:password@]host[:port],…[/db]?master=name[&sentinel_user=…][&sentinel_password=…]
 //	redis-cluster://[user:password@]host[:port],…
 //
-// and each of them with rediss in place of redis for TLS, verified with the
-// system's roots. Behind Sentinel, user and password are those of Redis. All
-// take conns=n, the bound on connections to one server, 32 if it is not given.
-// Errors do not show the URL, which may hold a password.
+// With rediss in place of redis, each form uses TLS and verifies the certificate
+// with the system's roots. Behind Sentinel, user and password are those of Redis.
+// All forms accept conns=n in the query, the most connections to one server; the
+// default is 32. Errors do not contain the URL, because it may contain a password.
 func Open(url string, opts Options) (*Store, error) {
 	t, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Timeout < 0 {
-		return nil, errors.New("redis: negative timeout")
+		return nil, fmt.Errorf("redis: the timeout is %v; it must not be negative", opts.Timeout)
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = time.Second
@@ -79,17 +82,14 @@ func Open(url string, opts Options) (*Store, error) {
 	}
 	goredis.SetLogger(clientLog{log})
 	s := &Store{client: connect(t, opts.Timeout), timeout: opts.Timeout, observe: opts.Observe}
-	s.batches = &batcher{client: s.client, timeout: opts.Timeout, alone: t.kind == "cluster"}
-	s.breaker = &breaker{
-		limit: failureLimit, every: probeEvery, now: time.Now,
-		report: func(away bool, cause error) {
-			if away {
-				log.Warn("the session store does not answer", "error", cause)
-			} else {
-				log.Info("the session store answers again")
-			}
-		},
-	}
+	s.batches = &batcher{client: s.client, timeout: opts.Timeout, separate: t.kind == "cluster"}
+	s.breaker = newBreaker(failureLimit, probeEvery, func(down bool, cause error) {
+		if down {
+			log.Warn("the session store does not answer", "error", cause)
+		} else {
+			log.Info("the session store answers again")
+		}
+	})
 	return s, nil
 }
 
@@ -101,21 +101,22 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping implements session.Store. It writes: a server that is up may still be a
-// replica, full, or a cluster without some of its slots, and take nothing.
+// Ping implements session.Store. It writes a key, because a server that answers may
+// still refuse writes: it may be a replica, be out of memory, or miss slots of its
+// cluster.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.do(ctx, "ping", func(ctx context.Context) error {
 		return s.client.Process(ctx, newCommand(ctx, "set", pingKey, "1", "px", 1000))
 	})
 }
 
-// do makes a call: within the timeout, unless the server is known to be away,
-// and observed. Errors of f that are not of package session say that the store
-// is unavailable.
+// do calls f within the timeout and reports the call to Observe. It refuses the call
+// if the breaker is open. An error of f that is not an answer of the store is wrapped
+// in ErrUnavailable.
 func (s *Store) do(ctx context.Context, op string, f func(context.Context) error) error {
 	start := time.Now()
-	err := s.guard(ctx, f)
-	if err != nil && !sentinel(err) {
+	err := s.attempt(ctx, f)
+	if err != nil && !isStoreAnswer(err) {
 		err = fmt.Errorf("%w: %s: %w", session.ErrUnavailable, op, err)
 	}
 	if s.observe != nil {
@@ -124,28 +125,28 @@ func (s *Store) do(ctx context.Context, op string, f func(context.Context) error
 	return err
 }
 
-func (s *Store) guard(caller context.Context, f func(context.Context) error) error {
+func (s *Store) attempt(caller context.Context, f func(context.Context) error) error {
 	if err := caller.Err(); err != nil {
 		return err
 	}
-	probe, cause := s.breaker.enter()
+	leave, cause := s.breaker.enter()
 	if cause != nil {
-		return fmt.Errorf("not asked, as it did not answer last: %w", cause)
+		return fmt.Errorf("call refused, because the last calls were not answered: %w", cause)
 	}
 	ctx, cancel := context.WithTimeout(caller, s.timeout)
 	defer cancel()
 	err := f(ctx)
-	s.breaker.leave(probe, judge(caller, err), err)
+	leave(classify(caller, err), err)
 	return err
 }
 
-// judge says what the error of a call says about the server. A caller's
-// deadline counts as a failure: it cannot be told from a server that hangs,
-// and calls with short deadlines must find out about that as well.
-func judge(caller context.Context, err error) outcome {
+// classify returns what the error of a call says about the server. A call whose
+// own deadline passed counts as failed: this looks the same as a server that hangs,
+// and callers with short deadlines must be able to open the breaker too.
+func classify(caller context.Context, err error) outcome {
 	var reply goredis.Error
 	switch {
-	case err == nil, sentinel(err), errors.As(err, &reply), errors.Is(err, errCorrupt):
+	case err == nil, isStoreAnswer(err), errors.As(err, &reply), errors.Is(err, errCorrupt):
 		return answered
 	case errors.Is(caller.Err(), context.Canceled), errors.Is(err, goredis.ErrClosed):
 		return abandoned
@@ -153,15 +154,17 @@ func judge(caller context.Context, err error) outcome {
 	return failed
 }
 
-// sentinel reports whether the error is an answer of the store.
-func sentinel(err error) bool {
-	for _, s := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists, session.ErrConnected, session.ErrReplayed} {
-		if errors.Is(err, s) {
+// isStoreAnswer reports whether the store answered with the error, so that the
+// caller knows the state of the session.
+func isStoreAnswer(err error) bool {
+	for _, answer := range []error{session.ErrNotFound, session.ErrEnded, session.ErrMoved, session.ErrExists, session.ErrConnected, session.ErrReplayed} {
+		if errors.Is(err, answer) {
 			return true
 		}
 	}
 	return false
 }
 
-// errCorrupt: the server answered, but not with what this package stores.
+// errCorrupt means that the server answered with data that this package does not
+// write.
 var errCorrupt = errors.New("corrupt")

@@ -27,10 +27,10 @@ func TestStoreInCluster(t *testing.T) {
 	conformance(t, c.URL(), c.Servers[0].Addr(), c.Servers[1].Addr(), c.Servers[2].Addr())
 }
 
-// All users together use all masters.
-func TestClusterIsFilledEvenly(t *testing.T) {
+// The sessions of many users are spread over all masters.
+func TestSessionsAreSpreadOverMasters(t *testing.T) {
 	c := redistest.StartCluster(t)
-	s := open(t, c.URL(), redis.Options{Timeout: patience})
+	s := open(t, c.URL(), redis.Options{Timeout: testTimeout})
 	records, ttls := make([]session.Record, 600), make([]time.Duration, 600)
 	for i := range records {
 		records[i], ttls[i] = record(fmt.Sprint("user-", i)), time.Hour
@@ -43,7 +43,7 @@ func TestClusterIsFilledEvenly(t *testing.T) {
 	}
 	for i, server := range c.Servers {
 		n, err := client(t, server.Addr()).DBSize(t.Context()).Result()
-		if err != nil || n < 300 || n > 500 { // of 1200, a record and an index each
+		if err != nil || n < 300 || n > 500 { // of 1200: a record and an index for each user
 			t.Errorf("master %d holds %d keys (%v)", i, n, err)
 		}
 	}
@@ -57,25 +57,25 @@ func TestStoreBehindSentinel(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := client(t, sentinel.Master.Addr())
-	if n, err := c.Wait(t.Context(), 1, patience).Result(); err != nil || n != 1 {
-		t.Fatalf("%d replicas have it (%v)", n, err)
+	if n, err := c.Wait(t.Context(), 1, testTimeout).Result(); err != nil || n != 1 {
+		t.Fatalf("%d replicas have the record (%v), want 1", n, err)
 	}
 	sentinel.Master.Stop()
 	start := time.Now()
 	for s.Ping(t.Context()) != nil {
-		if time.Since(start) > patience {
-			t.Fatalf("no successor: %v", s.Ping(t.Context()))
+		if time.Since(start) > testTimeout {
+			t.Fatalf("no new master: %v", s.Ping(t.Context()))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Logf("the successor took a transition after %v", time.Since(start))
+	t.Logf("the new master accepted a write after %v", time.Since(start))
 	if got, err := s.Reassign(t.Context(), "r2", session.Record{ID: r.ID, Epoch: 1}, "node-2", time.Hour); err != nil || got.Epoch != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
-// conformance runs the suite against the Redis at the URL, whose servers are
-// at the addresses.
+// conformance runs the suite against the Redis at url, whose servers have the
+// addresses.
 func conformance(t *testing.T, url string, servers ...string) {
 	var clients []*goredis.Client
 	for _, addr := range servers {
@@ -87,7 +87,7 @@ func conformance(t *testing.T, url string, servers ...string) {
 				t.Fatal(err)
 			}
 		}
-		return open(t, url, redis.Options{Timeout: patience}), func(d time.Duration) {
+		return open(t, url, redis.Options{Timeout: testTimeout}), func(d time.Duration) {
 			t.Helper()
 			for _, c := range clients {
 				age(t, c, d)
@@ -96,8 +96,9 @@ func conformance(t *testing.T, url string, servers ...string) {
 	})
 }
 
-// patience is a timeout for tests of which a slow machine is not the subject.
-const patience = 20 * time.Second
+// testTimeout is the timeout of stores in tests that do not test timeouts. A slow
+// machine must not make these tests fail.
+const testTimeout = 20 * time.Second
 
 func open(t *testing.T, url string, opts redis.Options) *redis.Store {
 	t.Helper()
@@ -113,7 +114,7 @@ func open(t *testing.T, url string, opts redis.Options) *redis.Store {
 	return s
 }
 
-// client returns a plain client of the server, to look at what it holds.
+// client returns a plain client of the server, to read its data.
 func client(t *testing.T, addr string) *goredis.Client {
 	t.Helper()
 	c := goredis.NewClient(&goredis.Options{Addr: addr})
@@ -121,25 +122,25 @@ func client(t *testing.T, addr string) *goredis.Client {
 	return c
 }
 
-// age makes every key of the server older: a ttl runs down without anybody
-// waiting. Keys without a ttl would stay for ever, so there must be none.
+// age reduces the ttl of every key of the server by d, so that the test need not
+// wait. It fails the test if a key has no ttl, because that key would never expire.
 func age(t *testing.T, c *goredis.Client, d time.Duration) {
 	t.Helper()
 	const script = `
-		local eternal = 0
+		local without = 0
 		for _, key in ipairs(redis.call('KEYS', '*')) do
 			local left = redis.call('PTTL', key)
-			if left < 0 then eternal = eternal + 1
+			if left < 0 then without = without + 1
 			else redis.call('PEXPIRE', key, left - ARGV[1]) end
 		end
-		return eternal`
-	eternal, err := c.Eval(t.Context(), script, nil, d.Milliseconds()).Int()
-	if err != nil || eternal > 0 {
-		t.Fatalf("%d keys have no ttl (%v)", eternal, err)
+		return without`
+	without, err := c.Eval(t.Context(), script, nil, d.Milliseconds()).Int()
+	if err != nil || without > 0 {
+		t.Fatalf("%d keys have no ttl (%v)", without, err)
 	}
 }
 
-// calls records what Observe is told.
+// calls records the calls of Observe.
 type calls struct {
 	mu   sync.Mutex
 	list []call

@@ -31,7 +31,7 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 	return made, ended, err
 }
 
-// newRecord is what create.lua has written.
+// newRecord returns the record that create.lua has written for r.
 func newRecord(r session.Record, at time.Time) session.Record {
 	return session.Record{
 		ID: r.ID, User: r.User, Node: r.Node, Epoch: 1, State: session.Assigned, Stream: r.Stream,
@@ -71,7 +71,8 @@ func (s *Store) Get(ctx context.Context, id string) (session.Record, error) {
 // Reassign implements session.Store.
 func (s *Store) Reassign(ctx context.Context, request string, seen session.Record, node string, ttl time.Duration) (session.Record, error) {
 	if node == "" || seen.Epoch == math.MaxUint64 {
-		return session.Record{}, fmt.Errorf("%w: reassignment to no node, or beyond the last epoch", session.ErrInvalid)
+		return session.Record{}, fmt.Errorf("%w: reassign to node %q at epoch %d: the node must not be empty, and the epoch must be below %d",
+			session.ErrInvalid, node, seen.Epoch, uint64(math.MaxUint64))
 	}
 	changed := strconv.FormatInt(seen.Changed.UnixMicro(), 10)
 	return s.transition(ctx, "reassign", reassignScript, seen.ID, ttl,
@@ -90,24 +91,24 @@ func (s *Store) Prove(ctx context.Context, id string, proof uint64) error {
 }
 
 // End implements session.Store.
-func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, word string, ttl time.Duration) (session.Record, error) {
-	r, err := s.transition(ctx, "end", endScript, id, ttl, int(reason), word, formatEpoch(epoch))
+func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session.Reason, closeReason string, ttl time.Duration) (session.Record, error) {
+	r, err := s.transition(ctx, "end", endScript, id, ttl, int(reason), closeReason, formatEpoch(epoch))
 	if err == nil {
 		s.release(ctx, r)
 	}
 	return r, err
 }
 
-// EndUser implements session.Store. A user with very many sessions takes
-// several steps; what is opened meanwhile ends as well.
-func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, word string, ttl time.Duration) ([]session.Record, error) {
+// EndUser implements session.Store. It runs the script several times if the user has
+// very many sessions; sessions that are created meanwhile end as well.
+func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, closeReason string, ttl time.Duration) ([]session.Record, error) {
 	if user == "" {
 		return nil, nil
 	}
 	var ended []session.Record
 	err := s.do(ctx, "enduser", func(ctx context.Context) error {
 		for {
-			args := []any{int(reason), word, milliseconds(ttl), clearAtOnce}
+			args := []any{int(reason), closeReason, milliseconds(ttl), clearLimit}
 			reply, err := s.run(ctx, endUserScript, userKey(user), args).Slice()
 			if err != nil {
 				return err
@@ -131,8 +132,8 @@ func (s *Store) transition(ctx context.Context, op string, sc script, id string,
 	return s.step(ctx, op, sc, id, ttl, args, func(any) error { return nil })
 }
 
-// step is transition for a script that replies with something more than a
-// record, which it hands to more.
+// step does what transition does, for a script whose reply may have a third element.
+// It passes that element to more.
 func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl time.Duration, args []any, more func(any) error) (session.Record, error) {
 	tag, ok := session.TagOf(id)
 	if !ok {
@@ -145,7 +146,7 @@ func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl t
 		if err != nil {
 			return err
 		}
-		if r, err = outcomeOf(id, reply); err != nil || len(reply) < 3 {
+		if r, err = parseReply(id, reply); err != nil || len(reply) < 3 {
 			return err
 		}
 		if err := more(reply[2]); err != nil {
@@ -156,38 +157,39 @@ func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl t
 	return r, err
 }
 
-// run runs a script, which the server may have to be given first.
-func (s *Store) run(ctx context.Context, sc script, key string, args []any) *once {
+// run runs the script. If the server does not have the script, run sends its source.
+func (s *Store) run(ctx context.Context, sc script, key string, args []any) *onceCmd {
 	cmd := sc.cached(ctx, key, args)
 	err := s.batches.process(ctx, cmd)
-	if unknown(err) {
-		cmd = sc.whole(ctx, key, args)
+	if isNoScript(err) {
+		cmd = sc.withSource(ctx, key, args)
 		err = s.batches.process(ctx, cmd)
 	}
-	if err != nil && ctx.Err() != nil { // the command may be in use
+	if err != nil && ctx.Err() != nil { // a batch may still use cmd
 		cmd = newCommand(ctx)
 		cmd.SetErr(err)
 	}
 	return cmd
 }
 
-// madeAt returns a record with nothing but the time it was made.
+// madeAt returns a record that has only its time of creation.
 func madeAt(reply any) (session.Record, error) {
 	text, _ := reply.(string)
 	t, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return session.Record{}, fmt.Errorf("%w: made at %q", errCorrupt, text)
+		return session.Record{}, fmt.Errorf("%w: time of creation %q", errCorrupt, text)
 	}
 	return session.Record{Created: time.UnixMicro(t)}, nil
 }
 
-// outcomeOf reads the reply of a script: a word, and for most words a record.
-func outcomeOf(id string, reply []any) (session.Record, error) {
+// parseReply reads the reply of a script: an outcome and, for most outcomes, a
+// record.
+func parseReply(id string, reply []any) (session.Record, error) {
 	if len(reply) == 0 {
 		return session.Record{}, fmt.Errorf("%w: empty reply", errCorrupt)
 	}
 	var answer error
-	switch word, _ := reply[0].(string); word {
+	switch name, _ := reply[0].(string); name {
 	case "ok":
 	case "made":
 		return madeAt(reply[1])
@@ -204,7 +206,7 @@ func outcomeOf(id string, reply []any) (session.Record, error) {
 	case "replayed":
 		answer = session.ErrReplayed
 	default:
-		return session.Record{}, fmt.Errorf("%w: record %s: %q", errCorrupt, id, word)
+		return session.Record{}, fmt.Errorf("%w: record %s: unknown outcome %q", errCorrupt, id, name)
 	}
 	if len(reply) == 1 {
 		return session.Record{}, answer

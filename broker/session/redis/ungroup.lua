@@ -1,4 +1,5 @@
--- KEYS[1]: the group. ARGV: a session that is no longer of it.
+-- KEYS[1]: the group. ARGV: the session to remove from it. The group is deleted with
+-- its last session.
 local sessions = KEYS[1] .. ':sessions'
 if redis.call('ZREM', sessions, ARGV[1]) == 1 and redis.call('EXISTS', sessions) == 0 then
   redis.call('DEL', KEYS[1])

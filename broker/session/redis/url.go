@@ -40,7 +40,11 @@ var (
 
 const defaultConns = 32
 
-// parse parses the URL; see Open for the forms.
+// parse parses the URL; see Open for the forms. The parsers of go-redis do not fit:
+// they take one host before the query, quote the URL in their errors, accept a host
+// that is missing, a port 0 and a password without its colon, read the user of a
+// Sentinel URL as that of Sentinel, and verify every server of a cluster under the
+// name of the first.
 func parse(raw string) (target, error) {
 	t := target{conns: defaultConns}
 	scheme, rest, found := strings.Cut(raw, "://")

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// call sends the commands to the server at addr, over a connection of its own,
-// and returns the reply to the last. It is a client for a handful of
-// administrative commands, so that this package needs no other.
+// call sends the commands to the server at addr, over a new connection, and returns
+// the reply to the last one. It is a minimal client for a few administrative
+// commands, so that this package needs no other.
 func call(addr string, commands ...[]string) (reply string, err error) {
 	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
@@ -40,7 +40,8 @@ func call(addr string, commands ...[]string) (reply string, err error) {
 	return reply, nil
 }
 
-// readReply reads a status, a number or a string; an error reply is an error.
+// readReply reads a status, a number or a string. It returns an error reply as an
+// error.
 func readReply(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -55,7 +56,7 @@ func readReply(r *bufio.Reader) (string, error) {
 	case '$':
 		n, err := strconv.Atoi(rest)
 		if err != nil || n < 0 {
-			return "", fmt.Errorf("redis: no string: %q", line)
+			return "", fmt.Errorf("redis: the reply is not a string: %q", line)
 		}
 		text := make([]byte, n+len("\r\n"))
 		_, err = io.ReadFull(r, text)

@@ -10,20 +10,20 @@ import (
 
 // Cluster is a Redis Cluster of three masters on loopback, without replicas.
 type Cluster struct {
-	Servers [3]*Server // the masters; each may be paused, not restarted
+	Servers [3]*Server // the masters; the test may pause them, but not restart them
 }
 
-// slots is how many slots a Redis Cluster has.
+// slots is the number of slots of a Redis Cluster.
 const slots = 16384
 
-// StartCluster starts a cluster, waits until every master serves all slots,
-// and stops it when the test ends.
+// StartCluster starts a cluster, waits until every master knows the owner of every
+// slot, and stops the cluster when the test ends.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	c := new(Cluster)
 	for i := range c.Servers {
-		// The timeout is long: masters that miss one for as long refuse
-		// everything, and a test may want to see the time before that.
+		// The timeout is long, because masters that have not reached another one
+		// for that time refuse all commands, and a test may need the time before.
 		c.Servers[i] = Start(t, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 			"--cluster-node-timeout", "60000")
 	}
@@ -31,9 +31,9 @@ func StartCluster(t testing.TB) *Cluster {
 		t.Fatalf("redistest: %v", err)
 	}
 	deadline := time.Now().Add(ready)
-	for !c.whole() {
+	for !c.complete() {
 		if time.Now().After(deadline) {
-			t.Fatalf("redistest: the cluster is not whole after %v\n%s", ready, c.Servers[0].log())
+			t.Fatalf("redistest: the cluster is not complete after %v\n%s", ready, c.Servers[0].log())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -49,7 +49,8 @@ func (c *Cluster) URL() string {
 	return "redis-cluster://" + strings.Join(addrs, ",")
 }
 
-// join shares out the slots and makes the masters known to each other.
+// join distributes the slots over the masters, and makes the masters known to each
+// other.
 func (c *Cluster) join() error {
 	for i, s := range c.Servers {
 		add := []string{"CLUSTER", "ADDSLOTS"}
@@ -58,7 +59,8 @@ func (c *Cluster) join() error {
 		}
 		commands := [][]string{
 			add,
-			// Two nodes with one epoch settle it between them, but that takes a while.
+			// Masters with the same epoch would resolve the conflict themselves, but
+			// slowly.
 			{"CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i + 1)},
 		}
 		if i > 0 {
@@ -71,8 +73,8 @@ func (c *Cluster) join() error {
 	return nil
 }
 
-// whole reports whether every master knows of all others and all slots.
-func (c *Cluster) whole() bool {
+// complete reports whether every master knows all others and all slots.
+func (c *Cluster) complete() bool {
 	for _, s := range c.Servers {
 		for _, text := range []string{"cluster_state:ok", "cluster_known_nodes:3", "cluster_size:3"} {
 			if !s.says(text, "CLUSTER", "INFO") {

@@ -8,17 +8,16 @@ import (
 	"time"
 )
 
-// Sentinel is a master and a replica, and one Redis Sentinel that watches
-// them and gives the master's place to the replica half a second after the
-// master has gone.
+// Sentinel is a master, a replica, and one Redis Sentinel that monitors them. It
+// promotes the replica half a second after the master stopped answering.
 type Sentinel struct {
 	Master, Replica *Server
 
 	sentinel *Server
 }
 
-// StartSentinel starts all three, waits until the replica could take over, and
-// stops them when the test ends.
+// StartSentinel starts all three, waits until the replica can be promoted, and stops
+// them when the test ends.
 func StartSentinel(t testing.TB) *Sentinel {
 	t.Helper()
 	s := &Sentinel{Master: Start(t, "--repl-diskless-sync-delay", "0")}
@@ -31,8 +30,8 @@ func StartSentinel(t testing.TB) *Sentinel {
 		t.Fatal(err)
 	}
 	s.sentinel.conf = []string{conf, "--sentinel"}
-	s.sentinel.startSomewhere()
-	s.await("the replica is not in step", s.Replica, "master_link_status:up", "INFO", "replication")
+	s.sentinel.startOnFreePort()
+	s.await("the replica is not in sync", s.Replica, "master_link_status:up", "INFO", "replication")
 	s.await("the sentinel does not know the replica", s.sentinel, "slaves=1", "INFO", "sentinel")
 	return s
 }

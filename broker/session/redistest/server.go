@@ -1,6 +1,6 @@
-// Package redistest runs real Redis servers for tests: one alone, which can be
-// killed, restarted and frozen, and a Redis Cluster. It needs redis-server in
-// the PATH.
+// Package redistest runs real Redis servers for tests: a single server that can be
+// killed, restarted and paused, a Redis Cluster, and a master with a replica and a
+// Sentinel. It needs redis-server in the PATH.
 package redistest
 
 import (
@@ -17,36 +17,36 @@ import (
 	"time"
 )
 
-// Server is a redis-server on a loopback port of its own, without persistence:
-// what it holds is lost when it stops. Its methods fail the test when they
-// cannot do what they say; they are for the goroutine of the test.
+// Server is a redis-server on a free loopback port, without persistence: its data is
+// lost when it stops. A method that does not succeed fails the test. Call the methods
+// from the goroutine of the test.
 type Server struct {
 	t    testing.TB
 	dir  string
 	port int
-	conf []string // a configuration file to start from, if any, and how
+	conf []string // the first arguments, if any: a configuration file and the mode
 	args []string
 
 	cmd    *exec.Cmd // nil while stopped
 	exited chan struct{}
 }
 
-// ready is how long a server may take to start; a loaded machine is slow.
+// ready is how long a server may take to start. It is long because a loaded machine
+// is slow.
 const ready = 20 * time.Second
 
-// Start starts a server, waits until it answers, and stops it when the test
-// ends. Further arguments are options of redis-server ("--requirepass", "x").
+// Start starts a server, waits until it answers, and stops it when the test ends. It
+// passes args to redis-server ("--requirepass", "x").
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := prepare(t, args...)
-	s.startSomewhere()
+	s.startOnFreePort()
 	return s
 }
 
-// startSomewhere starts the server at a free port. It was free a moment ago:
-// if another process was faster, the server exits at once, and the next is
-// tried.
-func (s *Server) startSomewhere() {
+// startOnFreePort starts the server on a free port. If another process takes the port
+// first, the server exits at once, and startOnFreePort tries another port.
+func (s *Server) startOnFreePort() {
 	s.t.Helper()
 	var err error
 	for range 5 {
@@ -58,7 +58,7 @@ func (s *Server) startSomewhere() {
 	s.t.Fatalf("redistest: redis-server does not start: %v\n%s", err, s.log())
 }
 
-// prepare returns a server that is yet to be given a port and started.
+// prepare returns a server that has no port yet and is not started.
 func prepare(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -76,18 +76,18 @@ func (s *Server) URL() string { return "redis://" + s.Addr() + "/0" }
 // Addr returns 127.0.0.1:port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Stop kills the server, as kill -9 does, and waits until it is gone.
+// Stop kills the server, as kill -9 does, and waits until it has exited.
 func (s *Server) Stop() {
 	if s.cmd == nil {
 		return
 	}
-	_ = s.cmd.Process.Kill() // it may have gone by itself
+	_ = s.cmd.Process.Kill() // it may have exited by itself
 	<-s.exited
 	s.cmd = nil
 }
 
-// Restart starts the server at the same port, after a Stop or instead of one.
-// The data is lost.
+// Restart starts the server on the same port again. It stops the server first if it is
+// running. The data is lost.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
@@ -96,16 +96,16 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause freezes the server: connections stay open and nothing answers.
+// Pause suspends the server: its connections stay open, and it does not answer.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
-// Resume wakes a paused server.
+// Resume continues a paused server.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	if s.cmd == nil {
-		s.t.Fatalf("redistest: %v to a server that is stopped", sig)
+		s.t.Fatalf("redistest: cannot send %v to a stopped server", sig)
 	}
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatalf("redistest: %v: %v", sig, err)
@@ -124,7 +124,7 @@ func (s *Server) start() error {
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		_ = cmd.Wait() // killed, in the end: no error says more than that
+		_ = cmd.Wait() // its error only says that the server was killed
 	}()
 	s.cmd, s.exited = cmd, exited
 	for deadline := time.Now().Add(ready); time.Now().Before(deadline); {
@@ -142,8 +142,8 @@ func (s *Server) start() error {
 	return fmt.Errorf("redis-server did not answer in %v", ready)
 }
 
-// answers reports whether this server answers, and not one of another process
-// that was faster to take the port.
+// answers reports whether this server answers, and not another process that took the
+// port first.
 func (s *Server) answers() bool {
 	return s.says("PONG", "PING") && s.says(fmt.Sprintf("\r\nprocess_id:%d\r\n", s.cmd.Process.Pid), "INFO", "server")
 }
@@ -154,7 +154,7 @@ func (s *Server) says(text string, command ...string) bool {
 	return err == nil && strings.Contains(reply, text)
 }
 
-// Do carries out an administrative command.
+// Do executes an administrative command.
 func (s *Server) Do(command ...string) error {
 	_, err := call(s.Addr(), append(s.auth(), command)...)
 	return err
@@ -175,8 +175,8 @@ func (s *Server) log() []byte {
 	return text
 }
 
-// freePort returns a port that nobody listens on now, and for which the port
-// that a cluster node adds for its bus (10000 higher) is a port too.
+// freePort returns a port on which no process listens now. It is below 55536, because
+// a node of a cluster also uses the port 10000 higher, for the cluster bus.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {

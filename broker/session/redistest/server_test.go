@@ -21,7 +21,7 @@ func TestServer(t *testing.T) {
 	addr := s.Addr()
 
 	s.Stop()
-	s.Stop() // again is nothing
+	s.Stop() // no effect
 	if c, err := net.Dial("tcp", addr); err == nil {
 		c.Close()
 		t.Error("a stopped server accepts connections")
@@ -37,11 +37,11 @@ func TestServer(t *testing.T) {
 
 	s.Pause()
 	if got := ask(t, addr, "PING", 100*time.Millisecond); got != "" {
-		t.Errorf("a paused server says %q", got)
+		t.Errorf("a paused server answers %q", got)
 	}
 	s.Resume()
 	if got := ask(t, addr, "PING", 5*time.Second); got != "+PONG" {
-		t.Errorf("a resumed server says %q", got)
+		t.Errorf("a resumed server answers %q", got)
 	}
 }
 
@@ -67,11 +67,11 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	if moved != 2 {
-		t.Errorf("%d of 3 masters sent the key elsewhere", moved)
+		t.Errorf("%d of 3 masters redirected the key, want 2", moved)
 	}
 }
 
-// ask returns the first line of the answer, or "" if there is none in time.
+// ask returns the first line of the answer, or "" if there is none within timeout.
 func ask(t *testing.T, addr, command string, timeout time.Duration) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)

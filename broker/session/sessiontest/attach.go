@@ -5,7 +5,7 @@ import (
 )
 
 var attachTests = []test{
-	{"Attach notes the stream and returns the record before", func(f *fixture) {
+	{"Attach records the stream and returns the record as it was before", func(f *fixture) {
 		want := f.create()
 		before, err := f.Attach(f.Context(), lease(want), "stream-1", long)
 		f.must(err)
@@ -22,7 +22,7 @@ var attachTests = []test{
 			f.Errorf("stream %q", s)
 		}
 	}},
-	{"Attach after a move finds the stream of the owner before", func(f *fixture) {
+	{"Attach after Reassign returns the stream of the previous owner", func(f *fixture) {
 		r := f.attached()
 		_, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -37,7 +37,7 @@ var attachTests = []test{
 		want, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
 		for _, l := range []session.Lease{
-			{ID: r.ID, Node: "node-1", Epoch: 1}, // the owner before
+			{ID: r.ID, Node: "node-1", Epoch: 1}, // the previous owner
 			{ID: r.ID, Node: "node-1", Epoch: 2},
 			{ID: r.ID, Node: "node-2", Epoch: 1},
 			{ID: r.ID, Node: "node-2", Epoch: 3},
@@ -50,18 +50,18 @@ var attachTests = []test{
 			f.unchanged(want)
 		}
 	}},
-	{"Attach to no session: ErrNotFound", func(f *fixture) {
+	{"Attach to an unknown session: ErrNotFound", func(f *fixture) {
 		_, err := f.Attach(f.Context(), session.Lease{ID: session.NewID(f.user), Node: "node-1", Epoch: 1}, "s", long)
 		f.is(err, session.ErrNotFound)
 	}},
-	{"Attach to a session that is over: ErrEnded and the record", func(f *fixture) {
+	{"Attach to an ended session: ErrEnded and the record", func(f *fixture) {
 		want := f.ended()
 		got, err := f.Attach(f.Context(), lease(want), "s", long)
 		f.is(err, session.ErrEnded)
 		f.same(got, want)
 		f.unchanged(want)
 	}},
-	{"Attach and Reassign at once: the old owner attached before or not at all", func(f *fixture) {
+	{"Attach and Reassign at once: the old owner attaches first or not at all", func(f *fixture) {
 		for range 10 {
 			r := f.create()
 			atOnce(2, func(i int) {
@@ -72,10 +72,10 @@ var attachTests = []test{
 					}
 					return
 				}
-				_, _ = f.Attach(f.Context(), lease(r), "stream-1", long) // either way
+				_, _ = f.Attach(f.Context(), lease(r), "stream-1", long) // may fail or succeed
 			})
 			if got := f.get(r.ID); got.State != session.Assigned || got.Node != "node-2" || got.Epoch != 2 {
-				f.Fatalf("the old owner has it: %+v", got)
+				f.Fatalf("the record after Reassign: %+v", got)
 			}
 		}
 	}},

@@ -24,7 +24,7 @@ var createTests = []test{
 		d := f.draft()
 		first, err := f.Create(f.Context(), "r", d, long)
 		f.must(err)
-		d.Node = "node-2" // another placement of the same try
+		d.Node = "node-2" // the repeated try chose another node
 		again, err := f.Create(f.Context(), "r", d, long)
 		f.must(err)
 		f.same(again, first)
@@ -38,20 +38,20 @@ var createTests = []test{
 		f.is(err, session.ErrExists)
 		f.unchanged(first)
 	}},
-	{"Create without a request id is never a repetition", func(f *fixture) {
+	{"Create without a request id never counts as a repetition", func(f *fixture) {
 		d := f.draft()
 		_, err := f.Create(f.Context(), "", d, long)
 		f.must(err)
 		_, err = f.Create(f.Context(), "", d, long)
 		f.is(err, session.ErrExists)
 	}},
-	{"Create where one has ended: ErrExists", func(f *fixture) {
+	{"Create with the id of an ended session: ErrExists", func(f *fixture) {
 		r := f.ended()
 		_, err := f.Create(f.Context(), "r", session.Record{ID: r.ID, User: r.User, Node: "node-2"}, long)
 		f.is(err, session.ErrExists)
 		f.unchanged(r)
 	}},
-	{"Create after the last change was another's: ErrExists", func(f *fixture) {
+	{"Create repeated after another request changed the record: ErrExists", func(f *fixture) {
 		d := f.draft()
 		_, err := f.Create(f.Context(), "r1", d, long)
 		f.must(err)
@@ -77,7 +77,7 @@ var createTests = []test{
 			f.is(err, session.ErrNotFound)
 		}
 	}},
-	{"Create by many requests at once: one makes it", func(f *fixture) {
+	{"Create by many requests at once: one succeeds", func(f *fixture) {
 		d := f.draft()
 		var errs [16]error
 		atOnce(len(errs), func(i int) {
@@ -85,7 +85,7 @@ var createTests = []test{
 		})
 		f.oneWins(errs[:], session.ErrExists)
 	}},
-	{"Create keeps the extension byte for byte", func(f *fixture) {
+	{"Create keeps ext byte for byte", func(f *fixture) {
 		for _, ext := range []string{
 			"", "{}", ` { "a" : "<&>\u00e9" } `, "\x00\xff\xfe not JSON", "}{", string(make([]byte, proto.MaxTokenBytes)),
 		} {
@@ -100,7 +100,8 @@ var createTests = []test{
 	}},
 }
 
-// oneWins fails the test unless one error is nil and all others are lost.
+// oneWins fails the test unless exactly one error is nil and all others are lost. It
+// returns the index of the nil error.
 func (f *fixture) oneWins(errs []error, lost error) (winner int) {
 	f.Helper()
 	winner = -1
@@ -109,23 +110,23 @@ func (f *fixture) oneWins(errs []error, lost error) (winner int) {
 		case err != nil:
 			f.is(err, lost)
 		case winner >= 0:
-			f.Fatalf("both %d and %d won", winner, i)
+			f.Fatalf("both %d and %d succeeded", winner, i)
 		default:
 			winner = i
 		}
 	}
 	if winner < 0 {
-		f.Fatal("nobody won")
+		f.Fatal("none succeeded")
 	}
 	return winner
 }
 
 var getTests = []test{
-	{"Get of no session: ErrNotFound", func(f *fixture) {
+	{"Get of an unknown session: ErrNotFound", func(f *fixture) {
 		_, err := f.Get(f.Context(), session.NewID(f.user))
 		f.is(err, session.ErrNotFound)
 	}},
-	{"Get of a session that is over: the record and ErrEnded", func(f *fixture) {
+	{"Get of an ended session: the record and ErrEnded", func(f *fixture) {
 		want := f.ended()
 		r, err := f.Get(f.Context(), want.ID)
 		f.is(err, session.ErrEnded)

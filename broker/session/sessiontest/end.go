@@ -18,17 +18,17 @@ var endTests = []test{
 		f.same(r, want)
 		f.unchanged(want)
 	}},
-	{"End whatever the epoch", func(f *fixture) {
+	{"End with epoch 0 ends the session at any epoch", func(f *fixture) {
 		r := f.create()
 		_, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
-		over, err := f.End(f.Context(), r.ID, code, long)
+		ended, err := f.End(f.Context(), r.ID, code, long)
 		f.must(err)
-		if over.Epoch != 2 || over.Node != "node-2" {
-			f.Errorf("ended %+v", over)
+		if ended.Epoch != 2 || ended.Node != "node-2" {
+			f.Errorf("ended %+v", ended)
 		}
 	}},
-	{"End by a node is under its epoch", func(f *fixture) {
+	{"End with an epoch that is not the current one: ErrMoved", func(f *fixture) {
 		r := f.create()
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -38,11 +38,11 @@ var endTests = []test{
 			f.same(got, next)
 		}
 		f.unchanged(next)
-		over, err := f.Store.End(f.Context(), r.ID, 2, code, "", long)
+		ended, err := f.Store.End(f.Context(), r.ID, 2, code, "", long)
 		f.must(err)
 		again, err := f.Store.End(f.Context(), r.ID, 1, code2, "", long)
 		f.must(err)
-		f.same(again, over)
+		f.same(again, ended)
 	}},
 	{"End again: the first reason stays, and no error", func(f *fixture) {
 		want := f.ended()
@@ -64,11 +64,11 @@ var endTests = []test{
 			f.is(errOf(f.Get(f.Context(), r.ID)), session.ErrNotFound)
 		}
 	}},
-	{"End of no session: ErrNotFound", func(f *fixture) {
+	{"End of an unknown session: ErrNotFound", func(f *fixture) {
 		_, err := f.End(f.Context(), session.NewID(f.user), code, long)
 		f.is(err, session.ErrNotFound)
 	}},
-	{"End by many at once: one reason, for all", func(f *fixture) {
+	{"End by many at once: all get the same reason", func(f *fixture) {
 		r := f.create()
 		var got [16]session.Record
 		atOnce(len(got), func(i int) {
@@ -82,16 +82,16 @@ var endTests = []test{
 		}
 		f.unchanged(got[0])
 	}},
-	{"End keeps the reason in one word", func(f *fixture) {
+	{"End keeps the close reason", func(f *fixture) {
 		r := f.create()
-		over, err := f.Store.End(f.Context(), r.ID, 0, code, "cheating", long)
+		ended, err := f.Store.End(f.Context(), r.ID, 0, code, "cheating", long)
 		f.must(err)
-		if over.CloseReason != "cheating" {
-			f.Errorf("word %q", over.CloseReason)
+		if ended.CloseReason != "cheating" {
+			f.Errorf("close reason %q", ended.CloseReason)
 		}
-		f.unchanged(over)
+		f.unchanged(ended)
 	}},
-	{"End keeps other reasons of an application", func(f *fixture) {
+	{"End keeps the close code of an application", func(f *fixture) {
 		r := f.create()
 		_, err := f.End(f.Context(), r.ID, 4999, long)
 		f.must(err)

@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// bound fails the test unless Group answers with the node.
-func (f *fixture) bound(group, want, replace, node string) {
+// bound fails the test unless Group, asked to bind the group to node, returns want.
+func (f *fixture) bound(group, node, replace, want string) {
 	f.Helper()
-	got, err := f.Group(f.Context(), group, want, replace, long)
+	got, err := f.Group(f.Context(), group, node, replace, long)
 	f.must(err)
-	if got != node {
-		f.Fatalf("bound to %q, want %q", got, node)
+	if got != want {
+		f.Fatalf("bound to %q, want %q", got, want)
 	}
 }
 
 func newGroup() string { return "match-" + rand.Text() }
 
 var groupTests = []test{
-	{"Group binds one that is free", func(f *fixture) {
+	{"Group binds a free group", func(f *fixture) {
 		f.bound(newGroup(), "node-1", "", "node-1")
 		f.bound(newGroup(), "node-1", "node-2", "node-1")
 	}},
-	{"Group that is bound stays bound", func(f *fixture) {
+	{"Group leaves a bound group where it is", func(f *fixture) {
 		g := newGroup()
 		f.bound(g, "node-1", "", "node-1")
 		f.bound(g, "node-2", "", "node-1")
-		f.bound(g, "node-2", "node-3", "node-1") // bound to another than the one to replace
+		f.bound(g, "node-2", "node-3", "node-1") // it is not bound to the node to replace
 	}},
-	{"Group is given from one node to another", func(f *fixture) {
+	{"Group replaces one node by another", func(f *fixture) {
 		g := newGroup()
 		f.bound(g, "node-1", "", "node-1")
 		f.bound(g, "node-2", "node-1", "node-2")
@@ -37,19 +37,19 @@ var groupTests = []test{
 		f.bound(g, "node-3", "", "node-2")
 		f.bound(g, "node-2", "node-1", "node-2") // repeated
 	}},
-	{"Groups are apart", func(f *fixture) {
+	{"Groups are independent", func(f *fixture) {
 		a, b := newGroup(), newGroup()
 		f.bound(a, "node-1", "", "node-1")
 		f.bound(b, "node-2", "", "node-2")
 		f.bound(a, "node-2", "", "node-1")
 	}},
-	{"Group is forgotten after its ttl", func(f *fixture) {
+	{"Group expires after its ttl", func(f *fixture) {
 		g := newGroup()
 		f.bound(g, "node-1", "", "node-1")
 		f.advance(2 * long)
 		f.bound(g, "node-2", "", "node-2")
 	}},
-	{"Group starts its ttl anew whenever it is asked for", func(f *fixture) {
+	{"Group starts the ttl again with each call", func(f *fixture) {
 		g := newGroup()
 		f.bound(g, "node-1", "", "node-1")
 		for range 3 {
@@ -57,14 +57,15 @@ var groupTests = []test{
 			f.bound(g, "node-2", "", "node-1")
 		}
 	}},
-	{"Group asked for by many at once: one node, for all", func(f *fixture) {
+	{"Group by many at once: all get the same node", func(f *fixture) {
 		g := newGroup()
 		f.allBound(g, "")
 		f.allBound(g, f.groupOf(g))
 	}},
 }
 
-// allBound has many ask for the group at once, each with a wish of its own.
+// allBound calls Group many times at once, each time with another node, and fails the
+// test unless all calls return the same one.
 func (f *fixture) allBound(group, replace string) {
 	f.Helper()
 	var nodes [16]string
@@ -81,9 +82,10 @@ func (f *fixture) allBound(group, replace string) {
 	}
 }
 
+// groupOf returns the node that the group is bound to.
 func (f *fixture) groupOf(group string) string {
 	f.Helper()
-	node, err := f.Group(f.Context(), group, "nobody", "", long)
+	node, err := f.Group(f.Context(), group, "node-9", "", long)
 	f.must(err)
 	return node
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// hostileIDs come as session ids from tokens and URLs.
+// hostileIDs returns session ids that an attacker may put into tokens and URLs.
 func hostileIDs(user string) []string {
 	id := session.NewID(user)
 	return []string{
@@ -20,24 +20,24 @@ func hostileIDs(user string) []string {
 	}
 }
 
-// hostileNames come as users, nodes, groups, streams and so on.
+// hostileNames may come as users, nodes, groups, streams and so on.
 var hostileNames = []string{
 	"}", "{", "{}", "a}b{c", "*", "a b", "a\r\nFLUSHALL\r\n", "\x00", "\xff\xfe", "é…🎲", "'; return 1 --", "usher:{}",
 	"%s%d", `"\`, "session:x", "user:x", strings.Repeat("n", 128),
 }
 
 var hostileTests = []test{
-	{"What cannot be is refused", func(f *fixture) {
+	{"Invalid arguments are refused", func(f *fixture) {
 		other := f.draft()
 		other.ID = session.NewID(f.user + "-other")
-		nobody, nowhere := f.draft(), f.draft()
-		nobody.User, nowhere.Node = "", ""
-		for _, r := range []session.Record{other, nobody, nowhere} {
+		noUser, noNode := f.draft(), f.draft()
+		noUser.User, noNode.Node = "", ""
+		for _, r := range []session.Record{other, noUser, noNode} {
 			f.is(errOf(f.Create(f.Context(), "r", r, long)), session.ErrInvalid)
 		}
 		f.is(errOf(f.Reassign(f.Context(), "r", f.create().ID, 1, "", long)), session.ErrInvalid)
 		if _, err := f.Group(f.Context(), f.user, "", "", long); !errors.Is(err, session.ErrInvalid) {
-			f.Errorf("bound to no node: %v", err)
+			f.Errorf("Group without a node: %v", err)
 		}
 		for name, change := range map[string]func(*session.Record){
 			"user": func(r *session.Record) { r.User = "" }, "node": func(r *session.Record) { r.Node = "" },
@@ -47,11 +47,11 @@ var hostileTests = []test{
 			r := f.restorable()
 			change(&r)
 			if err := f.renew(r); !errors.Is(err, session.ErrNotFound) {
-				f.Errorf("renewed without its %s: %v", name, err)
+				f.Errorf("renewed with a wrong %s: %v", name, err)
 			}
 		}
 	}},
-	{"Hostile ids are no sessions", func(f *fixture) {
+	{"Hostile ids name no session", func(f *fixture) {
 		for _, id := range hostileIDs(f.user) {
 			d := f.draft()
 			d.ID = id
@@ -72,7 +72,7 @@ var hostileTests = []test{
 		}
 		f.listed(10)
 	}},
-	{"Hostile names are only names", func(f *fixture) {
+	{"Hostile names are kept as they are", func(f *fixture) {
 		bystander := f.create()
 		for _, name := range hostileNames {
 			f.user = name + newUser()
@@ -99,7 +99,7 @@ var hostileTests = []test{
 		}
 		f.unchanged(bystander)
 	}},
-	{"Sessions of hostile users are none", func(f *fixture) {
+	{"Sessions of hostile users: none", func(f *fixture) {
 		f.create()
 		for _, f.user = range append([]string{"", f.user + "}", "*"}, hostileNames...) {
 			f.listed(10)
@@ -107,10 +107,10 @@ var hostileTests = []test{
 	}},
 }
 
-// troubleTests: what a store does when it cannot answer.
-var troubleTests = []test{
+// unavailableTests test when a store returns ErrUnavailable.
+var unavailableTests = []test{
 	{"Ping", func(f *fixture) { f.must(f.Ping(f.Context())) }},
-	{"A context that is over: ErrUnavailable, and nothing is done", func(f *fixture) {
+	{"A context that is done: ErrUnavailable, and no change", func(f *fixture) {
 		r := f.attached()
 		f.allUnavailable(cancelled(), r)
 		past, cancel := context.WithDeadline(f.Context(), time.Unix(1, 0))
@@ -134,15 +134,15 @@ func (f *fixture) allUnavailable(ctx context.Context, r session.Record) {
 	}
 }
 
-// everyMethod calls every method and returns the errors.
+// everyMethod calls every method and returns their errors.
 func (f *fixture) everyMethod(ctx context.Context, r session.Record) []error {
 	_, sessions := f.Sessions(ctx, f.user, 10)
 	_, group := f.Group(ctx, newGroup(), "node-1", "", long)
 	_, fenced := f.Fenced(ctx, "node-1")
 	_, moved := f.Move(ctx, "r", saved(r, 1), "node-2")
-	_, unparked := f.Restore(ctx, lease(r))
+	_, restored := f.Restore(ctx, lease(r))
 	_, user := f.EndUser(ctx, f.user, code, "", long)
-	rest := append(f.Save(ctx, []session.Saved{saved(r, 1), saved(r, 2)}), f.Fence(ctx, "node-1"), fenced, moved, unparked, user)
+	rest := append(f.Save(ctx, []session.Saved{saved(r, 1), saved(r, 2)}), f.Fence(ctx, "node-1"), fenced, moved, restored, user)
 	return append(append(rest, f.Renew(ctx, []session.Record{r, f.restorable()}, []time.Duration{long, long})...),
 		errOf(f.Create(ctx, "r", f.draft(), long)),
 		errOf(f.Get(ctx, r.ID)),

@@ -8,19 +8,19 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// joins fails the test unless the session, asking for a place at want, finds the
-// group at node with the others, oldest first.
-func (f *fixture) joins(group, sid, want, node string, others ...string) session.Bound {
+// joins calls Group for the session with node. It fails the test unless the group is
+// bound to want then and has the other members, oldest first.
+func (f *fixture) joins(group, sid, node, want string, others ...string) session.Bound {
 	f.Helper()
-	b, err := f.Store.Group(f.Context(), group, sid, want, "", long)
+	b, err := f.Store.Group(f.Context(), group, sid, node, "", long)
 	f.must(err)
-	if b.Node != node || !slices.Equal(b.Others, others) {
-		f.Fatalf("%+v, want %s with %q", b, node, others)
+	if b.Node != want || !slices.Equal(b.Others, others) {
+		f.Fatalf("%+v, want %s with %q", b, want, others)
 	}
 	return b
 }
 
-// member returns a new session in a group of its user's own.
+// member returns a new session in a group that no other user has.
 func (f *fixture) member(pool string) session.Record {
 	f.Helper()
 	d := f.draft()
@@ -31,13 +31,13 @@ func (f *fixture) member(pool string) session.Record {
 }
 
 var memberTests = []test{
-	{"Group tells of the others in it", func(f *fixture) {
+	{"Group returns the other members", func(f *fixture) {
 		g := newGroup()
 		if b := f.joins(g, "a", "node-1", "node-1"); b.Young {
-			f.Error("young, and there is no other")
+			f.Error("Young is set without another member")
 		}
 		if b := f.joins(g, "b", "node-2", "node-1", "a"); !b.Young {
-			f.Error("the other is young, and it is not said")
+			f.Error("Young is not set, and the other member has just joined")
 		}
 		f.joins(g, "a", "node-2", "node-1", "b") // repeated
 		f.joins(g, "", "node-2", "node-1", "a", "b")
@@ -47,7 +47,7 @@ var memberTests = []test{
 			names = append(names, sid)
 		}
 	}},
-	{"Group is free after the last in it has gone", func(f *fixture) {
+	{"Group is free after its last member has left", func(f *fixture) {
 		g := newGroup()
 		f.joins(g, "a", "node-1", "node-1")
 		f.joins(g, "b", "node-2", "node-1", "a")
@@ -60,13 +60,13 @@ var memberTests = []test{
 		f.joins(g, "d", "node-2", "node-2")
 		f.must(f.Ungroup(f.Context(), newGroup(), "a"))
 	}},
-	{"Group has none of the sessions of the one before it", func(f *fixture) {
+	{"Group has no members of an expired group of the same name", func(f *fixture) {
 		g := newGroup()
 		f.joins(g, "a", "node-1", "node-1")
 		f.advance(2 * long)
 		f.joins(g, "b", "node-2", "node-2")
 	}},
-	{"Grouped tells and changes nothing", func(f *fixture) {
+	{"Grouped returns the node and changes nothing", func(f *fixture) {
 		g := newGroup()
 		for _, want := range []string{"", "node-1"} {
 			if node, err := f.Grouped(f.Context(), g); err != nil || node != want {
@@ -81,7 +81,7 @@ var memberTests = []test{
 			f.Fatalf("%q, %v", node, err)
 		}
 	}},
-	{"End frees the group of the last one in it", func(f *fixture) {
+	{"Ending the last member frees the group", func(f *fixture) {
 		end := map[string]func(r session.Record) error{
 			"End": func(r session.Record) error {
 				_, err := f.End(f.Context(), r.ID, code, long)
@@ -98,7 +98,7 @@ var memberTests = []test{
 				rule := session.Rule{Sessions: 1, Reason: proto.CloseKicked, TTL: long}
 				_, ended, err := f.Store.Create(f.Context(), session.NewRequest(), d, rule, long)
 				if len(ended) == 0 {
-					err = errors.Join(err, errors.New("nothing ended"))
+					err = errors.Join(err, errors.New("no session ended"))
 				}
 				return err
 			},

@@ -8,10 +8,10 @@ import (
 )
 
 var moveTests = []test{
-	{"Move gives session and state to the next owner in one step", func(f *fixture) {
+	{"Move hands session and state to the next owner in one step", func(f *fixture) {
 		r := f.attached()
 		s := saved(r, 1)
-		s.Stream = "stream-2" // begun while the store was away
+		s.Stream = "stream-2" // it began while the store did not answer
 		next, err := f.Move(f.Context(), "r", s, "node-2")
 		f.must(err)
 		want := r
@@ -19,7 +19,7 @@ var moveTests = []test{
 		f.same(next, want)
 		f.unchanged(want)
 		f.is(errOf(f.Attach(f.Context(), lease(r), "stream-2", long)), session.ErrMoved)
-		if got := f.laid(lease(next), true, state); got.Stream != "stream-2" {
+		if got := f.restores(lease(next), true, state); got.Stream != "stream-2" {
 			f.Errorf("found %+v", got)
 		}
 	}},
@@ -32,7 +32,7 @@ var moveTests = []test{
 		f.same(again, first)
 		f.unchanged(first)
 	}},
-	{"Move after another was faster: ErrMoved, and the record", func(f *fixture) {
+	{"Move after a Reassign that was faster: ErrMoved and the record", func(f *fixture) {
 		r := f.attached()
 		winner, err := f.Reassign(f.Context(), "r1", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -40,18 +40,18 @@ var moveTests = []test{
 		f.is(err, session.ErrMoved)
 		f.same(got, winner)
 		f.unchanged(winner)
-		f.laid(lease(winner), true, nil)
+		f.restores(lease(winner), true, nil)
 	}},
-	{"Reassign after Move was faster: ErrMoved", func(f *fixture) {
+	{"Reassign after a Move that was faster: ErrMoved and the record", func(f *fixture) {
 		r := f.attached()
 		winner, err := f.Move(f.Context(), "r1", saved(r, 1), "node-2")
 		f.must(err)
 		got, err := f.Reassign(f.Context(), "r2", r.ID, 1, "node-3", long)
 		f.is(err, session.ErrMoved)
 		f.same(got, winner)
-		f.laid(lease(winner), true, state)
+		f.restores(lease(winner), true, state)
 	}},
-	{"Move and Reassign at once: one wins, and state goes with Move", func(f *fixture) {
+	{"Move and Reassign at once: one succeeds, and there is state only if it is Move", func(f *fixture) {
 		r := f.attached()
 		var errs [16]error
 		atOnce(len(errs), func(i int) {
@@ -69,9 +69,9 @@ var moveTests = []test{
 		if now.Epoch != 2 || (now.Node == "node-2") != (want != nil) {
 			f.Errorf("the record is %+v", now)
 		}
-		f.laid(lease(now), true, want)
+		f.restores(lease(now), true, want)
 	}},
-	{"Move ends the leaving", func(f *fixture) {
+	{"Move and Reassign clear Leaving", func(f *fixture) {
 		r := f.attached()
 		r.Leaving = true
 		f.must(f.renew(r))
@@ -79,7 +79,7 @@ var moveTests = []test{
 		next, err := f.Move(f.Context(), "r", saved(r, 1), "node-2")
 		f.must(err)
 		if next.Leaving {
-			f.Error("still leaving")
+			f.Error("still leaving after Move")
 		}
 		next.Leaving = true
 		f.must(f.renew(next))
@@ -89,21 +89,21 @@ var moveTests = []test{
 			f.Error("still leaving after Reassign")
 		}
 	}},
-	{"Move a stream that is over, with what the application knows", func(f *fixture) {
+	{"Move keeps the state when the stream has ended", func(f *fixture) {
 		r := f.attached()
 		s := saved(r, 1)
 		s.Stream = ""
 		next, err := f.Move(f.Context(), "r", s, "node-2")
 		f.must(err)
-		if got := f.laid(lease(next), true, state); got.Stream != "" {
+		if got := f.restores(lease(next), true, state); got.Stream != "" {
 			f.Errorf("found %+v", got)
 		}
 	}},
-	{"Move of what is over, or never was, or to nowhere", func(f *fixture) {
-		over := f.ended()
-		got, err := f.Move(f.Context(), "r", saved(over, 1), "node-2")
+	{"Move of an ended or unknown session, without a node, or at the last epoch", func(f *fixture) {
+		ended := f.ended()
+		got, err := f.Move(f.Context(), "r", saved(ended, 1), "node-2")
 		f.is(err, session.ErrEnded)
-		f.same(got, over)
+		f.same(got, ended)
 		f.is(errOf(f.Move(f.Context(), "r", saved(f.restorable(), 1), "node-2")), session.ErrNotFound)
 		f.is(errOf(f.Move(f.Context(), "r", saved(f.attached(), 1), "")), session.ErrInvalid)
 		last := f.restorable()
@@ -111,7 +111,7 @@ var moveTests = []test{
 		f.must(f.renew(last))
 		f.is(errOf(f.Move(f.Context(), "r", saved(last, 1), "node-2")), session.ErrInvalid)
 	}},
-	{"Move has a ttl", func(f *fixture) {
+	{"ttl of Move", func(f *fixture) {
 		f.afterEach(func(r session.Record) error {
 			s := saved(r, uint64(r.Changed.UnixMicro()))
 			s.TTL = 10 * time.Minute

@@ -9,7 +9,7 @@ import (
 )
 
 var proveTests = []test{
-	{"Prove takes numbers that rise", func(f *fixture) {
+	{"Prove accepts rising numbers only", func(f *fixture) {
 		r := f.attached()
 		for _, n := range []uint64{1, 2, 1_795_000_000_000, proto.MaxCount - 1, proto.MaxCount} {
 			f.must(f.Prove(f.Context(), r.ID, n))
@@ -18,11 +18,11 @@ var proveTests = []test{
 		}
 		f.unchanged(r)
 	}},
-	{"Prove of no session: ErrNotFound; of one that is over: ErrEnded", func(f *fixture) {
+	{"Prove for an unknown session: ErrNotFound; for an ended one: ErrEnded", func(f *fixture) {
 		f.is(f.Prove(f.Context(), session.NewID(f.user), 1), session.ErrNotFound)
 		f.is(f.Prove(f.Context(), f.ended().ID, 1), session.ErrEnded)
 	}},
-	{"Attach takes a proof once", func(f *fixture) {
+	{"Attach accepts a proof once", func(f *fixture) {
 		r := f.create()
 		f.must(f.Prove(f.Context(), r.ID, 5))
 		_, err := f.Store.Attach(f.Context(), lease(r), "stream-1", false, 5, long)
@@ -36,16 +36,16 @@ var proveTests = []test{
 		if got := f.get(r.ID); got.State != session.Attached || got.Stream != "stream-1" {
 			f.Errorf("got %+v", got)
 		}
-		_, err = f.Store.Attach(f.Context(), lease(r), "stream-2", false, 0, long) // without
+		_, err = f.Store.Attach(f.Context(), lease(r), "stream-2", false, 0, long) // without a proof
 		f.must(err)
 	}},
-	{"Attach by another than the owner takes no proof", func(f *fixture) {
+	{"Attach with a lease that is not the owner's records no proof", func(f *fixture) {
 		r := f.create()
 		_, err := f.Store.Attach(f.Context(), session.Lease{ID: r.ID, Node: "node-2", Epoch: 1}, "stream-1", false, 9, long)
 		f.is(err, session.ErrMoved)
 		f.must(f.Prove(f.Context(), r.ID, 9))
 	}},
-	{"A proof that was used stays so when the session moves", func(f *fixture) {
+	{"A used proof stays used when the session moves", func(f *fixture) {
 		r := f.create()
 		f.must(f.Prove(f.Context(), r.ID, 9))
 		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
@@ -53,9 +53,9 @@ var proveTests = []test{
 		_, err = f.Store.Attach(f.Context(), lease(next), "stream-1", false, 9, long)
 		f.is(err, session.ErrReplayed)
 	}},
-	{"Of ten thousand at once who show one proof, one is taken", func(f *fixture) {
+	{"One proof shown ten thousand times at once is accepted once", func(f *fixture) {
 		r := f.create()
-		var taken, refused atomic.Int64
+		var accepted, refused atomic.Int64
 		atOnce(50, func(i int) {
 			for range 200 {
 				var err error
@@ -66,7 +66,7 @@ var proveTests = []test{
 				}
 				switch {
 				case err == nil:
-					taken.Add(1)
+					accepted.Add(1)
 				case errors.Is(err, session.ErrReplayed):
 					refused.Add(1)
 				default:
@@ -74,8 +74,8 @@ var proveTests = []test{
 				}
 			}
 		})
-		if taken.Load() != 1 || refused.Load() != 9999 {
-			f.Errorf("%d taken, %d refused", taken.Load(), refused.Load())
+		if accepted.Load() != 1 || refused.Load() != 9999 {
+			f.Errorf("%d accepted, %d refused", accepted.Load(), refused.Load())
 		}
 	}},
 }

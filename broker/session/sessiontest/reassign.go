@@ -9,7 +9,7 @@ import (
 )
 
 var reassignTests = []test{
-	{"Reassign raises the epoch, is Assigned and keeps the stream", func(f *fixture) {
+	{"Reassign raises the epoch, sets Assigned and keeps the stream", func(f *fixture) {
 		want := f.attached()
 		r, err := f.Reassign(f.Context(), "r", want.ID, 1, "node-2", long)
 		f.must(err)
@@ -29,7 +29,7 @@ var reassignTests = []test{
 		f.same(again, want)
 		f.unchanged(want)
 	}},
-	{"Reassign at an epoch that has passed: ErrMoved and the record", func(f *fixture) {
+	{"Reassign at an earlier epoch: ErrMoved and the record", func(f *fixture) {
 		r := f.create()
 		want, err := f.Reassign(f.Context(), "r1", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -38,7 +38,7 @@ var reassignTests = []test{
 		f.same(got, want)
 		f.unchanged(want)
 	}},
-	{"Reassign repeated after another's: ErrMoved", func(f *fixture) {
+	{"Reassign repeated after another request: ErrMoved", func(f *fixture) {
 		r := f.create()
 		_, err := f.Reassign(f.Context(), "r1", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -48,7 +48,7 @@ var reassignTests = []test{
 		f.is(err, session.ErrMoved)
 		f.same(got, want)
 	}},
-	{"Reassign at an epoch to come: ErrMoved", func(f *fixture) {
+	{"Reassign at a later epoch: ErrMoved", func(f *fixture) {
 		r := f.create()
 		_, err := f.Reassign(f.Context(), "r", r.ID, 2, "node-2", long)
 		f.is(err, session.ErrMoved)
@@ -66,18 +66,18 @@ var reassignTests = []test{
 		got, err = f.Store.Reassign(f.Context(), "r", want, "node-2", long)
 		f.must(err)
 		if got.Epoch != 2 || got.Node != "node-2" {
-			f.Errorf("as it was seen: %+v", got)
+			f.Errorf("with the current record: %+v", got)
 		}
 	}},
-	{"Reassign of a session that was merely renewed since it was seen", func(f *fixture) {
+	{"Reassign of a session that was only renewed since it was seen", func(f *fixture) {
 		r := f.attached()
-		away := r
-		away.State = session.Detached
-		f.must(f.renew(away))
+		detached := r
+		detached.State = session.Detached
+		f.must(f.renew(detached))
 		_, err := f.Store.Reassign(f.Context(), "r", r, "node-2", long)
 		f.must(err)
 	}},
-	{"Reassign to the same node is a change of epoch", func(f *fixture) {
+	{"Reassign to the same node raises the epoch", func(f *fixture) {
 		r := f.create()
 		got, err := f.Reassign(f.Context(), "r", r.ID, 1, r.Node, long)
 		f.must(err)
@@ -85,18 +85,18 @@ var reassignTests = []test{
 			f.Errorf("got %+v", got)
 		}
 	}},
-	{"Reassign of no session: ErrNotFound", func(f *fixture) {
+	{"Reassign of an unknown session: ErrNotFound", func(f *fixture) {
 		_, err := f.Reassign(f.Context(), "r", session.NewID(f.user), 1, "node-2", long)
 		f.is(err, session.ErrNotFound)
 	}},
-	{"Reassign of a session that is over: ErrEnded", func(f *fixture) {
+	{"Reassign of an ended session: ErrEnded", func(f *fixture) {
 		want := f.ended()
 		r, err := f.Reassign(f.Context(), "r", want.ID, want.Epoch, "node-2", long)
 		f.is(err, session.ErrEnded)
 		f.same(r, want)
 		f.unchanged(want)
 	}},
-	{"Reassign by many requests at once: one wins, all learn of it", func(f *fixture) {
+	{"Reassign by many requests at once: one succeeds, all get its record", func(f *fixture) {
 		r := f.create()
 		var errs [16]error
 		var got [len(errs)]session.Record
@@ -111,7 +111,7 @@ var reassignTests = []test{
 			f.Errorf("winner %d, record %+v", winner, r)
 		}
 	}},
-	{"Reassign by one request many times at once acts once", func(f *fixture) {
+	{"Reassign by one request, many times at once, acts once", func(f *fixture) {
 		r := f.create()
 		var errs [16]error
 		atOnce(len(errs), func(i int) {
@@ -124,7 +124,7 @@ var reassignTests = []test{
 			f.Errorf("epoch %d", r.Epoch)
 		}
 	}},
-	{"Reassign counts exactly beyond 53 bits", func(f *fixture) {
+	{"Reassign counts epochs beyond 53 bits exactly", func(f *fixture) {
 		for _, epoch := range []uint64{1<<53 - 1, 1 << 53, 1<<53 + 1, 1<<63 + 1, math.MaxUint64 - 1} {
 			r := f.restorable()
 			r.Epoch = epoch
@@ -132,7 +132,7 @@ var reassignTests = []test{
 			for _, near := range []uint64{epoch - 1, epoch + 1} {
 				_, err := f.Reassign(f.Context(), "near", r.ID, near, "node-2", long)
 				if err == nil {
-					f.Errorf("reassigned at epoch %d, it is %d", near, epoch)
+					f.Errorf("reassigned at epoch %d, and the current one is %d", near, epoch)
 				}
 			}
 			got, err := f.Reassign(f.Context(), "r", r.ID, epoch, "node-2", long)
@@ -142,7 +142,7 @@ var reassignTests = []test{
 			}
 		}
 	}},
-	{"Epochs rise by one for each change of owner, whoever makes it", func(f *fixture) {
+	{"Epochs rise by one with each change of owner by concurrent callers", func(f *fixture) {
 		r := f.create()
 		var mu sync.Mutex
 		owners := map[uint64]string{1: r.Node}
@@ -158,8 +158,8 @@ var reassignTests = []test{
 					continue
 				}
 				mu.Lock()
-				if other, taken := owners[now.Epoch]; taken {
-					f.Errorf("epoch %d was given to %s and to %s", now.Epoch, other, node)
+				if other, ok := owners[now.Epoch]; ok {
+					f.Errorf("epoch %d was assigned to %s and to %s", now.Epoch, other, node)
 				}
 				owners[now.Epoch] = node
 				mu.Unlock()

@@ -38,17 +38,17 @@ var renewTests = []test{
 			f.same(got, want)
 		}
 	}},
-	{"Renew without news leaves the time of the last change", func(f *fixture) {
+	{"Renew without a change leaves the record as it is", func(f *fixture) {
 		r := f.attached()
 		f.must(f.renew(r))
 		f.unchanged(r)
 	}},
-	{"Renew restores what the store does not know", func(f *fixture) {
+	{"Renew restores a record that the store does not know", func(f *fixture) {
 		want := f.restorable()
 		f.must(f.renew(want))
 		got := f.get(want.ID)
 		if got.Changed.IsZero() {
-			f.Error("no time of change")
+			f.Error("Changed is not set")
 		}
 		want.Changed = got.Changed
 		f.same(got, want)
@@ -68,7 +68,7 @@ var renewTests = []test{
 			f.Errorf("state %q", got)
 		}
 	}},
-	{"A restored session can be served and moved", func(f *fixture) {
+	{"A restored session can be attached and reassigned", func(f *fixture) {
 		r := f.restorable()
 		f.must(f.renew(r))
 		before, err := f.Attach(f.Context(), lease(r), "stream-10", long)
@@ -82,7 +82,7 @@ var renewTests = []test{
 			f.Errorf("epoch %d", moved.Epoch)
 		}
 	}},
-	{"Renew does not restore over an owner", func(f *fixture) {
+	{"Renew by a node that is not the owner: ErrMoved", func(f *fixture) {
 		r := f.attached()
 		want, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
 		f.must(err)
@@ -93,31 +93,31 @@ var renewTests = []test{
 		f.is(f.renew(r), session.ErrMoved) // earlier epoch
 		f.unchanged(want)
 	}},
-	{"Renew of a session that is over: ErrEnded", func(f *fixture) {
+	{"Renew of an ended session: ErrEnded", func(f *fixture) {
 		r := f.attached()
 		want, err := f.End(f.Context(), r.ID, code, long)
 		f.must(err)
 		f.is(f.renew(r), session.ErrEnded)
 		f.unchanged(want)
 	}},
-	{"Renew has an error for each", func(f *fixture) {
-		good, moved, over, lost := f.attached(), f.attached(), f.attached(), f.restorable()
+	{"Renew returns an error for each record", func(f *fixture) {
+		good, moved, ended, lost := f.attached(), f.attached(), f.attached(), f.restorable()
 		bad := f.restorable()
 		bad.ID = "no id"
 		_, err := f.Reassign(f.Context(), "r", moved.ID, 1, "node-2", long)
 		f.must(err)
-		_, err = f.End(f.Context(), over.ID, code, long)
+		_, err = f.End(f.Context(), ended.ID, code, long)
 		f.must(err)
-		records := []session.Record{moved, good, bad, over, lost}
+		records := []session.Record{moved, good, bad, ended, lost}
 		errs := f.Renew(f.Context(), records, []time.Duration{long, long, long, long, long})
 		for i, want := range []error{session.ErrMoved, nil, session.ErrNotFound, session.ErrEnded, nil} {
 			f.is(errs[i], want)
 		}
 		if errs := f.Renew(f.Context(), nil, nil); len(errs) != 0 {
-			f.Errorf("%d errors for nothing", len(errs))
+			f.Errorf("%d errors for no records", len(errs))
 		}
 	}},
-	{"Renew takes a node's thousands", func(f *fixture) {
+	{"Renew of thousands of records", func(f *fixture) {
 		records, ttls := make([]session.Record, 2000), make([]time.Duration, 2000)
 		for i := range records {
 			f.user = newUser()
@@ -147,7 +147,7 @@ var renewTests = []test{
 		f.is(err, session.ErrNotFound)
 		f.must(errOf(f.Get(f.Context(), b.ID)))
 	}},
-	{"Renew and Reassign at once: the new owner keeps it", func(f *fixture) {
+	{"Renew and Reassign at once: the new owner keeps the session", func(f *fixture) {
 		for range 10 {
 			r := f.attached()
 			atOnce(2, func(i int) {
@@ -157,10 +157,10 @@ var renewTests = []test{
 					}
 					return
 				}
-				_ = f.Renew(f.Context(), []session.Record{r}, []time.Duration{long}) // either way
+				_ = f.Renew(f.Context(), []session.Record{r}, []time.Duration{long}) // may fail or succeed
 			})
 			if got := f.get(r.ID); got.Node != "node-2" || got.Epoch != 2 || got.State != session.Assigned {
-				f.Fatalf("the old owner has it: %+v", got)
+				f.Fatalf("the record after Reassign: %+v", got)
 			}
 		}
 	}},

@@ -9,14 +9,16 @@ import (
 
 var one = session.Rule{Sessions: 1, Reason: code, CloseReason: "elsewhere", TTL: long}
 
+// refuse returns the rule with Refuse set.
 func refuse(r session.Rule) session.Rule { r.Refuse = true; return r }
 
-func (f *fixture) under(rule session.Rule) (session.Record, []session.Record, error) {
+// createUnder creates a session of the fixture's user under the rule.
+func (f *fixture) createUnder(rule session.Rule) (session.Record, []session.Record, error) {
 	f.Helper()
 	return f.Store.Create(f.Context(), session.NewRequest(), f.draft(), rule, long)
 }
 
-// endedAre fails the test unless the sessions that ended are want.
+// endedAre fails the test unless the ended sessions are want, in that order.
 func (f *fixture) endedAre(ended []session.Record, want ...session.Record) {
 	f.Helper()
 	if len(ended) != len(want) {
@@ -30,9 +32,9 @@ func (f *fixture) endedAre(ended []session.Record, want ...session.Record) {
 }
 
 var ruleTests = []test{
-	{"A rule of one ends the session before", func(f *fixture) {
+	{"A rule of one ends the previous session", func(f *fixture) {
 		old := f.attached()
-		made, ended, err := f.under(one)
+		made, ended, err := f.createUnder(one)
 		f.must(err)
 		f.endedAre(ended, old)
 		f.unchanged(made)
@@ -42,27 +44,27 @@ var ruleTests = []test{
 			f.Errorf("sessions %+v", list)
 		}
 	}},
-	{"A rule of three ends the oldest beyond", func(f *fixture) {
+	{"A rule of three ends the oldest sessions", func(f *fixture) {
 		var all []session.Record
 		for range 5 {
 			all = append(all, f.create())
 		}
 		rule := one
 		rule.Sessions = 3
-		_, ended, err := f.under(rule)
+		_, ended, err := f.createUnder(rule)
 		f.must(err)
 		f.endedAre(ended, all[:3]...)
 		for _, r := range all[3:] {
 			f.unchanged(r)
 		}
 	}},
-	{"A rule counts the sessions of one pool, and those that are not over", func(f *fixture) {
+	{"A rule counts the sessions of one pool that have not ended", func(f *fixture) {
 		f.ended()
 		d := f.draft()
 		d.Pool = "casual"
 		other, err := f.Create(f.Context(), "r", d, long)
 		f.must(err)
-		_, ended, err := f.under(one)
+		_, ended, err := f.createUnder(one)
 		f.must(err)
 		f.endedAre(ended)
 		f.unchanged(other)
@@ -70,42 +72,42 @@ var ruleTests = []test{
 	{"A rule counts the sessions of one user", func(f *fixture) {
 		r := f.create()
 		f.user = newUser()
-		_, ended, err := f.under(one)
+		_, ended, err := f.createUnder(one)
 		f.must(err)
 		f.endedAre(ended)
 		f.unchanged(r)
 	}},
-	{"A rule passes over sessions whose time is over", func(f *fixture) {
+	{"A rule does not count expired sessions", func(f *fixture) {
 		d := f.draft()
 		_, err := f.Create(f.Context(), "r", d, long/2)
 		f.must(err)
 		f.advance(long)
-		_, ended, err := f.under(refuse(one))
+		_, ended, err := f.createUnder(refuse(one))
 		f.must(err)
 		f.endedAre(ended)
 	}},
-	{"A rule that refuses: ErrConnected, for those assigned and attached", func(f *fixture) {
-		for _, there := range []func() session.Record{f.create, f.attached} {
+	{"A rule that refuses, with an assigned or attached session: ErrConnected", func(f *fixture) {
+		for _, create := range []func() session.Record{f.create, f.attached} {
 			f.user = newUser()
-			r := there()
-			_, ended, err := f.under(refuse(one))
+			r := create()
+			_, ended, err := f.createUnder(refuse(one))
 			f.is(err, session.ErrConnected)
 			f.endedAre(ended)
 			f.unchanged(r)
 		}
 	}},
-	{"A rule that refuses lets those go that have no connection", func(f *fixture) {
-		away := f.attached()
-		away.State = session.Detached
-		f.must(f.renew(away))
-		away = f.get(away.ID)
-		_, ended, err := f.under(refuse(one))
+	{"A rule that refuses ends detached sessions", func(f *fixture) {
+		detached := f.attached()
+		detached.State = session.Detached
+		f.must(f.renew(detached))
+		detached = f.get(detached.ID)
+		_, ended, err := f.createUnder(refuse(one))
 		f.must(err)
-		f.endedAre(ended, away)
-		_, _, err = f.under(refuse(one))
+		f.endedAre(ended, detached)
+		_, _, err = f.createUnder(refuse(one))
 		f.is(err, session.ErrConnected)
 	}},
-	{"Create repeated under a rule tells again who ended, and ends no more", func(f *fixture) {
+	{"Create repeated under a rule returns the ended sessions again, and ends no others", func(f *fixture) {
 		old := f.attached()
 		d := f.draft()
 		made, ended, err := f.Store.Create(f.Context(), "r", d, one, long)
@@ -119,21 +121,21 @@ var ruleTests = []test{
 		f.unchanged(later)
 	}},
 	{"Create under a rule of one, by many at once: one session is left", func(f *fixture) {
-		var told atomic.Int32
+		var returned atomic.Int32
 		atOnce(16, func(int) {
 			_, ended, err := f.Store.Create(f.Context(), session.NewRequest(), f.draft(), one, long)
 			if err != nil {
 				f.Error(err)
 			}
-			told.Add(int32(len(ended)))
+			returned.Add(int32(len(ended)))
 		})
 		list, err := f.Sessions(f.Context(), f.user, 32)
 		f.must(err)
-		if len(list) != 1 || told.Load() != 15 {
-			f.Errorf("%d sessions are left, and %d were told to have ended", len(list), told.Load())
+		if len(list) != 1 || returned.Load() != 15 {
+			f.Errorf("%d sessions are left, and %d were returned as ended", len(list), returned.Load())
 		}
 	}},
-	{"Create under a rule that refuses, by many at once: one gets in", func(f *fixture) {
+	{"Create under a rule that refuses, by many at once: one succeeds", func(f *fixture) {
 		var errs [16]error
 		atOnce(len(errs), func(i int) {
 			_, _, errs[i] = f.Store.Create(f.Context(), session.NewRequest(), f.draft(), refuse(one), long)
@@ -143,7 +145,7 @@ var ruleTests = []test{
 }
 
 var endUserTests = []test{
-	{"EndUser ends all sessions of a user, and of nobody else", func(f *fixture) {
+	{"EndUser ends all sessions of a user, and of no other user", func(f *fixture) {
 		other := f.create()
 		f.user = newUser()
 		f.ended()
@@ -156,7 +158,7 @@ var endUserTests = []test{
 		f.must(err)
 		f.endedAre(again)
 	}},
-	{"EndUser of a user with very many", func(f *fixture) {
+	{"EndUser of a user with very many sessions", func(f *fixture) {
 		for range 700 {
 			f.create()
 		}
@@ -168,14 +170,14 @@ var endUserTests = []test{
 			f.Errorf("%d ended, %d are left", len(ended), len(list))
 		}
 	}},
-	{"EndUser of nobody", func(f *fixture) {
+	{"EndUser of an unknown user", func(f *fixture) {
 		for _, user := range []string{f.user, ""} {
 			ended, err := f.EndUser(f.Context(), user, code, "", long)
 			f.must(err)
 			f.endedAre(ended)
 		}
 	}},
-	{"EndUser while sessions are opened: each is ended or alive", func(f *fixture) {
+	{"EndUser while sessions are created: each is ended or listed", func(f *fixture) {
 		made := make([]session.Record, 16)
 		atOnce(17, func(i int) {
 			var err error

@@ -13,7 +13,7 @@ func (f *fixture) createSome(n int) []session.Record {
 	list := make([]session.Record, n)
 	for i := range list {
 		list[i] = f.create()
-		f.advance(time.Millisecond) // so that none are of the same age
+		f.advance(time.Millisecond) // so that no two have the same age
 	}
 	return list
 }
@@ -32,7 +32,7 @@ func (f *fixture) listed(limit int, want ...session.Record) {
 }
 
 var sessionsTests = []test{
-	{"Sessions of nobody are none", func(f *fixture) { f.listed(10) }},
+	{"Sessions of an unknown user: none", func(f *fixture) { f.listed(10) }},
 	{"Sessions are oldest first, at most limit", func(f *fixture) {
 		all := f.createSome(5)
 		f.listed(10, all...)
@@ -42,7 +42,7 @@ var sessionsTests = []test{
 		f.listed(0)
 		f.listed(-1)
 	}},
-	{"Sessions that were restored are listed by age", func(f *fixture) {
+	{"Restored sessions are listed by age", func(f *fixture) {
 		var all []session.Record
 		for _, age := range []time.Duration{1, 3, 2} {
 			r := f.restorable()
@@ -52,7 +52,7 @@ var sessionsTests = []test{
 		}
 		f.listed(10, all[1], all[2], all[0])
 	}},
-	{"Sessions shows them as they are, in whatever state", func(f *fixture) {
+	{"Sessions in every state but Ended are listed", func(f *fixture) {
 		a, b := f.attached(), f.create()
 		a.State = session.Detached
 		f.must(f.renew(a))
@@ -60,7 +60,7 @@ var sessionsTests = []test{
 		f.must(err)
 		f.listed(10, f.get(a.ID), b)
 	}},
-	{"Sessions that are over are not listed, and do not count", func(f *fixture) {
+	{"Ended sessions are not listed, and do not count towards the limit", func(f *fixture) {
 		all := f.createSome(4)
 		for _, i := range []int{0, 2} {
 			_, err := f.End(f.Context(), all[i].ID, code, long)
@@ -68,7 +68,7 @@ var sessionsTests = []test{
 		}
 		f.listed(2, all[1], all[3])
 	}},
-	{"Sessions whose time is over are not listed, and do not count", func(f *fixture) {
+	{"Expired sessions are not listed, and do not count towards the limit", func(f *fixture) {
 		short := f.draft()
 		_, err := f.Create(f.Context(), "r", short, time.Minute)
 		f.must(err)
@@ -76,7 +76,7 @@ var sessionsTests = []test{
 		f.advance(2 * time.Minute)
 		f.listed(2, kept...)
 	}},
-	{"Sessions stay listed for as long as they are renewed", func(f *fixture) {
+	{"Sessions stay listed while they are renewed", func(f *fixture) {
 		d := f.draft()
 		r, err := f.Create(f.Context(), "r", d, time.Minute)
 		f.must(err)
@@ -89,17 +89,17 @@ var sessionsTests = []test{
 		f.advance(30 * time.Minute)
 		f.listed(10, r)
 	}},
-	{"Sessions of others are not listed", func(f *fixture) {
+	{"Sessions of other users are not listed", func(f *fixture) {
 		f.create()
 		mine := newUser()
 		f.user = mine
 		f.listed(10)
 	}},
-	{"Sessions of two users with one tag are told apart", func(f *fixture) {
-		for _, f.user = range twins() {
+	{"Sessions of two users with the same tag are kept apart", func(f *fixture) {
+		for _, f.user = range sameTagUsers() {
 			f.create()
 		}
-		for _, f.user = range twins() {
+		for _, f.user = range sameTagUsers() {
 			list, err := f.Sessions(f.Context(), f.user, 10)
 			f.must(err)
 			if len(list) != 1 || list[0].User != f.user {
@@ -109,7 +109,7 @@ var sessionsTests = []test{
 			f.must(err)
 		}
 	}},
-	{"Sessions finds the few that live among the many that do not", func(f *fixture) {
+	{"Sessions finds the few that have not expired among many that have", func(f *fixture) {
 		first := f.create()
 		records, ttls := make([]session.Record, 700), make([]time.Duration, 700)
 		for i := range records {
@@ -125,7 +125,7 @@ var sessionsTests = []test{
 		f.advance(2 * time.Minute)
 		f.listed(2, first, f.get(last.ID))
 	}},
-	{"Sessions of a user created at once are all listed", func(f *fixture) {
+	{"Sessions that were created at once are all listed", func(f *fixture) {
 		var ids [16]string
 		atOnce(len(ids), func(i int) {
 			r, err := f.Create(f.Context(), session.NewRequest(), f.draft(), long)
@@ -148,9 +148,9 @@ var sessionsTests = []test{
 	}},
 }
 
-// twins returns two users whose tags are the same. A tag has 32 bits: among
-// some hundred thousand users there are such pairs.
-func twins() [2]string {
+// sameTagUsers returns two users with the same tag. A tag has 32 bits, so there are
+// such pairs among some hundred thousand users.
+func sameTagUsers() [2]string {
 	seen := make(map[string]string)
 	for i := 0; ; i++ {
 		user := "user-" + strconv.Itoa(i)

@@ -1,5 +1,6 @@
-// Package sessiontest is the one suite that every session.Store must pass: a
-// test for each sentence of the interface, and a random walk beside a model.
+// Package sessiontest is the test suite that every session.Store must pass: a test
+// for each sentence of the interface, and random operations that are compared with
+// a model.
 package sessiontest
 
 import (
@@ -15,17 +16,17 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Open returns a store and what makes time pass for it. Advance must let
-// every ttl run down by d; it need not move the clock that Created and Changed
-// are read from. The store may hold sessions of other tests, which use users
-// of their own. Open closes the store when the test ends.
+// Open returns a store, and a function that makes time pass for it. advance must
+// reduce every ttl by d. It need not move the clock that Created and Changed are read
+// from. The store may hold sessions of other tests, because every test has users of
+// its own. Open must close the store when the test ends.
 type Open func(t *testing.T) (store session.Store, advance func(d time.Duration))
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
 		createTests, getTests, reassignTests, proveTests, attachTests, renewTests, saveTests, moveTests, endTests,
-		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, memberTests, lineTests, ttlTests, hostileTests, troubleTests, walkTests,
+		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, memberTests, queueTests, ttlTests, hostileTests, unavailableTests, walkTests,
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
@@ -41,7 +42,7 @@ type test struct {
 	run  func(*fixture)
 }
 
-// fixture is a store under test and a user that no other test has.
+// fixture is a store under test, and a user that no other test uses.
 type fixture struct {
 	*testing.T
 	session.Store
@@ -57,7 +58,7 @@ const (
 
 func newUser() string { return "ada-" + rand.Text() }
 
-// draft returns a record with everything set that Create takes.
+// draft returns a record with all fields set that Create accepts.
 func (f *fixture) draft() session.Record {
 	return session.Record{
 		ID: session.NewID(f.user), User: f.user, Node: "node-1",
@@ -65,7 +66,7 @@ func (f *fixture) draft() session.Record {
 	}
 }
 
-// Create is the store's, under the rule that allows everything.
+// Create calls the store's Create, under the rule without limits.
 func (f *fixture) Create(ctx context.Context, request string, r session.Record, ttl time.Duration) (session.Record, error) {
 	made, ended, err := f.Store.Create(ctx, request, r, session.Rule{}, ttl)
 	if len(ended) > 0 {
@@ -74,32 +75,32 @@ func (f *fixture) Create(ctx context.Context, request string, r session.Record, 
 	return made, err
 }
 
-// Attach is the store's, by an owner that takes what is laid down.
+// Attach calls the store's Attach with take, and without a proof.
 func (f *fixture) Attach(ctx context.Context, l session.Lease, stream string, ttl time.Duration) (session.Record, error) {
 	return f.Store.Attach(ctx, l, stream, true, 0, ttl)
 }
 
-// Reassign is the store's, by one who knows the epoch alone.
+// Reassign calls the store's Reassign with a record that has only ID and Epoch.
 func (f *fixture) Reassign(ctx context.Context, request, id string, epoch uint64, node string, ttl time.Duration) (session.Record, error) {
 	return f.Store.Reassign(ctx, request, session.Record{ID: id, Epoch: epoch}, node, ttl)
 }
 
-// Restore is the store's, without the record.
+// Restore calls the store's Restore, and does not return the record.
 func (f *fixture) Restore(ctx context.Context, l session.Lease) (session.StoredState, error) {
-	_, p, err := f.Store.Restore(ctx, l)
-	return p, err
+	_, stored, err := f.Store.Restore(ctx, l)
+	return stored, err
 }
 
-// End is the store's, with the word of the code.
+// End calls the store's End at any epoch, with the close reason of the code.
 func (f *fixture) End(ctx context.Context, id string, reason session.Reason, ttl time.Duration) (session.Record, error) {
 	return f.Store.End(ctx, id, 0, reason, "", ttl)
 }
 
-// Group is the store's, for no session.
-func (f *fixture) Group(ctx context.Context, group, want, replace string, ttl time.Duration) (string, error) {
-	b, err := f.Store.Group(ctx, group, "", want, replace, ttl)
+// Group calls the store's Group without a session.
+func (f *fixture) Group(ctx context.Context, group, node, replace string, ttl time.Duration) (string, error) {
+	b, err := f.Store.Group(ctx, group, "", node, replace, ttl)
 	if len(b.Others) > 0 || b.Young {
-		f.Errorf("a group of none: %+v", b)
+		f.Errorf("a group without members: %+v", b)
 	}
 	return b.Node, err
 }
@@ -121,7 +122,7 @@ func (f *fixture) attached() session.Record {
 	return f.get(r.ID)
 }
 
-// ended returns a new session that is over.
+// ended returns a new session that has ended.
 func (f *fixture) ended() session.Record {
 	f.Helper()
 	r, err := f.End(f.Context(), f.create().ID, code, long)
@@ -158,7 +159,7 @@ func (f *fixture) is(err, want error) {
 	}
 }
 
-// same fails the test unless both records say the same.
+// same fails the test unless both records are equal.
 func (f *fixture) same(got, want session.Record) {
 	f.Helper()
 	if diff := difference(got, want); diff != "" {
@@ -172,8 +173,8 @@ func (f *fixture) unchanged(want session.Record) {
 	f.same(f.get(want.ID), want)
 }
 
-// difference returns the name of the first field that differs. Times are the
-// same when they are the same instant.
+// difference returns the name of the first field that differs, or "". Times are equal
+// if they are the same instant.
 func difference(a, b session.Record) string {
 	switch {
 	case !a.Created.Equal(b.Created):
@@ -205,7 +206,7 @@ func atOnce(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// cancelled returns a context that is over.
+// cancelled returns a context that is cancelled.
 func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -6,8 +6,8 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// ttlTests: every record is kept for the ttl of its last transition and then
-// forgotten. Each sets ten minutes where there were one or sixty.
+// ttlTests test that every record is kept for the ttl of its last transition. Each
+// sets a ttl of ten minutes, after one of a minute or an hour.
 var ttlTests = []test{
 	{"ttl of Create", func(f *fixture) {
 		d := f.draft()
@@ -15,7 +15,7 @@ var ttlTests = []test{
 		f.must(err)
 		f.lastsTenMinutes(d.ID)
 	}},
-	{"ttl of Create repeated is that of the first", func(f *fixture) {
+	{"ttl of a repeated Create is that of the first call", func(f *fixture) {
 		d := f.draft()
 		for _, ttl := range []time.Duration{10 * time.Minute, long} {
 			_, err := f.Create(f.Context(), "r", d, ttl)
@@ -39,7 +39,7 @@ var ttlTests = []test{
 			return f.Renew(f.Context(), []session.Record{r}, []time.Duration{10 * time.Minute})[0]
 		})
 	}},
-	{"ttl of Renew that restores", func(f *fixture) {
+	{"ttl of a Renew that restores the record", func(f *fixture) {
 		r := f.restorable()
 		f.must(f.Renew(f.Context(), []session.Record{r}, []time.Duration{10 * time.Minute})[0])
 		f.lastsTenMinutes(r.ID)
@@ -49,7 +49,7 @@ var ttlTests = []test{
 			return errOf(f.End(f.Context(), r.ID, code, 10*time.Minute))
 		})
 	}},
-	{"A refused transition leaves the ttl", func(f *fixture) {
+	{"A refused transition does not change the ttl", func(f *fixture) {
 		d := f.draft()
 		r, err := f.Create(f.Context(), "r", d, 10*time.Minute)
 		f.must(err)
@@ -62,7 +62,7 @@ var ttlTests = []test{
 		f.is(f.renew(stale), session.ErrMoved)
 		f.lastsTenMinutes(r.ID)
 	}},
-	{"An id is free again when its time is over", func(f *fixture) {
+	{"An id is free again when its record has expired", func(f *fixture) {
 		d := f.draft()
 		_, err := f.Create(f.Context(), "r1", d, time.Minute)
 		f.must(err)
@@ -78,7 +78,7 @@ var ttlTests = []test{
 		f.must(err)
 		f.listed(10, r)
 	}},
-	{"No ttl is no time", func(f *fixture) {
+	{"A record with a ttl of 0 or less expires at once", func(f *fixture) {
 		for _, ttl := range []time.Duration{0, -time.Minute} {
 			d := f.draft()
 			_, err := f.Create(f.Context(), "r", d, ttl)
@@ -89,8 +89,8 @@ var ttlTests = []test{
 	}},
 }
 
-// afterEach tests a transition that sets ten minutes, after a shorter ttl and
-// after a longer one.
+// afterEach tests a transition that sets a ttl of ten minutes, once after a shorter
+// ttl and once after a longer one.
 func (f *fixture) afterEach(transition func(session.Record) error) {
 	f.Helper()
 	for _, before := range []time.Duration{time.Minute, long} {
@@ -101,8 +101,8 @@ func (f *fixture) afterEach(transition func(session.Record) error) {
 	}
 }
 
-// lastsTenMinutes fails the test unless the record is there after nine minutes
-// and gone after eleven. A store on a clock of its own has some of the two.
+// lastsTenMinutes fails the test unless the record exists after nine minutes and has
+// expired after eleven. The margins are for stores with a clock of their own.
 func (f *fixture) lastsTenMinutes(id string) {
 	f.Helper()
 	f.advance(9 * time.Minute)

@@ -10,7 +10,7 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-var walkTests = []test{{"A random walk beside a model", func(f *fixture) {
+var walkTests = []test{{"Random operations compared with a model", func(f *fixture) {
 	rapid.Check(f.T, func(t *rapid.T) {
 		w := &walk{T: t, f: f, user: newUser(), records: make(map[string]*modelRecord), groups: make(map[string]modelGroup)}
 		for range 3 {
@@ -24,7 +24,8 @@ var walkTests = []test{{"A random walk beside a model", func(f *fixture) {
 	})
 }}}
 
-// walk is the model: what a store is, without what makes one.
+// walk is a model of a store: it holds the records that the operations so far must
+// have produced.
 type walk struct {
 	*rapid.T
 	f       *fixture
@@ -47,13 +48,13 @@ type modelGroup struct {
 	expires time.Duration
 }
 
-// No sum of steps comes within a minute of a ttl: a store on the clock of its
-// own server, which does not stand still, agrees with the model all the same.
+// No sum of steps is within a minute of a ttl, so that a store whose server has a
+// running clock of its own agrees with the model.
 var (
 	ttls  = rapid.SampledFrom([]time.Duration{61 * time.Minute, 127 * time.Minute})
 	steps = rapid.SampledFrom([]time.Duration{31 * time.Minute, 47 * time.Minute})
 
-	// Few of each, so that they meet.
+	// Few values of each, so that operations conflict often.
 	requests = rapid.SampledFrom([]string{"r1", "r2", "r3", ""})
 	nodes    = rapid.SampledFrom([]string{"node-1", "node-2", "node-3"})
 	streams  = rapid.SampledFrom([]string{"stream-1", "stream-2"})
@@ -61,14 +62,15 @@ var (
 	reasons  = rapid.SampledFrom([]session.Reason{code, code2, 4999})
 )
 
-// find returns the id of a session and what the model has of it: nil and
-// ErrNotFound, or a record and nil or ErrEnded.
+// find draws the id of a session, and returns what have returns for it.
 func (w *walk) find(t *rapid.T) (string, *modelRecord, error) {
 	id := rapid.SampledFrom(w.ids).Draw(t, "id")
 	m, err := w.have(id)
 	return id, m, err
 }
 
+// have returns the record that the model has of the session, with the error that the
+// store must return: nil and ErrNotFound, or the record and nil or ErrEnded.
 func (w *walk) have(id string) (*modelRecord, error) {
 	m := w.records[id]
 	switch {
@@ -82,7 +84,7 @@ func (w *walk) have(id string) (*modelRecord, error) {
 
 func (w *walk) ttl(t *rapid.T) time.Duration { return ttls.Draw(t, "ttl") }
 
-// lease draws the lease of the record, or one near it.
+// lease draws the lease of the record, or one that is slightly wrong.
 func (w *walk) lease(t *rapid.T, id string, m *modelRecord) session.Lease {
 	l := session.Lease{ID: id, Node: "node-1", Epoch: 1}
 	if m != nil {
@@ -176,15 +178,15 @@ func (w *walk) end(t *rapid.T) {
 }
 
 func (w *walk) bind(t *rapid.T) {
-	want, replace, ttl := nodes.Draw(t, "want"), "", w.ttl(t)
+	node, replace, ttl := nodes.Draw(t, "node"), "", w.ttl(t)
 	if rapid.Bool().Draw(t, "replacing") {
 		replace = nodes.Draw(t, "replace")
 	}
-	got, err := w.f.Group(t.Context(), w.group, want, replace, ttl)
+	got, err := w.f.Group(t.Context(), w.group, node, replace, ttl)
 	w.is(t, err, nil)
 	g := w.groups[w.group]
 	if w.now >= g.expires || g.node == replace {
-		g.node = want
+		g.node = node
 	}
 	g.expires = w.now + ttl
 	w.groups[w.group] = g
@@ -199,7 +201,7 @@ func (w *walk) pass(t *rapid.T) {
 	w.now += d
 }
 
-// check compares everything, after every step.
+// check compares all sessions with the model, after every operation.
 func (w *walk) check(t *rapid.T) {
 	var alive []string
 	for _, id := range w.ids {
@@ -219,12 +221,12 @@ func (w *walk) check(t *rapid.T) {
 	slices.Sort(alive)
 	slices.Sort(listed)
 	if !slices.Equal(listed, alive) {
-		t.Fatalf("listed %q, alive are %q", listed, alive)
+		t.Fatalf("listed %q, want %q", listed, alive)
 	}
 }
 
-// same fails the check unless the error is want and the record that of the
-// model, which does not know when changes were made.
+// same fails the check unless the error is want and the record equals that of the
+// model, except for Changed, which the model does not know.
 func (w *walk) same(t *rapid.T, got session.Record, err error, m *modelRecord, want error) {
 	t.Helper()
 	w.is(t, err, want)

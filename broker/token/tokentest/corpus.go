@@ -1,5 +1,6 @@
-// Package tokentest has, for tests, tokens that nobody may take for good (forged,
-// confused, mangled or out of their time), and clients that prove to have a key.
+// Package tokentest has, for tests, tokens that every verifier must refuse (forged,
+// malformed, with wrong claims or at the wrong time), and clients that make proofs of
+// possession.
 package tokentest
 
 import (
@@ -26,20 +27,22 @@ const (
 	NotYet     = "not yet"
 )
 
-// Forgery is a token that must be refused, and as what.
+// Forgery is a token that must be refused, and what is wrong with it: one of the
+// constants.
 type Forgery struct {
 	Name string
 	Raw  string
 	Want string
 }
 
-// Mint makes tokens with the key of one who signs: what is wrong with them is
-// something else, unless it is that.
+// Mint makes tokens with a signing key. Except where the signature is what is wrong
+// with a token, it is valid.
 type Mint struct {
 	Key ed25519.PrivateKey
 	Kid string
 	Now int64 // seconds since the Unix epoch
-	// Claims are those of a good token; the times are set by Now.
+	// Claims are those of a valid token. The times are replaced by Now and times
+	// relative to it.
 	Claims map[string]any
 }
 
@@ -48,12 +51,12 @@ func (m Mint) Corpus() []Forgery {
 	return slices.Concat(m.badForm(), m.badHeaders(), m.badSignatures(), m.badClaims(), m.badTimes())
 }
 
-// Good returns a good token, which lives for an hour.
+// Good returns a valid token with a lifetime of an hour.
 func (m Mint) Good() string { return m.mint(m.header(), m.payload(nil)) }
 
 func (m Mint) header() string { return `{"alg":"EdDSA","kid":"` + m.Kid + `","typ":"usher+jwt"}` }
 
-// payload is the good claims with changes: a nil value removes the claim.
+// payload returns the valid claims with changes; a nil value removes a claim.
 func (m Mint) payload(changes map[string]any) string {
 	c := maps.Clone(m.Claims)
 	c["iat"], c["nbf"], c["exp"] = m.Now, m.Now, m.Now+3600
@@ -64,20 +67,20 @@ func (m Mint) payload(changes map[string]any) string {
 	}
 	b, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // the caller's claims are no JSON
+		panic(err) // the claims of the caller cannot be encoded
 	}
 	return string(b)
 }
 
 func (m Mint) expires() string { return strconv.FormatInt(m.Now+3600, 10) }
 
-// mint signs any header and payload with the right key.
+// mint signs any header and payload with the key of m.
 func (m Mint) mint(header, payload string) string {
 	return signWith(m.Key, b64(header)+"."+b64(payload))
 }
 
-// stranger is a key that nobody has heard of.
-func (m Mint) stranger() ed25519.PrivateKey {
+// otherKey returns a key that no verifier knows.
+func (m Mint) otherKey() ed25519.PrivateKey {
 	seed := sha256.Sum256(m.Key.Seed())
 	return ed25519.NewKeyFromSeed(seed[:])
 }
@@ -120,7 +123,7 @@ func (m Mint) badForm() []Forgery {
 	}
 }
 
-// lastBits sets bits of the last character that stand for no byte.
+// lastBits sets the bits of the last character that belong to no byte.
 func lastBits(raw string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, raw[len(raw)-1])
@@ -186,7 +189,7 @@ func (m Mint) badSignatures() []Forgery {
 	other := b64(m.header()) + "." + b64(m.payload(map[string]any{"sub": "root"}))
 	return []Forgery{
 		{"no signature", text + ".", Signature},
-		{"signature of another key", signWith(m.stranger(), text), Signature},
+		{"signature of another key", signWith(m.otherKey(), text), Signature},
 		{"signature flipped", text + "." + b64(string(flipped)), Signature},
 		{"signature cut", text + "." + b64(string(signature[:63])), Signature},
 		{"signature and more", text + "." + b64(string(signature)+"x"), Signature},
@@ -197,8 +200,8 @@ func (m Mint) badSignatures() []Forgery {
 	}
 }
 
-// malleated returns the other value that satisfies the equation of the
-// signature; only the check that S is reduced tells it apart.
+// malleated returns the other value that satisfies the equation of the signature. Only
+// a check that S is reduced detects it.
 func malleated(signature []byte) []byte {
 	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
 	s := slices.Clone(signature[32:])

@@ -1,5 +1,4 @@
-// The dashboard in a real browser: without a key on this machine, with keys of
-// two roles elsewhere.
+// The dashboard in a browser: without a key on this machine, and with keys of two roles.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,13 +13,13 @@ import { launch, open, picture, until } from './browser.mjs';
 
 let browser;
 let cluster;
-const players = [];
+const clients = [];
 before(async () => {
   [browser, cluster] = await Promise.all([launch(), startCluster()]);
-  for (let i = 0; i < 30; i++) players.push(await connect({ auth: cluster.auth, credentials: guest(`player-${i}`), WebSocket }));
+  for (let i = 0; i < 30; i++) clients.push(await connect({ auth: cluster.auth, credentials: guest(`player-${i}`), WebSocket }));
 });
 after(async () => {
-  players.forEach((p) => p.close());
+  clients.forEach((p) => p.close());
   await browser?.close();
   await cluster?.stop();
 });
@@ -33,40 +32,40 @@ test('three nodes, a drain to zero, a kick', { timeout: 120_000 }, async () => {
   await until('all sessions', async () => (await page.textContent('#t-sessions')) === '30');
   assert.equal(await page.textContent('#state'), 'Live');
   assert.equal(await page.locator('.uplot').count(), 3);
-  await page.waitForTimeout(3000); // for the charts to have something
+  await page.waitForTimeout(3000); // so that the charts have data
   await picture(page, 'dashboard');
 
-  // By keyboard alone: the button has the focus, and the dialog is answered.
-  const drained = players[0].node;
+  // With the keyboard only: Enter on the button, then Tab and Enter in the dialog.
+  const drained = clients[0].node;
   await page.getByRole('button', { name: `Drain ${drained}`, exact: true }).focus();
   await page.keyboard.press('Enter');
-  await until('to be asked', () => page.locator('#sure[open]').count());
+  await until('the confirmation', () => page.locator('#confirm[open]').count());
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
   const row = rows(page).filter({ hasText: drained });
-  await until('the drain to be shown to the end', async () => /draining/.test(await row.textContent()) && /empty/.test(await row.textContent()), 30_000);
+  await until('the end of the drain', async () => /draining/.test(await row.textContent()) && /empty/.test(await row.textContent()), 30_000);
   assert.match(await row.textContent(), /0 of 10,000/);
-  await until('all to be elsewhere', () => players.every((p) => p.node !== drained && p.state === 'attached'));
+  await until('all sessions on other nodes', () => clients.every((p) => p.node !== drained && p.state === 'attached'));
   await picture(page, 'dashboard-drained');
-  await page.getByRole('button', { name: `Take the drain of ${drained} back` }).click();
-  await until('it to get sessions again', async () => /yes/.test(await row.textContent()));
+  await page.getByRole('button', { name: `Cancel the drain of ${drained}` }).click();
+  await until('the node to be eligible', async () => /yes/.test(await row.textContent()));
 
-  const victim = players[7];
-  const over = new Promise((ok) => victim.on('state', (s) => s.state === 'ended' && ok(s)));
+  const victim = clients[7];
+  const ended = new Promise((ok) => victim.on('state', (s) => s.state === 'ended' && ok(s)));
   await page.fill('#name', 'player-7');
   await page.click('#find button');
   await until('the session', async () => (await page.textContent('#sessions')).includes(victim.id));
   await page.getByRole('button', { name: `Kick session ${victim.id}` }).click();
-  await page.click('#sure-yes');
-  assert.equal((await over).code, 4002);
-  await until('it to be gone', async () => /no session/.test(await page.textContent('#found')));
+  await page.click('#confirm-yes');
+  assert.equal((await ended).code, 4002);
+  await until('an empty list', async () => /no session/.test(await page.textContent('#found')));
 
   assert.deepEqual(page.complaints, []);
-  for (const url of page.asked) assert.ok(url.startsWith(cluster.api), `it asked ${url}`);
+  for (const url of page.requested) assert.ok(url.startsWith(cluster.api), `the page requested ${url}`);
 
   const phone = await open(browser, cluster.api, { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
   await until('three nodes', async () => (await rows(phone).count()) === 3);
-  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'it is wider than a phone');
+  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'the page is wider than a phone');
   await phone.waitForTimeout(2000);
   await picture(phone, 'dashboard-phone', { fullPage: true });
 });
@@ -88,7 +87,7 @@ test('two hundred nodes', { timeout: 60_000 }, async () => {
   assert.ok(took < 500, `${took} ms`);
 });
 
-/** Another broker of its own, with keys. */
+/** Starts a broker that requires API keys. */
 async function brokerWithKeys(t) {
   const dir = mkdtempSync(join(tmpdir(), 'usher-'));
   const key = {};
@@ -103,14 +102,14 @@ async function brokerWithKeys(t) {
   const redis = spawn('redis-server', ['--port', String(redisPort), '--save', '', '--bind', '127.0.0.1']);
   const api = `127.0.0.1:${await freePort()}`;
   const broker = spawn(usherBin, ['broker', `--listen=${api}`, '--gossip=127.0.0.1:0', `--redis=redis://127.0.0.1:${redisPort}/0`, `--api-keys=${join(dir, 'keys')}`]);
-  let said = '';
-  broker.stderr.on('data', (b) => (said += b));
+  let log = '';
+  broker.stderr.on('data', (b) => (log += b));
   t.after(() => {
     broker.kill('SIGKILL');
     redis.kill('SIGKILL');
     rmSync(dir, { recursive: true });
   });
-  await until(`the broker to run`, () => /broker runs/.test(said));
+  await until('the start of the broker', () => /broker runs/.test(log));
   return { url: `http://${api}`, key };
 }
 
@@ -123,16 +122,16 @@ function freePort() {
   });
 }
 
-test('keys: asked once, kept in the tab, and a viewer sees no buttons', { timeout: 60_000 }, async (t) => {
+test('keys: asked for once, kept in the tab, and a viewer sees no buttons', { timeout: 60_000 }, async (t) => {
   const { url, key } = await brokerWithKeys(t);
   const page = await open(browser, url);
-  await until('to be asked', () => page.locator('#door[open]').count());
+  await until('the key dialog', () => page.locator('#key-dialog[open]').count());
   await page.fill('#key', 'wrong');
   await page.click('#key-form button');
-  await until('to be told', async () => /not known/.test(await page.textContent('#key-error')));
+  await until('the error', async () => /not known/.test(await page.textContent('#key-error')));
   await page.fill('#key', key.viewer);
   await page.click('#key-form button');
-  await until('to be in', async () => /viewer/.test(await page.textContent('#who')));
+  await until('the dashboard of a viewer', async () => /viewer/.test(await page.textContent('#who')));
   await until('events', async () => (await page.textContent('#state')) === 'Live');
   await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, arrived: 1, report_age_ms: 1, load_penalty: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
   assert.equal(await page.getByRole('button', { name: 'Drain n' }).count(), 0);
@@ -140,11 +139,11 @@ test('keys: asked once, kept in the tab, and a viewer sees no buttons', { timeou
   const refused = await page.evaluate(async () => (await fetch('/v1/nodes/n/drain', { method: 'PUT', headers: { Authorization: 'Bearer ' + sessionStorage.getItem('usher-key') } })).status);
   assert.equal(refused, 403);
   await page.reload();
-  await until('to be in again, unasked', async () => /viewer/.test(await page.textContent('#who')));
+  await until('the dashboard after a reload, without the dialog', async () => /viewer/.test(await page.textContent('#who')));
   await page.click('#leave');
   await page.fill('#key', key.operator);
   await page.click('#key-form button');
-  await until('to be in as another', async () => /operator/.test(await page.textContent('#who')));
+  await until('the dashboard of an operator', async () => /operator/.test(await page.textContent('#who')));
   await page.evaluate(() => show([{ id: 'n', pool: 'default', state: 'ready', capacity: 10, live: 1, attached: 1, arrived: 1, report_age_ms: 1, load_penalty: 0, reach: 'reached', eligible: true }], Date.now() + 1e6));
   assert.equal(await page.getByRole('button', { name: 'Drain n' }).count(), 1);
 });

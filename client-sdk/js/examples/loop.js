@@ -1,5 +1,5 @@
-// A game loop, as in Phaser: positions are volatile and sent a few times a
-// second, deeds are reliable, and what arrives is applied between two frames.
+// A game loop, as in Phaser. Positions are volatile and sent a few times a second, actions are reliable, and received
+// messages are applied between two frames.
 import { connect, guest } from '@usher-broker/client';
 
 export class Arena /* extends Phaser.Scene */ {
@@ -10,11 +10,11 @@ export class Arena /* extends Phaser.Scene */ {
     this.session = await connect({
       auth: 'https://auth.example.com',
       credentials: guest('ada'),
-      placement: { group: 'match-42' }, // all of a match on one node
+      placement: { group: 'match-42' }, // all sessions of a match on one node
       on: {
         message: (m) => this.inbox.push(m.data),
-        state: (s) => this.showState?.(s.state), // «detached»: play on, it will be back
-        reset: (r) => this.resync?.(r.unconfirmed), // what was not confirmed may have to be done again
+        state: (s) => this.showState?.(s.state), // "detached": play on, the session will attach again
+        reset: (r) => this.resync?.(r.unconfirmed), // unconfirmed actions may have to be repeated
       },
     });
     this.next = 0;
@@ -31,7 +31,7 @@ export class Arena /* extends Phaser.Scene */ {
   }
 
   fire(target) {
-    if (!this.session.send(JSON.stringify({ t: 'fire', target }))) this.showState?.('too much is unconfirmed');
+    if (!this.session.send(JSON.stringify({ t: 'fire', target }))) this.showState?.('too many messages are unconfirmed');
   }
 
   shutdown() {

@@ -1,4 +1,4 @@
-// Node 20, which has no WebSocket of its own: npm install ws
+// Node 20 has no WebSocket: npm install ws
 import { connect, guest } from '@usher-broker/client';
 import WebSocket from 'ws';
 

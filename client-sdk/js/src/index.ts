@@ -1,29 +1,32 @@
 /**
- * The client of Usher: one session with a node, over as many connections as it takes.
+ * The client of Usher: one session with a node, over any number of connections.
  *
  * @packageDocumentation
  */
-import { type Credentials, type Options, Session } from './session.js';
+import { Session } from './session.js';
+import type { Credentials, Options } from './types.js';
 
-export { UsherError, type Fetch } from './http.js';
+export { UsherError } from './errors.js';
 export { Session } from './session.js';
-export type { Assignment, Credentials, Events, KeyPair, Options, Placement, Queued, Reset, Socket, State, StateChange, Stats, Storage } from './session.js';
+export type {
+  Assignment, Credentials, Events, Fetch, KeyPair, Options, Placement, Queued, Reset, Socket, State, StateChange, Stats, Storage,
+} from './types.js';
 export type { Message } from './wire.js';
 
 /**
- * Logs in, or goes on with a session, and attaches to the node that auth names. Rejects with an UsherError when auth
- * refuses, and when the session has ended before it was attached.
+ * Opens a session: logs in, or continues a session, and attaches to the node that auth names. Resolves when the session is
+ * attached. Rejects with an UsherError if auth refuses, or if the session ends before it was attached.
  */
 export function connect(options: Options): Promise<Session> {
-  return new Session(options, () => import('./proof.js').then((m) => m.proofs)).start();
+  return Session.open(options, () => import('./proof.js').then((m) => m.createProver));
 }
 
-/** Credentials of a guest. */
+/** Returns the credentials of a guest with the name. */
 export function guest(name: string): Credentials {
   return { method: 'guest', credentials: { name } };
 }
 
-/** Credentials of a user with a password. */
+/** Returns the credentials of a user with a password. */
 export function password(username: string, password: string): Credentials {
   return { method: 'password', credentials: { username, password } };
 }

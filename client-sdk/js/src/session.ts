@@ -1,888 +1,726 @@
-import { type Fetch, post, UsherError } from './http.js';
-import { actionOf, type Next, Retry } from './retry.js';
+import { AuthClient } from './auth.js';
+import { actionOf, Backoff, type Decision } from './backoff.js';
+import { Connection } from './connection.js';
+import { UsherError } from './errors.js';
+import { Emitter } from './events.js';
+import { Liveness } from './liveness.js';
+import { listenToPage } from './page.js';
+import { decodePosition, encodePosition, PositionStore } from './position.js';
+import type { LoadProver } from './prover.js';
 import { Stream } from './stream.js';
-import { type Control, decodeMessage, encodeMessage, type Message, parseControl, type Welcome } from './wire.js';
+import type { Assignment, Events, Options, Reset, State, Stats } from './types.js';
+import { type Control, decodeMessage, encodeAck, encodeMessage, encodePong, type Message, parseControl, type Welcome } from './wire.js';
 
-/** A pair of keys of WebCrypto: ECDSA on P-256. */
-export interface KeyPair {
-  readonly privateKey: any;
-  readonly publicKey: any;
-}
+const defaultAttachTimeout = 5000; // ms
+const ackDelay = 100; // ms; the protocol allows 200
+const maxLeaveSpread = 2000; // ms over which clients spread that were asked to leave at the same time
+const maxSocketBytes = 64 << 10; // waiting in a WebSocket, above which volatile messages are dropped
+// Limits before the first welcome.
+const earlyMessageBytes = 64 << 10;
+const maxEarlyMessages = 1024;
 
-/** Proves that this client has the key that its tokens are bound to. */
-export interface Prover {
-  readonly cnf: object; // the public key, as a login names it
-  prove(act: string, token: string): Promise<string>;
-  /** Returns what another process makes a prover of that goes on. */
-  save(): unknown;
-  /** The session has ended. */
-  forget(): void;
-}
+// Close codes that the client itself uses.
+const CLOSED = 1000;
+const ABNORMAL = 1006; // a connection that broke: there is no close frame
+const PROTOCOL_ERROR = 4000;
+const SESSION_ENDED = 4001;
+const REPLACED = 4003;
 
-/** Makes a prover with the key, with the one that was saved, or with a new one: see proof.ts. */
-export type Proofs = (pair: KeyPair | undefined, saved?: unknown) => Promise<Prover>;
+const randomText = () => Math.random().toString(36).slice(2);
 
-/** Part of a WebSocket, as far as it is used: the browser's, or one like it. */
-export interface Socket {
-  binaryType: string;
-  readonly bufferedAmount: number;
-  readonly protocol: string;
-  onopen: ((e: any) => void) | null;
-  onmessage: ((e: any) => void) | null;
-  onclose: ((e: any) => void) | null;
-  onerror: ((e: any) => void) | null;
-  send(data: any): void;
-  close(code?: number, reason?: string): void;
-}
-
-/** Who logs in. */
-export interface Credentials {
-  method: string;
-  credentials: Record<string, unknown>;
-}
-
-/** Wishes about the node. All are optional. */
-export interface Placement {
-  region?: string;
-  fallback?: string[];
-  strict?: boolean;
-  pool?: string;
-  group?: string;
-}
-
-/** What auth answers: where the client goes, and with what token. */
-export interface Assignment {
-  token: string;
-  token_expires_at?: string;
-  session: string;
-  user?: string;
-  node: { id: string; url: string };
-}
-
-/** A login waits because every node is full. */
-export interface Queued {
-  position: number;
-  waiting: number;
-  estimate_ms?: number;
-}
-
-/** Where a position is kept, so that a page that is loaded again goes on: sessionStorage, for example. */
-export interface Storage {
-  getItem(key: string): string | null;
-  setItem(key: string, value: string): void;
-  removeItem(key: string): void;
-}
-
-export interface Options {
-  /** Base URL of the auth service, such as https://auth.example.com. */
-  auth: string;
-  /** Who logs in; a function is asked whenever it is needed. */
-  credentials?: Credentials | (() => Credentials | Promise<Credentials>);
-  /** A session that was opened before: what a backend handed over. */
-  assignment?: Assignment;
-  /** What Session.save returned, in another process perhaps: the stream goes on. */
-  position?: string;
-  /** Keeps the position; a page that is loaded again goes on where it was. */
-  storage?: Storage;
-  /** Key in the storage. Default: «usher». */
-  storageKey?: string;
-  placement?: Placement;
-  /**
-   * What the session's tokens are bound to, so that one that was stolen opens nothing. Default: a key of the session's
-   * own, which no script can read where the browser keeps keys; none where there is no WebCrypto. With an assignment, the
-   * key that its login named; to hand a session over, log in with a key of your own. false: tokens are bound to nothing.
-   */
-  key?: KeyPair | false;
-  /** Told when the login has to wait because every node is full, and as it moves up. */
-  onQueue?: (q: Queued) => void;
-  /** Handlers from the beginning on: what happens before connect has resolved, a reset for example, is told to them. */
-  on?: { [K in keyof Events]?: (e: Events[K]) => void };
-  /** Default: the global ones. */
-  WebSocket?: new (url: string, protocols: string[]) => Socket;
-  fetch?: Fetch;
-  /** Time for an attempt to attach, in milliseconds. Default 5,000. */
-  attachTimeout?: number;
-  /** Time for a request to auth, in milliseconds. Default 10,000. */
-  requestTimeout?: number;
-  /** Draws from [0, 1) for the waits. Default Math.random. */
-  random?: () => number;
-}
-
-export type State = 'connecting' | 'attached' | 'moving' | 'detached' | 'ended';
-
-export interface StateChange {
-  state: State;
-  /** Id of the node that the session is at, or was at last. */
-  node: string;
-  /** Close code, where one led here; 1006 for a connection that broke. */
-  code?: number;
-  /** One word, or a sentence: why. */
-  reason?: string;
-  /** When it has ended: messages of ours that were never confirmed. Some may have arrived. */
-  unconfirmed?: Message[];
-}
-
-/** A stream could not go on; another one has begun. */
-export interface Reset {
-  /** expired, overflow, node_lost, unknown, or a later word. */
-  reason: string;
-  /** Messages of ours that were never confirmed. Some may have been handled. They are not sent again. */
-  unconfirmed: Message[];
-}
-
-export interface Events {
-  message: Message;
-  state: StateChange;
-  reset: Reset;
-  /** Round trip to the node, in milliseconds. */
-  rtt: number;
-  /** There is room again after send reported that there was none. */
-  drain: void;
-}
-
-export interface Stats {
-  sent: number; // reliable messages of ours
-  received: number; // reliable messages of the node
-  attempts: number;
-  resumes: number;
-  resets: number;
-  lost: number; // messages of ours that were reported as never confirmed
-  dropped: number; // volatile messages of ours
-}
-
-/** One connection. */
-interface Conn {
-  ws: Socket;
-  opened?: boolean;
-  done?: boolean; // nothing of it counts any more
-  held: (() => void)[] | null; // what comes while a successor attaches
-  next: number; // number of the next message to write
-  since: number;
-  heard: number;
-  stream: string; // that the handshake named
-  timer?: ReturnType<typeof setTimeout>;
-}
-
-interface Position {
-  v: 1;
-  at: Assignment;
-  stream: string;
-  received: number;
-  acked: number;
-  kept: string[]; // frames, in hexadecimal
-  pop: unknown; // of the prover
-}
-
-const tooMuch = 64 << 10; // bytes that wait in a socket before volatile messages are dropped
-const saveEvery = 250;
-
-/** A session with a node. Made by connect. */
+/**
+ * A session with a node. `connect` opens it. It continues over any number of connections. Everything runs in one thread;
+ * `send` and `on` call no handler before they return.
+ */
 export class Session {
-  state: State = 'connecting';
-  /** Round trip to the node, in milliseconds; 0 until it is known. */
-  rtt = 0;
-  readonly stats: Stats = { sent: 0, received: 0, attempts: 0, resumes: 0, resets: 0, lost: 0, dropped: 0 };
+  private currentState: State = 'connecting';
+  private readonly counts: Stats = { sent: 0, received: 0, attempts: 0, resumes: 0, resets: 0, lost: 0, dropped: 0 };
+  private readonly events = new Emitter<Events>();
+  private readonly auth: AuthClient;
+  private readonly backoff: Backoff;
+  private readonly liveness = new Liveness();
+  private readonly store: PositionStore;
+  private readonly clientId = randomText() + randomText();
+  private closedPosition: (() => string) | null = null; // stays in the store after close
+  private removeListeners: (() => void)[] = [];
 
-  private prover: Prover | null = null;
-  private at: Assignment = { token: '', session: '', node: { id: '', url: '' } };
-  private fresh = false; // the token was just given by auth
-  private streamName = '';
+  // Where the session is.
+  private current: Assignment = { token: '', session: '', node: { id: '', url: '' } };
+  private tokenUntried = false; // auth has just issued the token
+  private limits?: Welcome; // of the last welcome
+
+  // The stream.
+  private streamName = ''; // empty: no stream yet
   private stream: Stream | null = null;
-  private limits?: Welcome;
-  private restored = false; // the position is another process's, and no node has seen it yet
-  private early: Uint8Array[] = []; // sent before the first welcome
-  private conn: Conn | null = null; // has had its welcome
-  private next: Conn | null = null; // is on its way
-  private unclear = false; // an attempt ended without a word: the node may have let it in
-  private unreachable = '';
-  private barren = false;
-  private again = false;
-  private retry: Retry;
-  private turn = 0; // of the latest decision; answers to earlier ones are not listened to
-  private waiting?: { timer: ReturnType<typeof setTimeout>; go: () => void };
-  private moveTimer?: ReturnType<typeof setTimeout>;
-  private pulse?: ReturnType<typeof setTimeout>;
-  private ackTimer?: ReturnType<typeof setTimeout>;
-  private saveTimer?: ReturnType<typeof setTimeout>;
-  private pings = 0;
-  private pinged = new Map<number, number>();
-  private probe = 0;
-  private inbox: { m: Message; size: number }[] = [];
+  private earlyFrames: Uint8Array[] = []; // sent before the first welcome
+  private restored = false; // the stream is that of another process, and no node has accepted it yet
+  private sendWasFull = false;
+  private inbox: { message: Message; stream: Stream; bytes: number }[] = []; // accepted, not yet delivered
   private delivering = false;
-  private wasFull = false;
-  private handlers: { [event: string]: ((e: any) => void)[] | undefined } = {};
-  private off: (() => void)[] = [];
-  private readonly client = Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
+
+  // Connections.
+  private connection: Connection | null = null; // has had its welcome
+  private candidate: Connection | null = null; // is attaching
+  private decision = 0; // number of the last decision; outcomes of earlier ones are ignored
+  private nextStep?: { run: () => void; timer: ReturnType<typeof setTimeout> }; // waits for its time
+  private networkChange = false; // the network has changed during an attempt
+  private moveTimer?: ReturnType<typeof setTimeout>;
+  private ackTimer?: ReturnType<typeof setTimeout>;
+
+  // Failures since the last welcome.
+  private failed = false; // an attempt failed
+  private namedAgain = false; // and auth has named the same node again
+  private outcomeUnknown = false; // an attempt ended without a close code: the node may have accepted it
+  private unreachable = ''; // id of the node to report to auth
+
+  private constructor(
+    private readonly options: Options,
+    private readonly loadProver: LoadProver,
+  ) {
+    this.auth = new AuthClient(options);
+    this.backoff = new Backoff(options.random || Math.random);
+    this.store = new PositionStore(options.storage, options.storageKey || 'usher');
+    const handlers = (options.on || {}) as { [name: string]: (event: any) => void };
+    for (const name of Object.keys(handlers)) this.on(name as keyof Events, handlers[name]);
+  }
 
   /** @internal */
-  constructor(
-    private readonly o: Options,
-    private readonly proofs: () => Promise<Proofs>,
-  ) {
-    this.retry = new Retry(o.random || Math.random);
-    const on = (o.on || {}) as { [event: string]: (e: any) => void };
-    for (const event of Object.keys(on)) this.on(event as keyof Events, on[event]);
+  static open(options: Options, loadProver: LoadProver): Promise<Session> {
+    return new Session(options, loadProver).start();
   }
 
+  /** The present state. */
+  get state(): State {
+    return this.currentState;
+  }
+
+  /** Id of the session. */
   get id(): string {
-    return this.at.session;
+    return this.current.session;
   }
+
+  /** Name of the user. */
   get user(): string {
-    return this.at.user || '';
+    return this.current.user || '';
   }
+
+  /** Id of the session's present or last node. */
   get node(): string {
-    return this.at.node.id;
+    return this.current.node.id;
   }
-  /** Messages of ours that the node has not confirmed yet. */
+
+  /** The last round-trip time to the node, in milliseconds; 0 until it is known. */
+  get rtt(): number {
+    return this.liveness.rtt;
+  }
+
+  /** The counts since `connect`. */
+  get stats(): Stats {
+    return this.counts;
+  }
+
+  /** Number of sent messages that the node has not confirmed yet. */
   get unconfirmed(): number {
-    return this.stream ? this.stream.sent - this.stream.acked : this.early.length;
-  }
-
-  /** Has f called with every event of the kind. Returns what takes that back. */
-  on<K extends keyof Events>(event: K, f: (e: Events[K]) => void): () => void {
-    const list = this.handlers[event] || [];
-    this.handlers[event] = list;
-    list.push(f);
-    if (event === 'message') Promise.resolve().then(() => this.deliver());
-    return () => {
-      const i = list.indexOf(f);
-      if (i >= 0) list.splice(i, 1);
-    };
-  }
-
-  private emit<K extends keyof Events>(event: K, e: Events[K]): void {
-    for (const f of (this.handlers[event] || []).slice()) {
-      try {
-        f(e);
-      } catch (err) {
-        // The fault is the application's: it must not stop the session.
-        setTimeout(() => {
-          throw err;
-        });
-      }
-    }
+    return this.stream ? this.stream.sent - this.stream.acked : this.earlyFrames.length;
   }
 
   /**
-   * Sends a message, a string or bytes. A reliable one is kept until the node has confirmed it, and arrives exactly
-   * once and in order, however often the connection is cut; a volatile one is dropped when there is no connection, or
-   * a slow one. Returns false when too much is unconfirmed: wait for the event «drain». Throws a RangeError for a message
-   * that is larger than the node takes, and an Error when the session has ended.
+   * Adds a handler for an event, and returns a function that removes it. An event may have several handlers. Messages wait
+   * until the event `message` has a handler.
+   */
+  on<K extends keyof Events>(event: K, handler: (event: Events[K]) => void): () => void {
+    const remove = this.events.on(event, handler);
+    if (event === 'message') Promise.resolve().then(() => this.deliver());
+    return remove;
+  }
+
+  /**
+   * Sends a message, a string or bytes. A reliable message is kept until the node has confirmed it, and arrives exactly once
+   * and in order, however often the connection is cut. A volatile message is dropped if there is no connection, or if the
+   * connection is slow. Returns false if too many messages are unconfirmed: wait for the event `drain`. Throws a RangeError
+   * if the message is larger than the node allows, and an Error if the session has ended.
    */
   send(data: string | Uint8Array | ArrayBuffer, options?: { volatile?: boolean }): boolean {
-    if (this.state === 'ended') throw new Error('the session has ended');
+    if (this.state === 'ended') throw new Error('usher: the session has ended: connect again');
     const volatile = !!(options && options.volatile);
     const frame = encodeMessage(data, volatile);
-    const most = this.limits ? this.limits.max_message_bytes : 65536;
-    if (frame.length - 1 > most) throw new RangeError('over ' + most + ' bytes');
-    const c = this.conn;
+    const maxBytes = this.limits ? this.limits.max_message_bytes : earlyMessageBytes;
+    if (frame.length - 1 > maxBytes) {
+      throw new RangeError('usher: the message has ' + (frame.length - 1) + ' bytes, at most ' + maxBytes + ' are allowed');
+    }
     if (volatile) {
-      if (c && !c.held && c.next > this.stream!.sent && c.ws.bufferedAmount < tooMuch) this.write(c, frame);
-      else this.stats.dropped++;
+      this.sendVolatile(frame);
       return true;
     }
     if (this.stream) {
       if (!this.stream.send(frame)) {
-        this.wasFull = true;
+        this.sendWasFull = true;
         return false;
       }
     } else {
-      if (this.early.length >= 1024) return false;
-      this.early.push(frame);
+      if (this.earlyFrames.length >= maxEarlyMessages) return false;
+      this.earlyFrames.push(frame);
     }
-    this.stats.sent++;
-    if (c) this.pump(c);
-    this.saveSoon();
+    this.counts.sent++;
+    if (this.connection) this.writeFrames(this.connection);
+    this.persistSoon();
     return true;
   }
 
-  /** Measures the round trip now; the event «rtt» tells it. */
+  /** Measures the round-trip time now. The result is the event `rtt`. */
   ping(): void {
-    if (this.conn && !this.conn.held) this.sendPing(this.conn);
+    if (this.connection && !this.connection.held) this.liveness.ping(this.connection);
   }
 
   /**
-   * Says that the network is another one, or that the device slept: the connection is probed, and replaced after two
-   * seconds of silence. In a browser the session finds out by itself.
+   * Notifies the session that the network has changed, or that the device was asleep. The session probes its connection,
+   * and replaces it if there is no pong within two seconds; if it waits before its next attempt, it makes the attempt now.
+   * During an attempt it does so afterwards. In a browser page the session calls it by itself.
    */
   networkChanged(): void {
-    if (this.waiting) {
-      const { timer, go } = this.waiting;
+    if (this.nextStep) {
+      const { run, timer } = this.nextStep;
       clearTimeout(timer);
-      this.waiting = undefined;
-      go();
+      run();
       return;
     }
-    const c = this.conn;
-    if (!c || this.next || this.probe) return;
-    const id = (this.probe = this.sendPing(c));
-    setTimeout(() => {
-      if (this.probe !== id) return;
-      this.probe = 0;
-      if (this.conn === c && !c.done && this.pinged.has(id)) this.lost(c, 1006, 'silence', true);
-    }, 2000);
+    if (this.connection && !this.candidate) this.probe(this.connection);
+    else this.networkChange = true;
   }
 
-  /** Token and position, to go on with in another process: Options.position. A secret. */
+  /**
+   * Returns the token and the position of the session as a text, with which another process continues it
+   * (`Options.position`). The text is a secret.
+   */
   save(): string {
-    const s = this.stream;
-    const p: Position = {
-      v: 1,
-      at: this.at,
-      stream: this.streamName,
-      received: s ? s.handled : 0,
-      acked: s ? s.acked : 0,
-      pop: this.prover && this.prover.save(),
-      kept: (s ? s.frames : this.early).map((f) => Array.from(f, (b) => (b + 256).toString(16).slice(1)).join('')),
-    };
-    return JSON.stringify(p);
-  }
-
-  /** What another process takes the session up with, with a stream of its own: Options.assignment. A secret. */
-  assignment(): Assignment {
-    return this.at;
-  }
-
-  /** Leaves. The session waits for its resume window, and can be taken up with what save returned before. */
-  close(): void {
-    this.end(1000, 'closed');
-  }
-
-  /** Ends the session everywhere. */
-  async logout(): Promise<void> {
-    if (this.state !== 'ended') this.end(4001, 'logged_out', true);
-    await this.ask('/v1/logout', this.at.token, {});
-  }
-
-  // ---- beginning
-
-  /** @internal */
-  async start(): Promise<this> {
-    const saved = this.o.position || (this.o.storage && this.o.storage.getItem(this.slot));
-    const attached = new Promise<void>((ok, no) => {
-      const off = this.on('state', (c) => {
-        if (c.state === 'attached') ok();
-        else if (c.state === 'ended') no(new UsherError(c.reason || 'ended', 'the session has ended: ' + c.reason));
-        else return;
-        off();
-      });
+    return encodePosition({
+      assignment: this.current,
+      streamName: this.streamName,
+      stream: this.stream,
+      frames: this.earlyFrames,
+      prover: this.auth.prover && this.auth.prover.save(),
     });
-    attached.catch(() => {});
-    if (!(saved && (await this.restore(saved)))) {
-      const key = this.o.key;
-      const crypto = (globalThis as any).crypto;
-      if (key !== false && (key || !this.o.assignment) && crypto && crypto.subtle) {
-        this.prover = await (await this.proofs())(key);
-      }
-      if (this.o.assignment) this.at = this.o.assignment;
-      else await this.login();
-      this.fresh = true;
-    }
-    this.listen();
-    this.retry.named(Date.now());
-    if (this.at.node.url && !this.expired()) this.attach();
+  }
+
+  /**
+   * Returns the assignment of the session, with which another process continues it with a stream of its own
+   * (`Options.assignment`). It holds the token, which is a secret.
+   */
+  assignment(): Assignment {
+    return this.current;
+  }
+
+  /**
+   * Closes the connection. The state becomes `ended`. The node keeps the session for its resume window; until then another
+   * process can continue it with the result of `save`.
+   */
+  close(): void {
+    this.inbox = []; // the node sends these messages again to the process that continues the session
+    this.end(CLOSED, 'closed');
+  }
+
+  /** Ends the session everywhere. The state becomes `ended` at once. Rejects with an UsherError if auth does not confirm it. */
+  async logout(): Promise<void> {
+    this.inbox = [];
+    this.end(SESSION_ENDED, 'logged_out', false);
+    await this.auth.logout(this.current.token);
+  }
+
+  // ---- Opening a session.
+
+  private async start(): Promise<Session> {
+    const saved = this.options.position || this.store.read();
+    const attached = this.firstAttach();
+    if (!(saved && (await this.restore(saved)))) await this.openSession();
+    this.removeListeners = listenToPage(() => this.networkChanged(), () => this.persist());
+    this.backoff.assigned(Date.now());
+    if (this.current.node.url && !this.tokenExpired()) this.attach();
     else this.reconnect();
     try {
       await attached;
-    } catch (e) {
-      // What was kept may be of a session that is long over: then log in.
-      if (!saved || !this.o.credentials) throw e;
-      this.store(); // which takes it away
-      return new Session(Object.assign({}, this.o, { position: '' }), this.proofs).start() as Promise<this>;
+    } catch (error) {
+      // The saved session may have ended long ago: log in instead.
+      if (!saved || !this.options.credentials) throw error;
+      this.persist(); // the session has ended: this removes the stored position
+      return Session.open(Object.assign({}, this.options, { position: '' }), this.loadProver);
     }
     return this;
   }
 
-  private get slot(): string {
-    return this.o.storageKey || 'usher';
+  /** Resolves when the session attaches for the first time, and rejects if it ends before. */
+  private firstAttach(): Promise<void> {
+    const attached = new Promise<void>((resolve, reject) => {
+      const remove = this.on('state', ({ state, reason }) => {
+        if (state === 'attached') resolve();
+        else if (state === 'ended') reject(new UsherError(reason || 'ended', 'the session has ended: ' + reason));
+        else return;
+        remove();
+      });
+    });
+    attached.catch(() => {}); // it may reject before start waits for it
+    return attached;
   }
 
-  private async restore(text: string): Promise<boolean> {
-    let p: Position;
-    try {
-      p = JSON.parse(text);
-      if (p.v !== 1 || !p.at.token) return false;
-      if (p.pop) this.prover = await (await this.proofs())(this.o.key as KeyPair, p.pop);
-      const frames = p.kept.map((k) => Uint8Array.from(k.match(/../g)!, (b) => parseInt(b, 16)));
-      this.at = p.at;
-      if (p.stream) {
-        const s = (this.stream = new Stream(1 << 20, 1 << 30)); // the bounds come with the welcome
-        s.acked = p.acked;
-        s.received = s.handled = p.received;
-        for (const f of frames) s.send(f);
-        this.streamName = p.stream;
-        this.restored = true;
-      } else this.early = frames;
-    } catch {
-      return false;
+  /** Takes the assignment of the options, or logs in. */
+  private async openSession(): Promise<void> {
+    const { key, assignment } = this.options;
+    const crypto = (globalThis as any).crypto;
+    if (key !== false && (key || !assignment) && crypto && crypto.subtle) {
+      const createProver = await this.loadProver();
+      this.auth.prover = await createProver(key);
     }
+    this.current = assignment || (await this.auth.login());
+    this.tokenUntried = true;
+  }
+
+  /** Restores a saved position. Returns false if that is not possible. */
+  private async restore(text: string): Promise<boolean> {
+    const saved = decodePosition(text);
+    if (!saved) return false;
+    if (saved.prover) {
+      try {
+        const createProver = await this.loadProver();
+        this.auth.prover = await createProver(this.options.key || undefined, saved.prover);
+      } catch {
+        return false;
+      }
+    }
+    this.current = saved.assignment;
+    this.streamName = saved.streamName;
+    this.stream = saved.stream;
+    this.earlyFrames = saved.frames;
+    this.restored = saved.stream !== null;
     return true;
   }
 
-  private async login(): Promise<void> {
-    const c = this.o.credentials;
-    if (!c) throw new Error('set credentials');
-    const who = typeof c === 'function' ? await c() : c;
-    let answer = await this.ask('/v1/login', '', { method: who.method, credentials: who.credentials, placement: this.o.placement, cnf: this.prover ? this.prover.cnf : undefined });
-    for (let failures = 0; !answer.token && answer.ticket; ) {
-      if (!failures && this.o.onQueue) this.o.onQueue(answer as Queued);
-      const pause = failures ? 500 + Math.random() * 1000 * failures : Math.min(Math.max(answer.poll_after_ms, 250), 60_000);
-      await new Promise((ok) => setTimeout(ok, pause));
-      try {
-        answer = await this.ask('/v1/queue', answer.ticket, {});
-        failures = 0;
-      } catch (e) {
-        if (++failures >= 5 || !(e as UsherError).passing) throw e;
-      }
-    }
-    this.at = assignmentOf(answer);
+  // ---- Storing the position.
+
+  private persist(): void {
+    this.store.write(this.state === 'ended' ? this.closedPosition : () => this.save());
   }
 
-  private async ask(path: string, token: string, body: unknown): Promise<Record<string, any>> {
-    const proof = token && this.prover ? await this.prover.prove(path.slice(4), token) : ''; // the queue looks at none
-    const f: Fetch = this.o.fetch || ((url, init) => (globalThis as any).fetch(url, init));
-    return post(f, this.o.requestTimeout || 10_000, this.o.auth.replace(/\/+$/, '') + path, token, proof, body);
+  private persistSoon(): void {
+    if (this.state !== 'ended') this.store.writeSoon(() => this.persist());
   }
 
-  private listen(): void {
-    const g = globalThis as any;
-    const add = (target: any, name: string, f: () => void) => {
-      target.addEventListener(name, f);
-      this.off.push(() => target.removeEventListener(name, f));
-    };
-    const wake = () => this.networkChanged();
-    const document = g.addEventListener && g.document;
-    if (!document) return; // a game engine's: the application calls networkChanged
-    add(g, 'online', wake);
-    add(g, 'pagehide', () => this.store());
-    add(document, 'visibilitychange', () => (document.hidden ? this.store() : wake()));
+  // ---- Deciding what to do next.
+
+  /** Reports whether the node would refuse the token. A token that auth has just issued is tried: the clock may be wrong. */
+  private tokenExpired(): boolean {
+    const expiry = Date.parse(this.current.token_expires_at || '');
+    return !this.tokenUntried && expiry < Date.now();
   }
 
-  // ---- storing
-
-  private saveSoon(): void {
-    if (this.o.storage && !this.saveTimer) {
-      this.saveTimer = setTimeout(() => {
-        this.saveTimer = undefined;
-        this.store();
-      }, saveEvery);
-    }
-  }
-
-  private store(): void {
-    if (!this.o.storage) return;
-    try {
-      if (this.state === 'ended') this.o.storage.removeItem(this.slot);
-      else this.o.storage.setItem(this.slot, this.save());
-    } catch {
-      // It is full, or not allowed: then a page that is loaded again begins anew.
-    }
-  }
-
-  // ---- from door to door
-
-  private expired(): boolean {
-    const at = Date.parse(this.at.token_expires_at || '');
-    return !this.fresh && at < Date.now();
-  }
-
-  /** Goes through the door after the wait. While there is a connection, that is one to move to. */
-  private go([wait, door]: Next, code = 1006, reason = ''): void {
-    if (door === 'stop') {
+  /** Takes the step after the wait. While there is a connection, the step is to move to another one. */
+  private schedule({ wait, step }: Decision, code = ABNORMAL, reason = ''): void {
+    if (this.state === 'ended') return;
+    if (step === 'stop') {
       this.end(code, reason);
       return;
     }
-    if (this.conn) {
+    const networkChange = this.takeNetworkChange();
+    if (this.connection) {
       this.moveLater(wait);
+      if (networkChange) this.probe(this.connection);
       return;
     }
-    const turn = ++this.turn;
-    const go = () => {
-      this.waiting = undefined;
-      if (turn !== this.turn || this.state === 'ended') return;
-      if (door === 'attach' && !this.expired()) this.attach();
+    const decision = ++this.decision;
+    const run = () => {
+      this.nextStep = undefined;
+      if (this.outdated(decision)) return;
+      if (step === 'attach' && !this.tokenExpired()) this.attach();
       else this.reconnect();
     };
-    this.waiting = { go, timer: setTimeout(go, wait) };
+    this.nextStep = { run, timer: setTimeout(run, networkChange ? 0 : wait) };
   }
 
+  /** Reports whether the outcome of a decision is to be ignored. */
+  private outdated(decision: number): boolean {
+    return decision !== this.decision || this.state === 'ended';
+  }
+
+  /** Moves the session to another connection after the wait. */
+  private moveLater(wait: number): void {
+    clearTimeout(this.moveTimer);
+    this.moveTimer = setTimeout(() => {
+      if (!this.connection || this.candidate) return;
+      if (this.state !== 'moving') this.enter('moving');
+      if (this.connection) this.reconnect(); // a handler may have ended the session
+    }, wait);
+  }
+
+  /** Asks auth for the node, and attaches there. */
   private reconnect(): void {
-    const turn = ++this.turn;
-    const body = this.unreachable ? { unreachable: this.unreachable } : {};
-    this.ask('/v1/reconnect', this.at.token, body).then(
-      (answer) => {
-        if (turn !== this.turn || this.state === 'ended') return;
-        let a: Assignment;
-        try {
-          a = assignmentOf(answer);
-        } catch {
-          this.go(this.retry.unanswered(0));
-          return;
-        }
-        this.again = this.barren && a.node.id === this.at.node.id;
-        this.at = a;
-        this.fresh = true;
-        this.unreachable = '';
-        this.retry.named(Date.now());
-        this.attach();
+    const decision = ++this.decision;
+    this.auth.reconnect(this.current.token, this.unreachable).then(
+      (assignment) => {
+        if (!this.outdated(decision)) this.reassigned(assignment);
       },
-      (e: UsherError) => {
-        if (turn !== this.turn || this.state === 'ended') return;
-        if (e.passing || this.conn) {
-          // Whatever kept this request from auth may have kept the one before from the node. And while there is a
-          // connection, it is the node that says when the session is over.
-          if (!e.status) this.unreachable = '';
-          this.go(this.retry.unanswered(e.retryAfter || 0));
-        } else this.end(4001, e.code);
+      (error) => {
+        if (!this.outdated(decision)) this.reconnectFailed(error);
       },
     );
   }
 
-  private attach(): void {
-    this.turn++;
-    const s = this.stream;
-    if (this.conn) this.conn.held = this.conn.held || [];
-    this.stats.attempts++;
-    this.fresh = false;
-    let url = this.at.node.url + (this.at.node.url.indexOf('?') < 0 ? '?' : '&') + 'client=' + this.client + '&attempt=' + this.stats.attempts;
-    if (this.streamName) url += '&stream=' + encodeURIComponent(this.streamName) + '&received=' + s!.received;
-    const c = { stream: this.streamName, held: null } as unknown as Conn;
-    this.next = c;
-    c.timer = setTimeout(() => this.attemptFailed(c, 1006, 'timeout'), this.o.attachTimeout || 5000);
-    const token = this.at.token;
-    Promise.resolve(this.prover && this.prover.prove('attach', token))
-      .then((proof) => {
-        if (c.done) return;
-        const protocols = ['usher.v1', 'usher.token.' + token];
-        if (proof) protocols.push('usher.proof.' + proof);
-        const ws = (c.ws = new (this.o.WebSocket || (globalThis as any).WebSocket)(url, protocols) as Socket);
-        ws.binaryType = 'arraybuffer';
-        ws.onopen = () => {
-          c.opened = true;
-        };
-        ws.onerror = () => {}; // a close follows
-        ws.onclose = (e: { code: number; reason: string }) => this.event(c, () => this.closed(c, e.code, e.reason));
-        ws.onmessage = (e: { data: string | ArrayBuffer }) => this.event(c, () => this.heard(c, e.data));
-      })
-      .catch((e) => this.attemptFailed(c, 1006, e.message));
+  private reassigned(assignment: Assignment): void {
+    this.namedAgain = this.failed && assignment.node.id === this.node;
+    this.current = assignment;
+    this.tokenUntried = true;
+    this.unreachable = '';
+    this.backoff.assigned(Date.now());
+    this.attach();
   }
 
-  /** Runs what comes of a connection, or keeps it while a successor attaches: the node may have taken the session away. */
-  private event(c: Conn, f: () => void): void {
-    if (c.done) return;
-    c.heard = Date.now();
-    if (c.held) c.held.push(f);
-    else f();
-  }
-
-  private closed(c: Conn, code: number, reason: string): void {
-    if (c.done) return;
-    if (c === this.next) this.attemptFailed(c, code, reason);
-    else this.lost(c, this.unclear && code === 4003 ? 1006 : code, reason);
-  }
-
-  private attemptFailed(c: Conn, code: number, reason: string): void {
-    if (c.done || c !== this.next) return;
-    this.drop(c);
-    this.next = null;
-    if (this.restored && code === 4000) {
-      // What was kept is older than what the node has been told: begin a stream of this process's own.
-      this.forget('unknown');
-      this.attach();
+  private reconnectFailed(error: unknown): void {
+    const problem = error instanceof UsherError ? error : new UsherError('no_proof', String(error), 400);
+    // While there is a connection, the node decides when the session is over.
+    if (!problem.passing && !this.connection) {
+      this.end(SESSION_ENDED, problem.code);
       return;
     }
-    const old = this.conn;
-    this.unclear = this.unclear || code === 1006;
-    this.barren = true;
-    if (!c.opened) this.unreachable = this.at.node.id;
-    const turn = this.turn;
-    if (old && old.held) {
-      const held = old.held;
-      old.held = null;
-      for (const f of held) if (!old.done) f();
-      if (!old.done) this.pump(old);
-    }
-    if (turn !== this.turn || (this.state as State) === 'ended') return; // the old connection is gone as well
-    const next = c.opened ? this.retry.failed(Date.now(), code) : this.retry.unreachable();
-    // Auth has named a node twice at which nobody can attach: name it, or auth will go on naming it.
-    if (this.again && next[1] === 'reconnect' && actionOf(code) === 'retry') this.unreachable = this.at.node.id;
-    this.go(next, code, reason);
+    // The cause that kept this request from auth may also have kept the attempt before from the node: do not report the node.
+    if (problem.code === 'unreachable' || problem.code === 'no_proof') this.unreachable = '';
+    this.schedule(this.backoff.reconnectFailed(problem.retryAfter));
   }
 
-  /** The connection that carried the session is gone, and no successor is on its way: c would be held. */
-  private lost(c: Conn, code: number, reason: string, atOnce?: boolean): void {
-    if (c.done) return;
-    this.drop(c);
-    this.conn = null;
+  // ---- Attaching.
+
+  private attach(): void {
+    this.decision++;
+    if (this.connection) this.connection.hold();
+    this.counts.attempts++;
+    this.tokenUntried = false;
+    const c = new Connection(this.streamName);
+    this.candidate = c;
+    const timeout = this.options.attachTimeout || defaultAttachTimeout;
+    c.timer = setTimeout(() => this.attachFailed(c, ABNORMAL, 'no welcome within ' + timeout + ' ms'), timeout);
+    const url = this.attachUrl();
+    const { token } = this.current;
+    const { prover } = this.auth;
+    Promise.resolve(prover && prover.prove('attach', token))
+      .then((proof) => {
+        if (!c.closed) this.openSocket(c, url, token, proof);
+      })
+      .catch((error) => this.attachFailed(c, ABNORMAL, error.message));
+  }
+
+  private attachUrl(): string {
+    const { url } = this.current.node;
+    let query = 'client=' + this.clientId + '&attempt=' + this.counts.attempts;
+    if (this.streamName) query += '&stream=' + encodeURIComponent(this.streamName) + '&received=' + this.stream!.received;
+    return url + (url.indexOf('?') < 0 ? '?' : '&') + query;
+  }
+
+  private openSocket(c: Connection, url: string, token: string, proof: string | null): void {
+    const protocols = ['usher.v1', 'usher.token.' + token];
+    if (proof) protocols.push('usher.proof.' + proof);
+    const socket = new (this.options.WebSocket || (globalThis as any).WebSocket)(url, protocols);
+    c.socket = socket;
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => {
+      c.opened = true;
+    };
+    socket.onerror = () => {}; // onclose follows
+    socket.onclose = (e: { code: number; reason: string }) => c.event(() => this.socketClosed(c, e.code, e.reason));
+    socket.onmessage = (e: { data: string | ArrayBuffer }) => c.event(() => this.received(c, e.data));
+  }
+
+  private socketClosed(c: Connection, code: number, reason: string): void {
+    if (c === this.candidate) {
+      this.attachFailed(c, code, reason);
+      return;
+    }
+    // An attempt with an unknown outcome may have replaced this connection: then the session is not over.
+    this.connectionLost(c, this.outcomeUnknown && code === REPLACED ? ABNORMAL : code, reason);
+  }
+
+  private attachFailed(c: Connection, code: number, reason: string): void {
+    if (c.closed || c !== this.candidate) return;
+    c.close();
+    this.candidate = null;
+    if (this.restored && code === PROTOCOL_ERROR) {
+      // The saved position is older than the counts that the node has seen: begin a new stream.
+      this.restored = false;
+      this.events.emit('reset', this.dropStream('unknown'));
+      if (this.state !== 'ended') this.attach();
+      return;
+    }
+    this.outcomeUnknown = this.outcomeUnknown || code === ABNORMAL;
+    this.failed = true;
+    if (!c.opened) this.unreachable = this.node;
+    const decision = this.decision;
+    const old = this.connection;
+    if (old && old.held) {
+      old.release();
+      if (!old.closed) this.writeFrames(old);
+      this.acknowledge(); // the timer may have passed during the hold
+    }
+    if (this.outdated(decision)) return; // the old connection has ended too, and its end was handled
+    const next = c.opened ? this.backoff.attachFailed(Date.now(), code) : this.backoff.unreachable();
+    // Auth has named the same node twice, and the client cannot attach there: report the node, otherwise auth names it again.
+    if (this.namedAgain && next.step === 'reconnect' && actionOf(code) === 'retry') this.unreachable = this.node;
+    this.schedule(next, code, reason);
+  }
+
+  /** Gives the connection up if there is no pong within two seconds. */
+  private probe(c: Connection): void {
+    this.liveness.probe(c, () => this.connectionLost(c, ABNORMAL, 'no pong within 2 s', true));
+  }
+
+  /** Reports whether the network has changed during the attempt, and forgets it. */
+  private takeNetworkChange(): boolean {
+    const changed = this.networkChange;
+    this.networkChange = false;
+    return changed;
+  }
+
+  /** The connection of the session has ended, while no other connection was attaching. */
+  private connectionLost(c: Connection, code: number, reason: string, retryAtOnce?: boolean): void {
+    if (c.closed) return;
+    c.close();
+    this.connection = null;
     clearTimeout(this.moveTimer);
     clearTimeout(this.ackTimer);
     this.ackTimer = undefined;
-    const next = this.retry.ended(Date.now(), code, Date.now() - c.since);
-    if (next[1] !== 'stop') this.enter('detached', code, reason);
-    if (atOnce) next[0] = 0;
-    this.go(next, code, reason);
+    const now = Date.now();
+    const next = this.backoff.connectionEnded(now, code, now - c.attachedAt);
+    if (next.step !== 'stop') this.enter('detached', code, reason);
+    if (retryAtOnce) next.wait = 0;
+    this.schedule(next, code, reason);
   }
 
-  private drop(c: Conn, code = 1000): void {
-    c.done = true;
-    clearTimeout(c.timer);
-    try {
-      if (c.ws) c.ws.close(code);
-    } catch {
-      // It was closed already.
-    }
-  }
+  // ---- The welcome.
 
-  private moveLater(wait: number): void {
-    clearTimeout(this.moveTimer);
-    this.moveTimer = setTimeout(() => {
-      if (!this.conn || this.next) return;
-      if (this.state !== 'moving') this.enter('moving');
-      this.reconnect();
-    }, wait);
-  }
-
-  // ---- a connection
-
-  private heard(c: Conn, data: string | ArrayBuffer): void {
-    if (typeof data === 'string') {
-      const ctl = parseControl(data);
-      if (typeof ctl === 'number') this.violation(c, ctl);
-      else if (c === this.next) this.welcome(c, ctl);
-      else this.control(c, ctl);
-      return;
-    }
-    const m = decodeMessage(new Uint8Array(data));
-    if (!m || c === this.next) {
+  private handleWelcome(c: Connection, w: Control): void {
+    if (w.type !== 'welcome' || !this.mayAccept(c, w) || (w.resumed && !this.resumeStream(w))) {
       this.violation(c);
       return;
     }
-    const size = data.byteLength - 1;
-    if (!m.volatile) {
-      this.stream!.received++;
-      this.stats.received++;
+    const reset = w.resumed ? null : this.beginStream(c, w);
+    this.restored = false;
+    this.limits = w;
+    this.current.session = w.session;
+    this.current.token_expires_at = w.token_expires_at;
+    this.replaceConnection(c);
+    for (const frame of this.earlyFrames.splice(0)) this.stream!.send(frame);
+    this.writeFrames(c);
+    this.liveness.watch(c, w.ping_interval_ms, () => this.connectionLost(c, ABNORMAL, 'no activity for 2.5 ping intervals'));
+    if (this.takeNetworkChange()) this.probe(c);
+    else this.liveness.ping(c);
+    // Each handler may end the session, which closes c.
+    if (reset) this.events.emit('reset', reset);
+    if (!c.closed) this.enter('attached');
+    if (!c.closed) this.notifyDrain();
+  }
+
+  /** Reports whether the welcome is for this session and resumes only the stream that the client named. */
+  private mayAccept(c: Connection, w: Welcome): boolean {
+    const { session } = this.current;
+    return (!session || w.session === session) && (!w.resumed || (c.streamName !== '' && w.stream === c.streamName));
+  }
+
+  /** Continues the stream. Returns false if the node's count is impossible. */
+  private resumeStream(w: Welcome): boolean {
+    const stream = this.stream!;
+    if (this.restored && w.received > stream.sent) {
+      // The process before sent more messages after it had saved the position.
+      stream.ack(stream.sent);
+      stream.acked = w.received;
     }
-    this.inbox.push({ m, size });
+    if (!stream.ack(w.received)) return false;
+    stream.resumed();
+    stream.maxMessages = w.max_unacked_messages;
+    stream.maxBytes = w.max_unacked_bytes;
+    this.counts.resumes++;
+    return true;
+  }
+
+  /** Begins a new stream, and returns the reset of the stream that the client named. */
+  private beginStream(c: Connection, w: Welcome): Reset | null {
+    const reset = c.streamName ? this.dropStream(w.reason || 'unknown') : null;
+    this.stream = new Stream(w.max_unacked_messages, w.max_unacked_bytes);
+    this.streamName = w.stream;
+    return reset;
+  }
+
+  /** Drops the stream and returns its reset. */
+  private dropStream(reason: string): Reset {
+    const reset = { reason, unconfirmed: this.unconfirmedMessages() };
+    this.streamName = '';
+    this.stream = null;
+    this.counts.lost += reset.unconfirmed.length;
+    this.counts.resets++;
+    return reset;
+  }
+
+  /** Makes c the connection of the session. */
+  private replaceConnection(c: Connection): void {
+    if (this.connection) this.connection.close();
+    clearTimeout(c.timer);
+    clearTimeout(this.moveTimer);
+    this.decision++;
+    this.candidate = null;
+    this.connection = c;
+    this.outcomeUnknown = this.failed = this.namedAgain = false;
+    this.unreachable = '';
+    this.backoff.welcomed();
+    this.liveness.cancelProbe();
+    c.attachedAt = Date.now();
+    c.nextFrame = this.stream!.acked + 1;
+  }
+
+  // ---- Receiving.
+
+  private received(c: Connection, data: string | ArrayBuffer): void {
+    if (typeof data === 'string') {
+      const control = parseControl(data);
+      if (typeof control === 'number') this.violation(c, control);
+      else if (c === this.candidate) this.handleWelcome(c, control);
+      else this.handleControl(c, control);
+      return;
+    }
+    const message = decodeMessage(new Uint8Array(data));
+    if (!message || c === this.candidate) {
+      this.violation(c);
+      return;
+    }
+    if (!message.volatile) {
+      this.stream!.received++;
+      this.counts.received++;
+    }
+    this.inbox.push({ message, stream: this.stream!, bytes: data.byteLength - 1 });
     this.deliver();
   }
 
-  private deliver(): void {
-    if (this.delivering) return;
-    this.delivering = true;
-    const list = this.handlers.message;
-    while (this.inbox.length && list && list.length) {
-      const { m, size } = this.inbox.shift()!;
-      const s = this.stream;
-      this.emit('message', m);
-      if (!m.volatile && s && s === this.stream) s.handle(size);
-    }
-    this.delivering = false;
-    this.acknowledge();
-    this.saveSoon();
-  }
-
-  private acknowledge(): void {
-    const c = this.conn;
-    const s = this.stream;
-    if (!c || !s || c.held || c.done) return;
-    const due = s.due();
-    if (due === 'now') this.sendAck(c, s);
-    else if (due === 'soon' && !this.ackTimer) {
-      this.ackTimer = setTimeout(() => {
-        this.ackTimer = undefined;
-        const now = this.conn;
-        if (now && !now.held && this.stream!.due() !== 'no') this.sendAck(now, this.stream!);
-      }, 100);
-    }
-  }
-
-  private control(c: Conn, ctl: Control): void {
-    switch (ctl.type) {
+  private handleControl(c: Connection, control: Control): void {
+    switch (control.type) {
       case 'ack':
-        if (!this.stream!.ack(ctl.received)) this.violation(c);
-        else this.room();
+        if (this.stream!.ack(control.received)) this.notifyDrain();
+        else this.violation(c);
         break;
       case 'ping':
-        this.write(c, '{"type":"pong","id":' + ctl.id + '}');
+        c.write(encodePong(control.id));
         break;
-      case 'pong': {
-        const at = this.pinged.get(ctl.id);
-        if (at === undefined) break;
-        this.pinged.clear();
-        this.probe = 0;
-        this.emit('rtt', (this.rtt = Date.now() - at));
+      case 'pong':
+        if (this.liveness.pong(control.id)) this.events.emit('rtt', this.rtt);
         break;
-      }
       case 'goaway':
         if (this.state === 'attached') {
-          // Nodes ask one after another: a moment soon after is spread enough.
-          const span = Math.min((ctl.by_ms - ctl.after_ms) / 2, 2000) * (this.o.random || Math.random)();
-          this.moveLater(ctl.after_ms + span);
+          // The node asks its clients one after another, so a short random spread suffices.
+          const spread = Math.min((control.by_ms - control.after_ms) / 2, maxLeaveSpread);
+          this.moveLater(control.after_ms + spread * (this.options.random || Math.random)());
         }
         break;
       case 'welcome':
-        this.violation(c);
+        this.violation(c); // a second one
     }
   }
 
-  private welcome(c: Conn, w: Control): void {
-    if (w.type !== 'welcome' || (this.at.session && w.session !== this.at.session) || (w.resumed && (!c.stream || w.stream !== c.stream))) {
-      this.violation(c);
-      return;
+  /** Delivers the messages of the inbox to the handlers, one after another. */
+  private deliver(): void {
+    if (this.delivering) return;
+    this.delivering = true;
+    while (this.inbox.length && this.events.has('message')) {
+      const { message, stream, bytes } = this.inbox.shift()!;
+      this.events.emit('message', message);
+      // After a reset the message's stream is over, and the new one does not count the message.
+      if (!message.volatile && stream === this.stream) stream.handle(bytes);
     }
-    let reset: Reset | null = null;
-    if (w.resumed) {
-      const s = this.stream!;
-      if (this.restored && w.received > s.sent) {
-        s.ack(s.sent); // sent after the position was kept
-        s.acked = w.received;
-      }
-      if (!s.ack(w.received)) {
-        this.violation(c);
-        return;
-      }
-      s.resumed();
-      s.messages = w.max_unacked_messages;
-      s.size = w.max_unacked_bytes;
-      this.stats.resumes++;
-    } else {
-      if (c.stream) reset = this.forget(w.reason || 'unknown');
-      this.stream = new Stream(w.max_unacked_messages, w.max_unacked_bytes);
-      this.streamName = w.stream;
-    }
-    this.restored = false;
-    this.limits = w;
-    this.at.session = w.session;
-    this.at.token_expires_at = w.token_expires_at;
-    if (this.conn) this.drop(this.conn);
-    clearTimeout(c.timer);
-    clearTimeout(this.moveTimer);
-    this.turn++;
-    this.next = null;
-    this.conn = c;
-    this.unclear = this.barren = this.again = false;
-    this.unreachable = '';
-    this.retry.welcomed();
-    c.since = Date.now();
-    c.next = this.stream!.acked + 1;
-    this.probe = 0;
-    for (const f of this.early.splice(0)) this.stream!.send(f);
-    this.pump(c);
-    if (reset) this.emit('reset', reset);
-    this.enter('attached');
-    this.room();
-    this.beat(c, w.ping_interval_ms);
-    this.sendPing(c);
+    this.delivering = false;
+    this.acknowledge();
+    this.persistSoon();
   }
 
-  /** Lets go of the stream, and says what was never confirmed of it. */
-  private forget(reason: string): Reset | null {
-    const unconfirmed = this.unconfirmedMessages();
-    const had = this.streamName !== '';
-    this.streamName = '';
-    this.stream = null;
-    this.stats.lost += unconfirmed.length;
-    this.stats.resets++;
-    const reset = { reason, unconfirmed };
-    if (!this.restored) return had ? reset : null;
-    this.restored = false;
-    this.emit('reset', reset);
-    return null;
+  /** Sends an acknowledgement now, or soon, if one is pending. */
+  private acknowledge(): void {
+    const c = this.connection;
+    const stream = this.stream;
+    if (!c || !stream || c.held || c.closed) return;
+    const due = stream.ackDue();
+    if (due === 'now') c.write(encodeAck(stream.takeAck()));
+    else if (due === 'soon' && !this.ackTimer) {
+      this.ackTimer = setTimeout(() => {
+        this.ackTimer = undefined;
+        this.acknowledgeNow();
+      }, ackDelay);
+    }
+  }
+
+  private acknowledgeNow(): void {
+    const c = this.connection;
+    const stream = this.stream;
+    if (c && stream && !c.held && !c.closed && stream.ackDue() !== 'no') c.write(encodeAck(stream.takeAck()));
+  }
+
+  // ---- Sending.
+
+  private sendVolatile(frame: Uint8Array): void {
+    const c = this.connection;
+    const ready = c && !c.held && c.nextFrame > this.stream!.sent && c.socket!.bufferedAmount < maxSocketBytes;
+    if (ready) c.write(frame);
+    else this.counts.dropped++;
+  }
+
+  /** Writes the reliable messages that are not written yet. */
+  private writeFrames(c: Connection): void {
+    const stream = this.stream;
+    if (c.held || c.closed || !stream) return;
+    c.nextFrame = Math.max(c.nextFrame, stream.acked + 1);
+    for (let frame = stream.frame(c.nextFrame); frame; frame = stream.frame(c.nextFrame)) {
+      c.nextFrame++;
+      c.write(frame);
+    }
+  }
+
+  /** Emits `drain` if the stream has capacity again. */
+  private notifyDrain(): void {
+    this.persistSoon();
+    if (!this.sendWasFull || !this.stream || !this.stream.fits(0)) return;
+    this.sendWasFull = false;
+    this.events.emit('drain', undefined);
   }
 
   private unconfirmedMessages(): Message[] {
-    return (this.stream ? this.stream.frames : this.early).map((f) => decodeMessage(f)!);
+    return (this.stream ? this.stream.frames : this.earlyFrames).map((frame) => decodeMessage(frame)!);
   }
 
-  private room(): void {
-    this.saveSoon();
-    if (!this.wasFull || !this.stream || !this.stream.fits(0)) return;
-    this.wasFull = false;
-    this.emit('drain', undefined);
-  }
+  // ---- Ending.
 
-  private pump(c: Conn): void {
-    const s = this.stream;
-    if (c.held || c.done || !s) return;
-    if (c.next <= s.acked) c.next = s.acked + 1;
-    for (let f = s.frame(c.next); f; f = s.frame(c.next)) {
-      c.next++;
-      this.write(c, f);
-    }
-  }
-
-  private write(c: Conn, data: string | Uint8Array): void {
-    try {
-      c.ws.send(data);
-    } catch {
-      // It is closing; onclose tells, and what counts is kept.
-    }
-  }
-
-  private sendAck(c: Conn, s: Stream): void {
-    this.write(c, '{"type":"ack","received":' + s.takeAck() + '}');
-  }
-
-  private sendPing(c: Conn): number {
-    const id = ++this.pings;
-    this.pinged.set(id, Date.now());
-    this.write(c, '{"type":"ping","id":' + id + '}');
-    return id;
-  }
-
-  /** Watches over the connection. */
-  private beat(c: Conn, interval: number): void {
-    clearTimeout(this.pulse);
-    this.pulse = setTimeout(() => {
-      if (c.done || c !== this.conn) return;
-      const silent = Date.now() - c.heard;
-      if (!c.held && silent >= 2.5 * interval) {
-        this.lost(c, 1006, 'silence');
-        return;
-      }
-      if (!c.held && silent >= interval / 2) this.sendPing(c);
-      this.beat(c, interval);
-    }, interval / 2);
-  }
-
-  /** The node broke the protocol. */
-  private violation(c: Conn, code = 4000): void {
-    this.drop(c, code);
-    if (c === this.next && this.conn) this.drop(this.conn);
+  /** The node has violated the protocol. */
+  private violation(c: Connection, code = PROTOCOL_ERROR): void {
+    c.close(code);
+    if (c === this.candidate && this.connection) this.connection.close();
     this.end(code, 'protocol_error');
   }
 
   private enter(state: State, code?: number, reason?: string, unconfirmed?: Message[]): void {
-    this.state = state;
-    this.store();
-    this.emit('state', { state, node: this.node, code, reason, unconfirmed });
+    this.currentState = state;
+    this.persist();
+    // After a handler that ends the session, the other handlers would get this state after `ended`.
+    this.events.emit('state', { state, node: this.node, code, reason, unconfirmed }, () => this.currentState !== state);
   }
 
-  private end(code: number, reason: string, quiet = false): void {
+  /** Ends the session for this client. acknowledge: first acknowledge the handled messages. */
+  private end(code: number, reason: string, acknowledge = true): void {
     if (this.state === 'ended') return;
-    this.turn++;
-    if (this.waiting) clearTimeout(this.waiting.timer);
-    this.waiting = undefined;
-    for (const t of [this.moveTimer, this.pulse, this.ackTimer, this.saveTimer]) clearTimeout(t);
-    const c = this.conn;
-    if (c && !quiet && this.stream && this.stream.due() !== 'no' && !c.held && !c.done) {
-      this.sendAck(c, this.stream);
-    }
-    const saved = code === 1000 && this.o.storage ? this.save() : null;
-    for (const x of [c, this.next]) if (x) this.drop(x);
-    this.conn = this.next = null;
-    for (const f of this.off.splice(0)) f();
+    this.decision++;
+    if (this.nextStep) clearTimeout(this.nextStep.timer);
+    this.nextStep = undefined;
+    clearTimeout(this.moveTimer);
+    clearTimeout(this.ackTimer);
+    this.liveness.stop();
+    this.store.stop();
+    if (acknowledge) this.acknowledgeNow();
+    // The node keeps a session that is closed: its stored position stays.
+    const position = code === CLOSED && this.options.storage ? this.save() : '';
+    if (position) this.closedPosition = () => position;
+    if (this.connection) this.connection.close();
+    if (this.candidate) this.candidate.close();
+    this.connection = this.candidate = null;
+    for (const remove of this.removeListeners.splice(0)) remove();
     const unconfirmed = this.unconfirmedMessages();
-    this.stats.lost += unconfirmed.length;
-    if (this.prover && code !== 1000) this.prover.forget();
+    this.counts.lost += unconfirmed.length;
+    if (code !== CLOSED && this.auth.prover) this.auth.prover.forget();
     this.enter('ended', code, reason, unconfirmed);
-    if (saved) this.o.storage!.setItem(this.slot, saved);
   }
-}
-
-function assignmentOf(a: Record<string, any>): Assignment {
-  if (typeof a.token !== 'string' || !a.token || !a.node || !/^wss?:\/\//.test(a.node.url)) {
-    throw new UsherError('bad_answer', 'auth: no node');
-  }
-  return a as Assignment;
 }

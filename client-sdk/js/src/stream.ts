@@ -1,19 +1,32 @@
-/** What one side of a session has sent and may have to send again, and how much it took in. */
+// An acknowledgement is due at once, and not only by the timer, when ackEvery messages or 1/ackPart of either limit have
+// been handled since the last one.
+const ackEvery = 32;
+const ackPart = 4;
+
+/**
+ * The client's side of a stream: the messages that it sent and may have to send again, and the number of messages that it
+ * accepted.
+ */
 export class Stream {
+  /** Number of the last sent message that the node has acknowledged. */
   acked = 0;
+  /** Number of accepted messages. */
   received = 0;
+  /** Number of messages that the application has handled. */
   handled = 0;
-  private kept: Uint8Array[] = [];
-  private bytes = 0; // of the payloads kept
-  private acknowledged = 0; // told to the other side
-  private unacked = 0; // bytes handled since
+  private kept: Uint8Array[] = []; // frames acked + 1 and later
+  private keptBytes = 0; // payload bytes of the kept frames
+  private acknowledged = 0; // last count that was sent to the node
+  private handledBytes = 0; // payload bytes handled after that count
 
   constructor(
-    public messages: number,
-    public size: number,
+    /** Largest number of messages that may be unacknowledged. */
+    public maxMessages: number,
+    /** Largest number of payload bytes that may be unacknowledged. */
+    public maxBytes: number,
   ) {}
 
-  /** The number of the last message sent. */
+  /** Number of the last message sent. */
   get sent(): number {
     return this.acked + this.kept.length;
   }
@@ -23,52 +36,55 @@ export class Stream {
     return this.kept;
   }
 
-  /** Counts and keeps a frame, unless as much is unacknowledged as may be. */
+  /** Counts and keeps a frame. Returns false if the stream is full. */
   send(frame: Uint8Array): boolean {
     if (!this.fits(frame.length - 1)) return false;
     this.kept.push(frame);
-    this.bytes += frame.length - 1;
+    this.keptBytes += frame.length - 1;
     return true;
   }
 
-  fits(size: number): boolean {
-    return this.kept.length < this.messages && this.bytes + size <= this.size;
+  /** Reports whether a message with that many bytes of payload may be sent. */
+  fits(bytes: number): boolean {
+    return this.kept.length < this.maxMessages && this.keptBytes + bytes <= this.maxBytes;
   }
 
+  /** Returns the kept frame with the number, or undefined. */
   frame(n: number): Uint8Array | undefined {
     return this.kept[n - this.acked - 1];
   }
 
-  /** Lets go of the messages up to the other side's count, if that can be. */
+  /** Discards the frames up to the node's count n. Returns false if the count is impossible. */
   ack(n: number): boolean {
     if (n < this.acked || n > this.sent) return false;
-    for (const frame of this.kept.splice(0, n - this.acked)) this.bytes -= frame.length - 1;
+    for (const frame of this.kept.splice(0, n - this.acked)) this.keptBytes -= frame.length - 1;
     this.acked = n;
     return true;
   }
 
-  /** Notes that the application has handled the oldest message that it had not. */
-  handle(size: number): void {
+  /** Records that the application has handled its oldest unhandled message, with that many bytes of payload. */
+  handle(bytes: number): void {
     this.handled++;
-    if (this.handled > this.acknowledged) this.unacked += size;
+    if (this.handled > this.acknowledged) this.handledBytes += bytes;
   }
 
-  /** Whether an acknowledgement is owed, and whether it must not wait for the timer. */
-  due(): 'no' | 'soon' | 'now' {
+  /** Returns when an acknowledgement has to be sent: `no` (none is pending), `soon` (with the timer), or `now`. */
+  ackDue(): 'no' | 'soon' | 'now' {
     const n = this.handled - this.acknowledged;
     if (n <= 0) return 'no';
-    return n >= 32 || 4 * n >= this.messages || 4 * this.unacked >= this.size ? 'now' : 'soon';
+    return n >= ackEvery || ackPart * n >= this.maxMessages || ackPart * this.handledBytes >= this.maxBytes ? 'now' : 'soon';
   }
 
+  /** Returns the count to acknowledge, and records that it is being sent. */
   takeAck(): number {
     this.acknowledged = Math.max(this.acknowledged, this.handled);
-    this.unacked = 0;
+    this.handledBytes = 0;
     return this.acknowledged;
   }
 
-  /** A handshake has told the other side how many were received: no acknowledgement goes back behind it. */
+  /** Records that a handshake sent `received` to the node: no later acknowledgement may be lower. */
   resumed(): void {
     this.acknowledged = this.received;
-    this.unacked = 0;
+    this.handledBytes = 0;
   }
 }

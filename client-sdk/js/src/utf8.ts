@@ -1,5 +1,4 @@
-// UTF-8 where there is no TextEncoder, as in some mini-games. Both ways are
-// strict: what is not UTF-8 is not text.
+// UTF-8, also where there is no TextEncoder, as in some mini-games. Decoding is strict: bytes that are not UTF-8 are refused.
 
 declare const TextEncoder: { new (): { encode(s: string): Uint8Array } } | undefined;
 declare const TextDecoder: { new (label: string, options: object): { decode(b: Uint8Array): string } } | undefined;
@@ -7,29 +6,31 @@ declare const TextDecoder: { new (label: string, options: object): { decode(b: U
 const encoder = typeof TextEncoder === 'undefined' ? null : new TextEncoder();
 const decoder = typeof TextDecoder === 'undefined' ? null : new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Returns the text as UTF-8. Half a surrogate pair becomes U+FFFD. */
-export function encodeText(s: string): Uint8Array {
-  return encoder ? encoder.encode(s) : encodeSlowly(s);
+/** Returns the text as UTF-8. An unpaired surrogate becomes U+FFFD. */
+export function encodeText(text: string): Uint8Array {
+  return encoder ? encoder.encode(text) : encodeSlowly(text);
 }
 
-/** Returns the text, or null for bytes that are not UTF-8. */
-export function decodeText(b: Uint8Array): string | null {
+/** Returns the text, or null if the bytes are not UTF-8. */
+export function decodeText(bytes: Uint8Array): string | null {
   try {
-    return decoder ? decoder.decode(b) : decodeSlowly(b);
+    return decoder ? decoder.decode(bytes) : decodeSlowly(bytes);
   } catch {
     return null;
   }
 }
 
-export function encodeSlowly(s: string): Uint8Array {
-  // A whole pair stays, half a one does not.
-  const whole = s.replace(/[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g, (m) => (m[1] ? m : '\ufffd'));
-  const bytes = encodeURIComponent(whole).match(/%..|./g) || [];
-  return new Uint8Array(bytes.map((b) => (b[1] ? parseInt(b.slice(1), 16) : b.charCodeAt(0))));
+/** Does the same as encodeText, without TextEncoder. */
+export function encodeSlowly(text: string): Uint8Array {
+  // The expression matches a surrogate pair, which stays, or an unpaired surrogate, which is replaced.
+  const valid = text.replace(/[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g, (m) => (m.length === 2 ? m : '\ufffd'));
+  const bytes = encodeURIComponent(valid).match(/%..|./g) || [];
+  return new Uint8Array(bytes.map((b) => (b.length === 3 ? parseInt(b.slice(1), 16) : b.charCodeAt(0))));
 }
 
-export function decodeSlowly(b: Uint8Array): string {
-  let s = '';
-  b.forEach((x) => (s += '%' + (x < 16 ? '0' : '') + x.toString(16)));
-  return decodeURIComponent(s); // which throws for all but UTF-8
+/** Does the same as decodeText, without TextDecoder. Throws if the bytes are not UTF-8. */
+export function decodeSlowly(bytes: Uint8Array): string {
+  let escaped = '';
+  bytes.forEach((b) => (escaped += '%' + (b < 16 ? '0' : '') + b.toString(16)));
+  return decodeURIComponent(escaped);
 }

@@ -1,4 +1,4 @@
-// A cluster in one process, for tests: «usher dev» on ports of the system's choice.
+// A cluster in one process for tests: `usher dev` on free ports.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -6,26 +6,26 @@ export const usherBin = process.env.USHER_BIN || fileURLToPath(new URL('../../..
 
 export async function startCluster(...flags) {
   const p = spawn(usherBin, ['dev', '--auth=127.0.0.1:0', '--api=127.0.0.1:0', '--ops=127.0.0.1:0', '--node-port=0', ...flags]);
-  let said = '';
-  const found = (re) => (said.match(re) || [])[1];
+  let output = '';
+  const found = (re) => (output.match(re) || [])[1];
   await new Promise((ok, no) => {
-    const timer = setTimeout(() => no(new Error('usher dev did not start:\n' + said)), 20_000);
+    const timer = setTimeout(() => no(new Error('usher dev did not start:\n' + output)), 20_000);
     const read = (b) => {
-      said += b;
-      if (/Ctrl-C stops it/.test(said)) {
+      output += b;
+      if (/Ctrl-C stops it/.test(output)) {
         clearTimeout(timer);
         ok();
       }
     };
     p.stdout.on('data', read);
     p.stderr.on('data', read);
-    p.on('exit', (code) => no(new Error(`usher dev ended with ${code}:\n${said}`)));
+    p.on('exit', (code) => no(new Error(`usher dev ended with ${code}:\n${output}`)));
     p.on('error', no);
   });
   return {
-    auth: found(/login door\s+(http:\/\/[^/\s]+)/),
+    auth: found(/login API\s+(http:\/\/[^/\s]+)/),
     api: found(/private API\s+(http:\/\/[^/\s]+)/),
-    said: () => said,
+    output: () => output,
     stop: () => new Promise((ok) => {
       p.removeAllListeners('exit');
       p.on('exit', ok);

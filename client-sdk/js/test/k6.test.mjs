@@ -1,5 +1,5 @@
-// deploy/k6/journey.js against a real cluster. k6 itself is not here: its modules
-// are stood in for by as much of them as the script uses, on Node's http and ws.
+// deploy/k6/journey.js against a real cluster. k6 itself is not required: stubs on Node's http and ws replace the parts of
+// its modules that the script uses.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
-// k6's calls wait; the stand-ins are asynchronous, and the script is given awaits.
+// The calls of k6 are synchronous. The stubs are asynchronous, so the test adds awaits to the script.
 const modules = {
   k6: `export function check(v, sets) { let all = true; for (const [name, f] of Object.entries(sets)) { const ok = Boolean(f(v)); all &&= ok; (globalThis.k6.checks[name] ??= []).push(ok); } return all; }`,
   'k6/http': `export default { async post(url, body, { headers }) {
@@ -49,7 +49,7 @@ test('the k6 script makes journeys', async (t) => {
     script = script.replace(`from '${name}'`, `from '${pathToFileURL(file)}'`);
   }
   script = script.replace('export default function', 'export default async function').replace('= http.post(', '= await http.post(').replace('= ws.connect(', '= await ws.connect(');
-  assert.ok(!/from 'k6/.test(script), 'a module that nothing stands in for');
+  assert.ok(!/from 'k6/.test(script), 'the script imports a module without a stub');
   const file = join(dir, 'journey.mjs');
   await writeFile(file, script);
 

@@ -1,8 +1,8 @@
-// The conformance vectors of proto/vectors, as far as they concern a client.
+// The conformance vectors of proto/vectors that concern a client.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { actionOf, decodeMessage, decodeSlowly, decodeText, encodeMessage, encodeSlowly, encodeText, parseControl, proofs, Retry, Stream } from './.parts.mjs';
+import { actionOf, Backoff, createProver, decodeMessage, decodeSlowly, decodeText, encodeMessage, encodeSlowly, encodeText, parseControl, Stream } from './.testing.mjs';
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../proto/vectors/${name}.json`, import.meta.url), 'utf8'));
 const bytes = (hex) => Uint8Array.from((hex || '').match(/../g) || [], (b) => parseInt(b, 16));
@@ -38,7 +38,7 @@ describe('controls', () => {
   for (const v of vectors('controls')) {
     test(v.name, () => {
       const c = parseControl(v.text);
-      assert.equal(typeof c, 'object', `closed with ${c}`);
+      assert.equal(typeof c, 'object', `refused with ${c}`);
       if (v.client === 'ignore') {
         assert.equal(c.type, 'unknown');
         return;
@@ -49,7 +49,7 @@ describe('controls', () => {
       for (const [name, value] of Object.entries(fields)) {
         if (name === 'token_expires_at') assert.equal(Date.parse(c[name]), Date.parse(value));
         else if (value !== undefined && name in c) assert.deepEqual(c[name], value, name);
-        else assert.ok(!value, name); // absent is 0, false or empty
+        else assert.ok(!value, name); // an absent field is 0, false or empty
       }
     });
   }
@@ -73,20 +73,20 @@ describe('backoff', () => {
   for (const v of vectors('backoff')) {
     test(v.name, () => {
       let draw = 0;
-      const r = new Retry(() => draw);
+      const backoff = new Backoff(() => draw);
       v.steps.forEach((s, i) => {
         draw = s.draw || 0;
         const events = {
-          ended: () => r.ended(s.at_ms, s.code, s.attached_ms || 0),
-          attach_failed: () => r.failed(s.at_ms, s.code),
-          unreachable: () => r.unreachable(),
-          welcome: () => (r.welcomed(), [0, '']),
-          reconnected: () => (r.named(s.at_ms), [0, 'attach']),
-          reconnect_failed: () => r.unanswered(s.hint_ms || 0),
-          reconnect_refused: () => [0, 'stop'],
+          ended: () => backoff.connectionEnded(s.at_ms, s.code, s.attached_ms || 0),
+          attach_failed: () => backoff.attachFailed(s.at_ms, s.code),
+          unreachable: () => backoff.unreachable(),
+          welcome: () => (backoff.welcomed(), { wait: 0, step: '' }),
+          reconnected: () => (backoff.assigned(s.at_ms), { wait: 0, step: 'attach' }),
+          reconnect_failed: () => backoff.reconnectFailed(s.hint_ms || 0),
+          reconnect_refused: () => ({ wait: 0, step: 'stop' }),
         };
-        const [wait, door] = events[s.event]();
-        assert.deepEqual([Math.floor(wait), door], [s.wait_ms || 0, s.next || ''], `step ${i}, ${s.event}`);
+        const { wait, step } = events[s.event]();
+        assert.deepEqual([Math.floor(wait), step], [s.wait_ms || 0, s.next || ''], `step ${i}, ${s.event}`);
       });
     });
   }
@@ -118,7 +118,7 @@ describe('stream', () => {
               s.handle(step.bytes || 0);
               break;
             case 'due':
-              assert.equal(s.due(), step.now ? 'now' : step.pending ? 'soon' : 'no', at);
+              assert.equal(s.ackDue(), step.now ? 'now' : step.pending ? 'soon' : 'no', at);
               break;
             case 'take_ack':
               assert.equal(s.takeAck(), step.count || 0, at);
@@ -140,7 +140,7 @@ describe('stream', () => {
   }
 });
 
-test('half of a surrogate pair is no text, and costs no message', () => {
+test('an unpaired surrogate is replaced, and the message is still sent', () => {
   for (const encode of [encodeText, encodeSlowly]) {
     assert.equal(decodeText(encode('a\ud83cb')), 'a\ufffdb');
     assert.equal(decodeText(encode('\udfaeb')), '\ufffdb');
@@ -152,12 +152,12 @@ describe('proofs', () => {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const read = (part) => JSON.parse(Buffer.from(part, 'base64url'));
   for (const v of vectors('proofs')) {
-    if (!v.key || v.key.crv !== 'P-256') continue; // what WebCrypto has everywhere
+    if (!v.key || v.key.crv !== 'P-256') continue; // the only curve that WebCrypto has everywhere
     test(v.name, async () => {
       const { d, ...jwk } = v.key;
       const load = (k, use) => crypto.subtle.importKey('jwk', k, algorithm, true, [use]);
       const publicKey = await load(jwk, 'verify');
-      const p = await proofs({ privateKey: await load(v.key, 'sign'), publicKey });
+      const p = await createProver({ privateKey: await load(v.key, 'sign'), publicKey });
       assert.deepEqual(p.cnf, { jwk });
       const first = await p.prove(v.act, v.token);
       const [header, claims, signature] = first.split('.');
@@ -173,10 +173,10 @@ describe('proofs', () => {
     });
   }
 
-  test('what is saved goes on', async () => {
-    const p = await proofs();
+  test('a saved prover continues with its key and numbers', async () => {
+    const p = await createProver();
     const n = read((await p.prove('attach', 't')).split('.')[1]).n;
-    const q = await proofs(undefined, JSON.parse(JSON.stringify(p.save())));
+    const q = await createProver(undefined, JSON.parse(JSON.stringify(p.save())));
     assert.deepEqual(q.cnf, p.cnf);
     assert.ok(read((await q.prove('attach', 't')).split('.')[1]).n > n);
   });

@@ -1,31 +1,31 @@
-// WebSockets that can be spoiled, as the world does.
+// WebSockets with faults like those of real networks.
 import WebSocket from 'ws';
 
-/** Returns a class to give to connect, and what spoils the connections made with it. */
-export function spoilt() {
+/** Returns a WebSocket class for connect, and functions that inject faults into its connections. */
+export function faultyWebSockets() {
   const open = new Set();
   class Socket extends WebSocket {
     constructor(url, protocols) {
       super(url, protocols, { perMessageDeflate: false });
       open.add(this);
-      this.muted = false;
+      this.blackholed = false;
       super.on('close', () => open.delete(this));
       super.on('error', () => {});
     }
     send(data) {
-      if (!this.muted) super.send(data);
+      if (!this.blackholed) super.send(data);
     }
     emit(event, ...args) {
-      if (this.muted && event === 'message') return true;
+      if (this.blackholed && event === 'message') return true;
       return super.emit(event, ...args);
     }
   }
   return {
     Socket,
-    /** Breaks every connection, without a farewell. */
+    /** Breaks every connection without a close frame. */
     cut: () => open.forEach((ws) => ws.terminate()),
-    /** Lets nothing through any more, either way, and leaves the connections open. */
-    mute: () => open.forEach((ws) => (ws.muted = true)),
+    /** Drops all data in both directions, and leaves the connections open. */
+    blackhole: () => open.forEach((ws) => (ws.blackholed = true)),
     count: () => open.size,
   };
 }

@@ -20,12 +20,13 @@ type conn struct {
 	n    *run
 	raw  net.Conn
 	ws   *websocket.Conn
-	got  int // texts of the client, on this connection
-	next uint64
-	dead bool // nothing of it counts any more
+	got  int    // texts of the client, on this connection
+	next uint64 // number of the next frame to write
+	dead bool   // what the client sends no longer counts
 }
 
-func cutOff(raw net.Conn) {
+// reset resets the TCP connection.
+func reset(raw net.Conn) {
 	if tcp, ok := raw.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -43,36 +44,36 @@ func open(n *run, raw net.Conn, w http.ResponseWriter, r *http.Request) (*conn, 
 	return &conn{n: n, raw: raw, ws: ws}, nil
 }
 
-// play does what the act says, and serves the session.
-func (c *conn) play(ctx context.Context, a act, received uint64) {
+// serve serves the session on the connection, with the fault of the step.
+func (c *conn) serve(ctx context.Context, st step, received uint64) {
 	switch {
-	case a.refuse != 0:
-		c.note("closed with %d before a welcome", a.refuse)
-		_ = c.ws.Close(websocket.StatusCode(a.refuse), a.refuse.String())
+	case st.refuse != 0:
+		c.note("close %d in place of a welcome", st.refuse)
+		_ = c.ws.Close(websocket.StatusCode(st.refuse), st.refuse.String())
 		return
-	case a.silent:
-		c.note("not a word")
-		c.untilClosed(ctx, "no welcome came")
+	case st.silent:
+		c.note("no welcome")
+		c.untilClosed(ctx, "it did not abandon the connection without a welcome")
 		return
-	case a.garbage != "":
-		c.note("in place of a welcome: %s", a.garbage)
-		_ = c.ws.Write(ctx, websocket.MessageText, []byte(a.garbage))
+	case st.garbage != "":
+		c.note("sends in place of a welcome: %s", st.garbage)
+		_ = c.ws.Write(ctx, websocket.MessageText, []byte(st.garbage))
 		c.n.stop()
-		c.wantClose(ctx)
+		c.awaitProtocolError(ctx)
 		return
 	}
-	time.Sleep(a.delay)
-	if !c.welcome(ctx, a, received) {
+	time.Sleep(st.delay)
+	if !c.welcome(ctx, st, received) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go c.write(ctx)
-	if a.after == 0 && a.cut {
-		c.fault(ctx, a)
+	if st.after == 0 && st.cut {
+		c.fault(ctx, st)
 		return
 	}
-	c.read(ctx, a)
+	c.read(ctx, st)
 }
 
 func (c *conn) note(format string, args ...any) {
@@ -81,8 +82,9 @@ func (c *conn) note(format string, args ...any) {
 	c.n.note(format, args...)
 }
 
-// welcome makes c the run's connection.
-func (c *conn) welcome(ctx context.Context, a act, received uint64) bool {
+// welcome makes c the connection of the run and sends the welcome. It returns false if
+// the connection is closed.
+func (c *conn) welcome(ctx context.Context, st step, received uint64) bool {
 	n := c.n
 	n.mu.Lock()
 	if n.over {
@@ -95,8 +97,8 @@ func (c *conn) welcome(ctx context.Context, a act, received uint64) bool {
 		MaxUnackedBytes: limits.Bytes, MaxUnackedMessages: limits.Messages, TokenExpiresAt: time.Now().Add(time.Hour).UTC(),
 	}
 	switch {
-	case n.stream != nil && a.reset == "":
-		_ = n.stream.Ack(received) // checkQuery has looked
+	case n.stream != nil && st.reset == "":
+		_ = n.stream.Ack(received) // checkQuery has checked it
 		n.stream.Resumed()
 		w.Resumed, w.Stream, w.Received = true, n.name, n.stream.Received()
 	default:
@@ -105,24 +107,24 @@ func (c *conn) welcome(ctx context.Context, a act, received uint64) bool {
 		}
 		n.stream = &stream.Stream{Limits: limits}
 		n.name = fmt.Sprint("stream-", n.attempts)
-		w.Stream, w.Reason = n.name, a.reset
+		w.Stream, w.Reason = n.name, st.reset
 	}
 	old := n.conn
 	if old != nil {
 		old.dead = true
 		if n.leaving == old {
-			n.note("the old connection was open until now")
+			n.note("the old connection was open until the welcome")
 			n.leaving = nil
 		}
 	} else if n.leaving != nil {
-		n.wrong("it closed the old connection before the new one had its welcome")
+		n.wrong("it closed the old connection before the welcome of the new one")
 	}
 	n.conn = c
 	c.next = n.stream.Acked() + 1
 	n.note("welcome: resumed %v, received %d", w.Resumed, w.Received)
 	n.mu.Unlock()
 	if old != nil {
-		go func() { // the client closes it, or it is closed for it
+		go func() { // the client has a second to close it
 			time.Sleep(time.Second)
 			_ = old.ws.Close(websocket.StatusCode(proto.CloseReplaced), "replaced")
 		}()
@@ -130,7 +132,8 @@ func (c *conn) welcome(ctx context.Context, a act, received uint64) bool {
 	return c.ws.Write(ctx, websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeWelcome, Welcome: w})) == nil
 }
 
-// write sends what is kept, and a text every 20 ms until all are sent.
+// write sends the messages that were not acknowledged, and a new text every 20 ms until
+// all are sent.
 func (c *conn) write(ctx context.Context) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -151,7 +154,7 @@ func (c *conn) write(ctx context.Context) {
 			c.next++
 		}
 		ack := uint64(0)
-		if owed, _ := n.stream.AckDue(); owed {
+		if due, _ := n.stream.AckDue(); due {
 			ack = n.stream.TakeAck()
 		}
 		n.mu.Unlock()
@@ -171,8 +174,8 @@ func (c *conn) write(ctx context.Context) {
 	}
 }
 
-// read takes in what the client sends, until the connection or the run is over.
-func (c *conn) read(ctx context.Context, a act) {
+// read handles the messages of the client until the connection or the run ends.
+func (c *conn) read(ctx context.Context, st step) {
 	for {
 		typ, b, err := c.ws.Read(ctx)
 		if err != nil {
@@ -184,9 +187,9 @@ func (c *conn) read(ctx context.Context, a act) {
 			c.n.mu.Unlock()
 			continue
 		}
-		pong, ok := c.take(typ, b)
+		pong, ok := c.handle(typ, b)
 		done := c.n.complete()
-		due := typ == websocket.MessageBinary && c.got == a.after
+		due := typ == websocket.MessageBinary && c.got == st.after
 		c.n.mu.Unlock()
 		if !ok {
 			c.n.finish("it broke the protocol")
@@ -199,20 +202,20 @@ func (c *conn) read(ctx context.Context, a act) {
 			c.n.finish("")
 			return
 		}
-		if a.after > 0 && due && c.fault(ctx, a) {
+		if st.after > 0 && due && c.fault(ctx, st) {
 			return
 		}
 	}
 }
 
-// take takes in a message of the client, and returns the answer to a ping. n.mu
-// is held.
-func (c *conn) take(typ websocket.MessageType, b []byte) (pong []byte, ok bool) {
+// handle handles a message of the client. It returns the answer to a ping, and false if
+// the message breaks the protocol. n.mu is held.
+func (c *conn) handle(typ websocket.MessageType, b []byte) (pong []byte, ok bool) {
 	n := c.n
 	if typ == websocket.MessageBinary {
 		m, err := proto.ParseMessage(b)
 		if err != nil {
-			n.wrong("a message that cannot be: %v", err)
+			n.wrong("invalid message: %v", err)
 			return nil, false
 		}
 		if !m.Volatile {
@@ -224,11 +227,11 @@ func (c *conn) take(typ websocket.MessageType, b []byte) (pong []byte, ok bool) 
 	ctl, err := proto.ParseControl(b)
 	switch {
 	case err != nil:
-		n.wrong("a control that cannot be: %v", err)
+		n.wrong("invalid control: %v", err)
 		return nil, false
 	case ctl.Type == proto.TypeAck:
 		if err := n.stream.Ack(ctl.Received); err != nil {
-			n.wrong("it acknowledges %d, which cannot be", ctl.Received)
+			n.wrong("it acknowledged %d: %v", ctl.Received, err)
 			return nil, false
 		}
 	case ctl.Type == proto.TypePing:
@@ -237,10 +240,10 @@ func (c *conn) take(typ websocket.MessageType, b []byte) (pong []byte, ok bool) 
 	return nil, true
 }
 
-// fault does what ends the connection, and reports whether it has.
-func (c *conn) fault(ctx context.Context, a act) (ended bool) {
+// fault executes the fault of the step. It reports whether the connection has ended.
+func (c *conn) fault(ctx context.Context, st step) (ended bool) {
 	n := c.n
-	gone := func() {
+	detach := func() {
 		n.mu.Lock()
 		c.dead = true
 		if n.conn == c {
@@ -249,28 +252,28 @@ func (c *conn) fault(ctx context.Context, a act) (ended bool) {
 		n.mu.Unlock()
 	}
 	switch {
-	case a.cut:
+	case st.cut:
 		c.note("cut")
-		gone()
-		cutOff(c.raw)
-	case a.midFrame:
+		detach()
+		reset(c.raw)
+	case st.midFrame:
 		c.note("cut in the middle of a frame")
-		gone()
+		detach()
 		_, _ = c.raw.Write([]byte{0x82, 100, 1, 'h', 'a', 'l', 'f'})
 		time.Sleep(50 * time.Millisecond)
-		cutOff(c.raw)
-	case a.halfOpen:
-		c.note("silent from now on, and open")
-		gone()
-		c.untilClosed(ctx, "it did not give the connection up")
-	case a.close != 0:
-		c.note("closed with %d", a.close)
-		gone()
-		_ = c.ws.Close(websocket.StatusCode(a.close), a.close.String())
+		reset(c.raw)
+	case st.halfOpen:
+		c.note("half-open")
+		detach()
+		c.untilClosed(ctx, "it did not abandon the half-open connection")
+	case st.close != 0:
+		c.note("close %d", st.close)
+		detach()
+		_ = c.ws.Close(websocket.StatusCode(st.close), st.close.String())
 		if n.sc.stops != 0 {
 			n.stop()
 		}
-	case a.goaway:
+	case st.goaway:
 		n.mu.Lock()
 		n.leaving = c
 		n.note("goaway")
@@ -279,40 +282,41 @@ func (c *conn) fault(ctx context.Context, a act) (ended bool) {
 			Type: proto.TypeGoAway, GoAway: proto.GoAway{Reason: "drain", AfterMS: 50, ByMS: 5000},
 		}))
 		return false
-	case a.say != "":
-		c.note("says %s", a.say)
-		_ = c.ws.Write(ctx, websocket.MessageText, []byte(a.say))
+	case st.send != "":
+		c.note("sends %s", st.send)
+		_ = c.ws.Write(ctx, websocket.MessageText, []byte(st.send))
 		if n.sc.stops == 0 {
 			return false
 		}
-		gone()
+		detach()
 		n.stop()
-		c.wantClose(ctx)
+		c.awaitProtocolError(ctx)
 	default:
 		return false
 	}
 	return true
 }
 
-// untilClosed waits until the client gives a silent connection up: after 2.5 ping
-// intervals, or after 5 s without a welcome.
-func (c *conn) untilClosed(ctx context.Context, or string) {
+// untilClosed waits until the client abandons a silent connection: after 2.5 ping
+// intervals, or after 5 s without a welcome. fault is the fault of a client that does
+// not within 8 s.
+func (c *conn) untilClosed(ctx context.Context, fault string) {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	for {
 		if _, _, err := c.ws.Read(ctx); err != nil {
 			if ctx.Err() != nil {
-				c.n.fault("%s within 8 s", or)
+				c.n.fault("%s within 8 s", fault)
 			} else {
-				c.note("the client gives the connection up")
+				c.note("the client has abandoned the connection")
 			}
 			return
 		}
 	}
 }
 
-// wantClose waits for the client to close with 4000.
-func (c *conn) wantClose(ctx context.Context) {
+// awaitProtocolError waits until the client closes with 4000.
+func (c *conn) awaitProtocolError(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for {
@@ -323,23 +327,23 @@ func (c *conn) wantClose(ctx context.Context) {
 		if code := websocket.CloseStatus(err); code != websocket.StatusCode(proto.CloseProtocolError) {
 			c.n.fault("it closed with %d, not with 4000 (%v)", code, err)
 		} else {
-			c.note("the client closes with 4000")
+			c.note("the client has closed with 4000")
 		}
 		return
 	}
 }
 
-// closed takes in that the client has closed, or is gone.
+// closed records that the client has closed the connection, or lost it.
 func (c *conn) closed(err error) {
 	n := c.n
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	code := websocket.CloseStatus(err)
-	n.note("the connection has ended: %d", code)
+	n.note("the connection has ended, code %d", code)
 	if n.conn == c {
 		n.conn = nil
 		if !errors.Is(err, context.Canceled) && code == websocket.StatusCode(proto.CloseProtocolError) {
-			n.wrong("it closed with 4000, and there was no reason")
+			n.wrong("it closed with 4000 without a reason")
 		}
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/cors"
+
 	"github.com/usher-broker/usher/proto"
 )
 
-// Verdict is how a client did.
+// Verdict is the result of a scenario.
 type Verdict struct {
 	Scenario   string   `json:"scenario"`
 	About      string   `json:"about"`
@@ -23,11 +25,11 @@ type Verdict struct {
 	Transcript []string `json:"transcript"`
 }
 
-// Server is auth and two nodes.
+// Server is an auth and two nodes.
 type Server struct {
-	// Judged is told of each scenario that has ended. It must not block.
-	Judged func(Verdict)
-	// Patience is how long a scenario may take. 0 is 30 s.
+	// OnVerdict is called when a scenario has ended. It must not block. Optional.
+	OnVerdict func(Verdict)
+	// Patience is the time limit of a scenario. 0 means 30 s.
 	Patience time.Duration
 
 	auth    string // base URL
@@ -40,10 +42,16 @@ type Server struct {
 	closed bool
 }
 
+// webPages allows web pages of all origins to send requests, as auth does.
+var webPages = cors.New(cors.Options{
+	AllowedHeaders: []string{"Authorization", "Content-Type", proto.HeaderProof},
+	ExposedHeaders: []string{"Retry-After", "WWW-Authenticate"},
+})
+
 type connKey struct{}
 
-// Start listens at the address for auth, and at free ports of the same host for
-// the nodes.
+// Start listens on the address for auth, and on free ports of the same host for the
+// nodes.
 func (s *Server) Start(addr string) error {
 	s.runs, s.nodes = map[string]*run{}, map[string]string{}
 	ln, err := net.Listen("tcp", addr)
@@ -55,7 +63,7 @@ func (s *Server) Start(addr string) error {
 	if err != nil {
 		return err
 	}
-	s.serve(ln, http.HandlerFunc(s.door))
+	s.serve(ln, webPages.Handler(http.HandlerFunc(s.authAPI)))
 	for _, id := range []string{nodeA, nodeB, nowhere} {
 		ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
@@ -64,7 +72,7 @@ func (s *Server) Start(addr string) error {
 		}
 		s.nodes[id] = "ws://" + ln.Addr().String() + proto.ConnectPath
 		if id == nowhere {
-			ln.Close() // the port stays free long enough
+			ln.Close() // the port probably stays free during the scenario
 			continue
 		}
 		s.serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.attach(id, w, r) }))
@@ -72,7 +80,7 @@ func (s *Server) Start(addr string) error {
 	return nil
 }
 
-// Auth is the base URL that clients are given.
+// Auth returns the base URL of auth.
 func (s *Server) Auth() string { return s.auth }
 
 func (s *Server) serve(ln net.Listener, h http.Handler) {
@@ -84,7 +92,7 @@ func (s *Server) serve(ln net.Listener, h http.Handler) {
 	s.wg.Go(func() { _ = server.Serve(ln) })
 }
 
-// Close ends everything, and judges what is under way.
+// Close stops the server and fails the scenarios that run.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -102,13 +110,8 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-func (s *Server) door(w http.ResponseWriter, r *http.Request) {
-	h := w.Header() // web pages may be clients
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+func (s *Server) authAPI(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case r.Method == http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodPost && r.URL.Path == "/v1/login":
 		s.login(w, r)
 	case r.Method == http.MethodPost && r.URL.Path == "/v1/reconnect":
@@ -141,17 +144,17 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	s.name(n, sc.login, w)
+	s.assign(n, sc.login, w)
 }
 
-// name answers with a node and a token. s.mu is held.
-func (s *Server) name(n *run, node string, w http.ResponseWriter) {
+// assign answers with a node and a token. s.mu is held.
+func (s *Server) assign(n *run, node string, w http.ResponseWriter) {
 	token := rand.Text()
-	n.at(node, token)
+	n.assigned(node, token)
 	s.runs[token] = n
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(proto.Assignment{ // the client may be gone
+	_ = json.NewEncoder(w).Encode(proto.Assignment{ // fails if the client has closed the connection
 		Token: token, TokenExpiresAt: time.Now().Add(time.Hour).UTC(), Session: n.sid, User: n.sc.name,
 		Node: proto.NodeAddress{ID: node, URL: s.nodes[node]},
 	})
@@ -166,16 +169,16 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) {
 	n := s.runs[token]
 	switch {
 	case n == nil:
-		proto.WriteProblem(w, &proto.Problem{Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken, Detail: "This is no token of this server."})
+		proto.WriteProblem(w, &proto.Problem{Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken, Detail: "The token is not from this server."})
 	case bad:
 		n.fault("the body of /v1/reconnect is not JSON")
 		proto.WriteProblem(w, &proto.Problem{Status: http.StatusBadRequest, Code: proto.ProblemInvalidRequest, Detail: "The body is not JSON."})
 	default:
-		s.name(n, n.asked(token, req.Unreachable), w)
+		s.assign(n, n.reconnect(token, req.Unreachable), w)
 	}
 }
 
-// attach is the connect path of a node.
+// attach handles the connect path of a node.
 func (s *Server) attach(node string, w http.ResponseWriter, r *http.Request) {
 	token, problem := tokenOf(r)
 	s.mu.Lock()
@@ -185,14 +188,15 @@ func (s *Server) attach(node string, w http.ResponseWriter, r *http.Request) {
 		if n != nil {
 			n.fault("%s", problem)
 		}
-		proto.WriteProblem(w, &proto.Problem{Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken, Detail: "No token of this server. " + problem})
+		proto.WriteProblem(w, &proto.Problem{Status: http.StatusUnauthorized, Code: proto.ProblemInvalidToken, Detail: strings.TrimSpace("The token is not from this server. " + problem)})
 		return
 	}
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	n.attach(node, token, conn, w, r)
 }
 
-// tokenOf returns the token of a handshake, and what is wrong with how it came.
+// tokenOf returns the token of a handshake, and a problem if it was not sent as it must
+// be.
 func tokenOf(r *http.Request) (token, problem string) {
 	var offered []string
 	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
@@ -200,25 +204,25 @@ func tokenOf(r *http.Request) (token, problem string) {
 			offered = append(offered, strings.TrimSpace(p))
 		}
 	}
-	usher, ways := false, 0
+	usher, places := false, 0
 	for _, p := range offered {
 		if t, ok := strings.CutPrefix(p, proto.Subprotocol[:strings.IndexByte(proto.Subprotocol, '.')]+".token."); ok {
 			token = t
-			ways++
+			places++
 		}
 		usher = usher || p == proto.Subprotocol
 	}
 	if t, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		token = t
-		ways++
+		places++
 	}
 	switch {
 	case !usher:
 		problem = "the subprotocol " + proto.Subprotocol + " is not offered"
-	case ways != 1:
-		problem = fmt.Sprintf("the token came in %d places, not in one", ways)
+	case places != 1:
+		problem = fmt.Sprintf("the token is in %d places, not in one", places)
 	case r.URL.Query().Has("token") || r.URL.Query().Has("access_token"):
-		problem = "a token in the URL"
+		problem = "the URL has a token"
 	}
 	return token, problem
 }

@@ -1,30 +1,30 @@
 'use strict';
-// The demo: a client of the public SDK, usher.min.js, and of the application
-// node/field. What the buttons at the nodes do is a matter of «usher dev».
+// The demo page. It uses the public SDK, usher.min.js, and the application node/field.
+// The buttons that act on nodes work only in `usher dev`.
 
 const $ = (id) => document.getElementById(id);
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-// ---- a wire that can be spoiled
+// ---- a WebSocket with faults
 
 const sockets = new Set();
 
-/** The browser's WebSocket, which can be cut or fall silent. */
-class Wire {
+/** The browser's WebSocket. It can be cut, or blocked, which loses all messages. */
+class FaultySocket {
   constructor(url, protocols) {
     const ws = (this.ws = new WebSocket(url, protocols));
     sockets.add(this);
     ws.binaryType = 'arraybuffer';
-    ws.onopen = (e) => this.live() && this.onopen(e);
-    ws.onmessage = (e) => this.live() && this.onmessage(e);
+    ws.onopen = (e) => this.usable() && this.onopen(e);
+    ws.onmessage = (e) => this.usable() && this.onmessage(e);
     ws.onerror = () => {};
     ws.onclose = (e) => {
       sockets.delete(this);
-      if (this.live()) this.onclose({ code: e.code, reason: e.reason });
+      if (this.usable()) this.onclose({ code: e.code, reason: e.reason });
     };
   }
-  live() {
-    return !this.mute && !this.gone;
+  usable() {
+    return !this.blocked && !this.closed;
   }
   get bufferedAmount() {
     return this.ws.bufferedAmount;
@@ -33,16 +33,16 @@ class Wire {
     return this.ws.protocol;
   }
   send(data) {
-    if (this.live()) this.ws.send(data);
+    if (this.usable()) this.ws.send(data);
   }
   close(code) {
-    this.gone = true;
+    this.closed = true;
     this.ws.close(code === undefined || code === 1000 || code >= 3000 ? code : 1000);
   }
-  /** Breaks: nobody says farewell. */
+  /** Breaks the connection as the SDK sees it: code 1006, without a close frame. */
   cut() {
-    if (!this.live()) return;
-    this.gone = true;
+    if (!this.usable()) return;
+    this.closed = true;
     this.ws.close();
     this.onclose({ code: 1006, reason: '' });
   }
@@ -56,8 +56,8 @@ sessionStorage.setItem('demo-name', name);
 
 let session;
 const me = { x: 0.2 + Math.random() * 0.6, y: 0.2 + Math.random() * 0.6 };
-// Every message that is counted comes back; a page that is loaded again goes on counting.
-const count = Object.assign({ sent: 0, back: 0, lost: 0, doubled: 0, resets: 0 }, JSON.parse(sessionStorage.getItem('demo-count') || '{}'));
+// The application echoes every counted message. A reloaded page continues to count.
+const count = Object.assign({ sent: 0, echoed: 0, lost: 0, duplicated: 0, resets: 0 }, JSON.parse(sessionStorage.getItem('demo-count') || '{}'));
 
 function log(text, kind) {
   const li = document.createElement('li');
@@ -71,23 +71,23 @@ let lastNode = '';
 const on = {
   message: (m) => receive(m.data),
   state: (s) => {
-    const text = { detached: 'The connection is gone; what is sent waits.', moving: `${s.node} asks to leave; the session moves.` }[s.state];
+    const text = { detached: 'Disconnected. New messages wait for the next connection.', moving: `${s.node} asks its clients to leave. The session moves.` }[s.state];
     if (text) log(text);
     if (s.state === 'attached') {
-      log(lastNode && lastNode !== s.node ? `Attached, now to ${s.node}.` : `Attached to ${s.node}.`, 'good');
+      log(lastNode && lastNode !== s.node ? `Attached to another node: ${s.node}.` : `Attached to ${s.node}.`, 'good');
       lastNode = s.node;
     }
-    if (s.state === 'ended') log(`The session is over: ${s.reason || s.code}. Load the page again for another.`, 'bad');
+    if (s.state === 'ended') log(`The session ended: ${s.reason || s.code}. Reload the page to start another.`, 'bad');
     show();
   },
   reset: (r) => {
-    // The node died: what was under way is unknown. Those that were not confirmed are counted as lost, and told.
+    // The node died, and it is unknown which messages in flight were handled. All that were not echoed count as lost.
     count.resets++;
-    const due = count.sent - count.back;
-    count.lost += due;
-    count.back = count.sent;
-    log(`The stream was lost (${r.reason}). On their way: ${due}, not confirmed: ${r.unconfirmed.length}.`, 'bad');
-    // The node that died may have taken along that this player had joined. One that is known is not joined twice.
+    const inFlight = count.sent - count.echoed;
+    count.lost += inFlight;
+    count.echoed = count.sent;
+    log(`The stream was reset (${r.reason}). Messages in flight: ${inFlight}, not confirmed: ${r.unconfirmed.length}.`, 'bad');
+    // The new node may not know that this player joined. If it does, joining again changes nothing.
     if (session) join();
   },
   rtt: show,
@@ -99,10 +99,10 @@ function receive(text) {
     case 'field':
       players.forEach((p) => p.body.remove());
       players.clear();
-      e.players.forEach((p) => place(p, p.id === e.you));
+      e.players.forEach((p) => addPlayer(p, p.id === e.you));
       break;
     case 'in':
-      place(e.player, false);
+      addPlayer(e.player, false);
       break;
     case 'out':
       if (players.has(e.id)) players.get(e.id).body.remove();
@@ -122,10 +122,10 @@ function receive(text) {
       break;
     }
     case 'count':
-      if (e.n <= count.back) count.doubled++;
+      if (e.n <= count.echoed) count.duplicated++;
       else {
-        count.lost += e.n - count.back - 1;
-        count.back = e.n;
+        count.lost += e.n - count.echoed - 1;
+        count.echoed = e.n;
       }
       show();
   }
@@ -141,19 +141,19 @@ function join() {
   send({ t: 'at', ...me }, true);
 }
 
-async function begin() {
+async function start() {
   try {
     session = await usher.connect({
-      auth: location.origin, credentials: usher.guest(name), placement: { group: 'field-main' }, storage: sessionStorage, WebSocket: Wire, on,
+      auth: location.origin, credentials: usher.guest(name), placement: { group: 'field-main' }, storage: sessionStorage, WebSocket: FaultySocket, on,
     });
   } catch (e) {
-    log(`${e.message} Trying again.`, 'bad');
-    setTimeout(begin, 2000);
+    log(`${e.message} Retrying.`, 'bad');
+    setTimeout(start, 2000);
     return;
   }
-  if (session.stats.resumes) log('The page was loaded again, and the session goes on.', 'good');
+  if (session.stats.resumes) log('Page reloaded; the session goes on.', 'good');
   else {
-    count.sent = count.back = 0;
+    count.sent = count.echoed = 0;
     join();
   }
   setInterval(() => {
@@ -176,9 +176,9 @@ function show() {
   set('session', session.id);
   set('rtt', session.rtt ? `${session.rtt} ms` : '< 1 ms');
   set('sent', count.sent);
-  set('received', count.back);
+  set('received', count.echoed);
   set('lost', count.lost, count.lost ? 'bad' : 'good');
-  set('doubled', count.doubled, count.doubled ? 'bad' : 'good');
+  set('duplicated', count.duplicated, count.duplicated ? 'bad' : 'good');
   set('resumes', session.stats.resumes);
   set('resets', count.resets);
 }
@@ -187,7 +187,7 @@ function show() {
 
 const players = new Map();
 
-function place(p, mine) {
+function addPlayer(p, mine) {
   if (players.has(p.id)) players.get(p.id).body.remove();
   const body = document.createElement('div');
   body.className = `player${mine ? ' me' : ''}${p.away ? ' away' : ''}`;
@@ -211,28 +211,30 @@ function move(id, x, y) {
   p.body.style.top = `${y * 100}%`;
 }
 
-let due = false;
-function go(x, y) {
+let sendScheduled = false;
+
+/** Moves the own player, and sends the position at most every 50 ms. */
+function moveTo(x, y) {
   me.x = Math.min(Math.max(x, 0), 1);
   me.y = Math.min(Math.max(y, 0), 1);
   if (session) move(session.id, me.x, me.y);
-  if (due) return;
-  due = true;
+  if (sendScheduled) return;
+  sendScheduled = true;
   setTimeout(() => {
-    due = false;
+    sendScheduled = false;
     send({ t: 'at', x: me.x, y: me.y }, true);
   }, 50);
 }
 
 $('field').addEventListener('pointermove', (e) => {
   const box = $('field').getBoundingClientRect();
-  go((e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height);
+  moveTo((e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height);
 });
 $('field').addEventListener('keydown', (e) => {
   const step = { ArrowLeft: [-0.02, 0], ArrowRight: [0.02, 0], ArrowUp: [0, -0.03], ArrowDown: [0, 0.03] }[e.key];
   if (!step) return;
   e.preventDefault();
-  go(me.x + step[0], me.y + step[1]);
+  moveTo(me.x + step[0], me.y + step[1]);
 });
 $('say').addEventListener('submit', (e) => {
   e.preventDefault();
@@ -240,27 +242,27 @@ $('say').addEventListener('submit', (e) => {
   $('text').value = '';
 });
 
-// ---- what takes something away
+// ---- faults and node commands
 
 $('cut').addEventListener('click', () => {
-  log('You cut the wire.');
+  log('You cut the connection.');
   sockets.forEach((s) => s.cut());
 });
 $('switch').addEventListener('click', () => {
-  log('You switch the network: the old connection is left half-open.');
-  sockets.forEach((s) => (s.mute = true));
+  log('You switch networks: the old connection stays half-open.');
+  sockets.forEach((s) => (s.blocked = true));
   session.networkChanged();
 });
 
-async function tell(method, path, what) {
-  log(what);
+async function command(method, path, text) {
+  log(text);
   const r = await fetch(`/demo/nodes${path}`, { method, headers: { 'Usher-Demo': '1' } });
   if (!r.ok) log((await r.json()).detail, 'bad');
   nodes();
 }
-$('drain').addEventListener('click', () => tell('POST', `/${session.node}/drain`, `You drain ${session.node}.`));
-$('kill').addEventListener('click', () => tell('POST', `/${session.node}/kill`, `You kill ${session.node}.`));
-$('out').addEventListener('click', () => tell('POST', '', 'You start another node.'));
+$('drain').addEventListener('click', () => command('POST', `/${session.node}/drain`, `You drain ${session.node}.`));
+$('kill').addEventListener('click', () => command('POST', `/${session.node}/kill`, `You kill ${session.node}.`));
+$('add').addEventListener('click', () => command('POST', '', 'You start another node.'));
 
 async function nodes() {
   const r = await fetch('/demo/nodes', { headers: { 'Usher-Demo': '1' } }).catch(() => null);
@@ -272,8 +274,8 @@ async function nodes() {
     if (session && n.id === session.node) li.className = 'mine';
     if (n.state === 'draining') {
       const b = document.createElement('button');
-      b.textContent = 'Take it back';
-      b.addEventListener('click', () => tell('POST', `/${n.id}/undrain`, `You take the drain of ${n.id} back.`));
+      b.textContent = 'Cancel drain';
+      b.addEventListener('click', () => command('POST', `/${n.id}/undrain`, `You cancel the drain of ${n.id}.`));
       li.append(b);
     }
     return li;
@@ -281,4 +283,4 @@ async function nodes() {
 }
 setInterval(nodes, 1000);
 nodes();
-begin();
+start();

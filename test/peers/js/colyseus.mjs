@@ -1,10 +1,11 @@
-// A Colyseus server: rooms of 50 that send every message back and hold the seat of
-// who was cut for a minute, as its manual shows. No state is synchronized.
+// A Colyseus server with rooms of 50 clients. It echoes every message, and lets a
+// disconnected client reconnect for a minute, as the Colyseus manual shows. It
+// synchronizes no state.
 import { Room, Server } from '@colyseus/core';
 import { WebSocketTransport } from '@colyseus/ws-transport';
 import WebSocket from 'ws';
 
-globalThis.WebSocket ??= WebSocket; // Colyseus looks for its constants there; Node has it from 22 on
+globalThis.WebSocket ??= WebSocket; // Colyseus reads constants from it; Node has it since version 22
 
 class Echo extends Room {
   maxClients = 50;
@@ -25,4 +26,4 @@ process.on('SIGHUP', () => globalThis.gc());
 const server = new Server({ greet: false, transport: new WebSocketTransport({ pingInterval: 15000 }) });
 server.define('echo', Echo);
 await server.listen(port, '127.0.0.1');
-console.log('listens at', port);
+console.log('listening on', port);

@@ -1,5 +1,5 @@
-// A Socket.IO server that sends every message back and recovers the state of who
-// was cut, through its adapter for Redis Streams, as its manual shows.
+// A Socket.IO server that echoes every message. It recovers the state of disconnected
+// clients through its adapter for Redis Streams, as the Socket.IO manual shows.
 import { createServer } from 'node:http';
 import { createAdapter } from '@socket.io/redis-streams-adapter';
 import { createClient } from 'redis';
@@ -16,8 +16,8 @@ const io = new Server(http, {
   connectionStateRecovery: { maxDisconnectionDuration: 60_000, skipMiddlewares: true },
 });
 io.on('connection', (socket) => {
-  // To everybody in the socket's own room: only what is sent through the adapter
-  // can be recovered.
+  // Sent to the socket's own room: only messages that go through the adapter can be
+  // recovered.
   socket.on('echo', (bytes) => io.to(socket.id).emit('echo', bytes));
 });
-http.listen(Number(port), '127.0.0.1', () => console.log('listens at', port));
+http.listen(Number(port), '127.0.0.1', () => console.log('listening on', port));

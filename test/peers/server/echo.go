@@ -10,9 +10,9 @@ import (
 	"github.com/lxzan/gws"
 )
 
-// echoes are servers that send every message back, each as its library's own
-// examples do it.
-var echoes = map[string]func() http.HandlerFunc{"coder": coderEcho, "gorilla": gorillaEcho, "gws": gwsEcho}
+// echoServers holds servers that echo every message, each written like the examples of its
+// library.
+var echoServers = map[string]func() http.HandlerFunc{"coder": coderEcho, "gorilla": gorillaEcho, "gws": gwsEcho}
 
 func coderEcho() http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -64,6 +64,6 @@ func gwsEcho() http.HandlerFunc {
 			log.Print(err)
 			return
 		}
-		go ws.ReadLoop() // so that the request's memory goes, as its documentation says
+		go ws.ReadLoop() // in a goroutine, so that the request's memory is freed, as the library's documentation says
 	}
 }

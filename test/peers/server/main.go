@@ -1,6 +1,5 @@
-// Server is what a game would run without Usher: an echo server on another
-// WebSocket library, or a login door of the plainest kind. Usher is measured
-// beside them.
+// Server is what a game would run without Usher: an echo server on another WebSocket
+// library, or a minimal login API. The benchmarks compare Usher with it.
 package main
 
 import (
@@ -23,10 +22,10 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	listen := flag.String("listen", "127.0.0.1:0", "address")
-	what := flag.String("kind", "", "coder, gorilla, gws; bare, reference, hash; or journey")
-	jwks := flag.String("jwks", "", "file of public keys: handshakes must have a token")
-	redis := flag.String("redis", "", "address of the reference's Redis")
+	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
+	kind := flag.String("kind", "", "echo server: coder, gorilla, gws; login API: bare, reference, hash; both: journey")
+	jwks := flag.String("jwks", "", "file of public keys; if set, handshakes must have a valid token")
+	redis := flag.String("redis", "", "address of Redis, for -kind reference")
 	flag.Parse()
 	check := func(*http.Request) bool { return true }
 	if *jwks != "" {
@@ -38,21 +37,21 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /free", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
-	switch *what {
+	switch *kind {
 	case "coder", "gorilla", "gws":
-		mux.HandleFunc("/v1/connect", guard(check, echoes[*what]()))
+		mux.HandleFunc("/v1/connect", requireToken(check, echoServers[*kind]()))
 	case "bare", "reference", "hash", "journey":
-		if err := doors(mux, *what, *redis, *listen); err != nil {
+		if err := handleLogin(mux, *kind, *redis, *listen); err != nil {
 			log.Fatal(err)
 		}
 	default:
-		log.Fatalf("-kind %q", *what)
+		log.Fatalf("-kind: %q is not a kind of server", *kind)
 	}
 	ln, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("listens at", ln.Addr())
+	fmt.Println("listening on", ln.Addr())
 	s := &http.Server{Handler: mux, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
 	if err := s.Serve(ln); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,8 +59,8 @@ func main() {
 	}
 }
 
-// verify checks a token as the library's documentation shows: its signature, its
-// times and whom it is for.
+// verify reports whether the request has a valid token. It checks the signature, times
+// and audience, as the JWT library's documentation shows.
 func verify(keys token.Keys, r *http.Request) bool {
 	var c jwt.RegisteredClaims
 	_, err := jwt.ParseWithClaims(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), &c, func(t *jwt.Token) (any, error) {
@@ -71,10 +70,11 @@ func verify(keys token.Keys, r *http.Request) bool {
 	return err == nil
 }
 
-func guard(check func(*http.Request) bool, next http.HandlerFunc) http.HandlerFunc {
+// requireToken calls next if check accepts the request, and answers 401 otherwise.
+func requireToken(check func(*http.Request) bool, next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !check(r) {
-			http.Error(w, "token", http.StatusUnauthorized)
+			http.Error(w, "invalid token", http.StatusUnauthorized)
 			return
 		}
 		next(w, r)

@@ -1,4 +1,4 @@
-// Package proto breaks walls, for the test of the checker.
+// Package proto breaks the import rules, as a fixture for the test of the checker.
 package proto
 
 import (

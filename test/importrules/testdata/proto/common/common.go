@@ -1,2 +1,2 @@
-// Package common has a name that says nothing.
+// Package common has a name that does not say what the package does.
 package common
