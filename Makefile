@@ -50,8 +50,12 @@ demo-js: build-js ## copy the SDK's script to the demo
 test-browser: build build-js need-redis need-chromium ## tests of demo and dashboard in headless Chromium; pictures in client-sdk/js/browser/pictures
 	cd client-sdk/js && node --test browser/
 
+# Packages whose tests do more with USHER_SLOW. "make test" covers the others.
+SLOW = $(shell grep -rl --include='*_test.go' USHER_SLOW . | xargs -n1 dirname | sort -u)
+
 test-slow: export USHER_SLOW = 1
-test-slow: need-tools test ## test with longer outages, more random schedules and more tools
+test-slow: need-cc need-redis need-tools ## tests with longer outages, more random schedules and more tools
+	$(GO_TEST) -count=1 $(SLOW)
 	go test -count=1 -timeout 40m ./test/chaos
 
 test-containers: need-redis ## tests of the image and docker-compose.yml in a Docker engine

@@ -42,8 +42,8 @@ func Listen(addr string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-// isDeadSocket reports whether path is a socket on which no process listens. Any
-// doubt means no: a full queue of connections, or a socket of another user.
+// isDeadSocket reports whether path is a socket on which no process listens. It says
+// no when it cannot know: the queue of connections is full, or another user owns it.
 func isDeadSocket(path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode()&os.ModeSocket == 0 {
