@@ -78,6 +78,18 @@ func ServeOps(ln net.Listener, reg prometheus.Gatherer, ready []Check, log *slog
 	return Serve(ln, mux, log)
 }
 
+// OpenOps binds the address of --ops and serves the ops port until stop, as ServeOps
+// does.
+func OpenOps(addr string, reg prometheus.Gatherer, ready []Check, stop *Closers, log *slog.Logger, routes ...Route) (*Server, error) {
+	ln, err := Listen(addr)
+	if err != nil {
+		return nil, FlagError{"--ops", err}
+	}
+	ops := ServeOps(ln, reg, ready, log, routes...)
+	stop.Add(func() { ops.Close(CloseTimeout) })
+	return ops, nil
+}
+
 // readiness answers 200 when all checks are met, and 503 otherwise. The body has
 // the result of each.
 func readiness(ready []Check) http.HandlerFunc {

@@ -103,7 +103,7 @@ func (c *authCmd) Run(ctx context.Context, e *process.Env) error {
 		return err
 	}
 	stop.Add(login.Close)
-	ops, err := m.serveOps(c.Ops, b.Checks(), &stop, e.Log)
+	ops, err := process.OpenOps(c.Ops, m.registry, b.Checks(), &stop, e.Log)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (c *brokerCmd) Run(ctx context.Context, e *process.Env) error {
 		return process.FlagError{Flag: "--api-keys", Err: err}
 	}
 	stop.Add(func() { api.Close(process.CloseTimeout) })
-	ops, err := m.serveOps(c.Ops, b.Checks(), &stop, e.Log)
+	ops, err := process.OpenOps(c.Ops, m.registry, b.Checks(), &stop, e.Log)
 	if err != nil {
 		return err
 	}

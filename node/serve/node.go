@@ -283,17 +283,6 @@ func (n *Node) Checks() []process.Check {
 	}
 }
 
-// serveOps serves the ops port until stop.
-func (n *Node) serveOps(stop *process.Closers) (*process.Server, error) {
-	ln, err := process.Listen(n.cfg.Ops)
-	if err != nil {
-		return nil, process.FlagError{Flag: "--ops", Err: err}
-	}
-	ops := process.ServeOps(ln, n.gatherer, n.Checks(), n.cfg.Logger, n.drainRoutes()...)
-	stop.Add(func() { ops.Close(process.CloseTimeout) })
-	return ops, nil
-}
-
 // drainRoutes let a process on this machine drain the node by the ops port, such
 // as the hook that runs before a container stops.
 func (n *Node) drainRoutes() []process.Route {

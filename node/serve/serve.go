@@ -94,7 +94,7 @@ func run(ctx context.Context, hurry <-chan struct{}, app node.App, cfg Config) e
 	defer func() { stop.Close() }()
 	stop.Add(process.Start(process.TuneCollector))
 	n := New(app, cfg)
-	ops, err := n.serveOps(&stop)
+	ops, err := process.OpenOps(n.cfg.Ops, n.gatherer, n.Checks(), &stop, n.cfg.Logger, n.drainRoutes()...)
 	if err != nil {
 		return err
 	}
