@@ -18,7 +18,7 @@ import (
 type Broker struct {
 	cfg   Config
 	log   *slog.Logger
-	store session.Store
+	store Store
 	hooks Hooks
 
 	mu      sync.Mutex // protects table, nodes and placers

@@ -20,6 +20,13 @@ type Cluster interface {
 	Call(ctx context.Context, to string, cmd proto.Command) (proto.CommandResult, error)
 }
 
+// Store is what a broker needs of a session.Store.
+type Store interface {
+	session.Directory
+	session.Groups
+	session.Queues
+}
+
 // Signer signs tokens.
 type Signer interface {
 	Sign(c proto.Claims) (string, error)
@@ -36,7 +43,7 @@ type Config struct {
 	// arrivals of this broker's sessions under it.
 	Issuer string
 
-	Store   session.Store
+	Store   Store
 	Cluster Cluster
 	Signer  Signer // nil: Assign and Reassign answer ErrNoSigner
 

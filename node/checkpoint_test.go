@@ -39,7 +39,7 @@ func TestCheckpointComesFirst(t *testing.T) {
 	app := newCountingApp()
 	r := newRig(t, app, func(c *Config) {
 		withCheckpoints(c)
-		gate.Store, c.Store = c.Store, gate
+		gate.Store, c.Store = wholeStore(c), gate
 	})
 	claims := r.login("ada")
 	c := r.dial(claims, "")
@@ -132,7 +132,7 @@ func TestCheckpointProperty(t *testing.T) {
 		store := new(crashStore)
 		start := func(c *Config) {
 			withCheckpoints(c)
-			store = &crashStore{Store: c.Store}
+			store = &crashStore{Store: wholeStore(c)}
 			c.Store = store
 		}
 		r := newRig(t, newCountingApp(), start)
@@ -196,7 +196,7 @@ func TestLastSnapshot(t *testing.T) {
 	store := new(crashStore)
 	r := newRig(t, newCountingApp(), func(c *Config) {
 		c.SnapshotInterval = time.Nanosecond
-		store = &crashStore{Store: c.Store}
+		store = &crashStore{Store: wholeStore(c)}
 		c.Store = store
 	})
 	claims := r.login("ada")

@@ -26,7 +26,7 @@ type Verifier interface {
 type Config struct {
 	ID       string // unique in the cluster; tokens name it
 	App      App
-	Store    session.Store
+	Store    session.Leases
 	Verifier Verifier
 
 	// MaxSessions limits the number of sessions held, attached and detached. Default

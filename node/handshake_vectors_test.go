@@ -54,7 +54,7 @@ type handshakeRig struct {
 func newHandshakeRig(t *testing.T, v vectors.Handshake) *handshakeRig {
 	store := (*unavailableStore)(nil)
 	x := &handshakeRig{rig: newRig(t, newCallRecorder(), func(c *Config) {
-		store = &unavailableStore{Store: c.Store}
+		store = &unavailableStore{Store: wholeStore(c)}
 		c.Store, c.Origins = store, v.Node.Origins
 		if v.Node.Full {
 			c.MaxSessions = 1

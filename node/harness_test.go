@@ -67,7 +67,7 @@ func newRig(t testing.TB, app App, set func(*Config)) *rig {
 	if set != nil {
 		set(&cfg)
 	}
-	r.store = cfg.Store
+	r.store = wholeStore(&cfg)
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +99,10 @@ func newRig(t testing.TB, app App, set func(*Config)) *rig {
 	})
 	return r
 }
+
+// wholeStore returns the store of the configuration with all its parts: the tests also
+// do with it what a broker does.
+func wholeStore(c *Config) session.Store { return c.Store.(session.Store) }
 
 type lockedBuffer struct {
 	mu sync.Mutex

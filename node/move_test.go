@@ -188,7 +188,7 @@ func TestMoveUndecided(t *testing.T) {
 			lossy.lose <- struct{}{}
 			lossy.lose <- struct{}{}
 			app := newCountingApp()
-			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
+			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = wholeStore(c), lossy })
 			claims := r.login("ada")
 			c := r.attach(claims, "")
 			app.await(t, "ada", "opened")
@@ -223,7 +223,7 @@ func TestMoveUndecidedAtShutdown(t *testing.T) {
 				lossy.lose <- struct{}{}
 			}
 			app := newCallRecorder()
-			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = c.Store, lossy })
+			r := newRig(t, app, func(c *Config) { lossy.Store, c.Store = wholeStore(c), lossy })
 			claims := r.login("ada")
 			c := r.attach(claims, "")
 			app.await(t, "ada", "opened")

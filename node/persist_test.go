@@ -263,7 +263,7 @@ func TestPersistFails(t *testing.T) {
 			app := newCountingApp()
 			var store *crashStore
 			r := newRig(t, app, func(c *Config) {
-				store = &crashStore{Store: c.Store}
+				store = &crashStore{Store: wholeStore(c)}
 				c.Store = store
 			})
 			claims := r.login("ada")

@@ -95,7 +95,7 @@ func TestStolenTokenIsRefused(t *testing.T) {
 // While the store is unavailable, the node itself remembers the last proof.
 func TestReplayWhileStoreUnavailable(t *testing.T) {
 	var store *unavailableStore
-	r := newRig(t, Echo{}, func(c *Config) { store = &unavailableStore{Store: c.Store}; c.Store = store })
+	r := newRig(t, Echo{}, func(c *Config) { store = &unavailableStore{Store: wholeStore(c)}; c.Store = store })
 	owner := tokentest.NewHolder(1)
 	c := r.loginBound("ada", owner)
 	raw := tokenOf(c)

@@ -91,7 +91,7 @@ func (s *resumeTest) start(store session.Store) {
 		if store != nil {
 			c.Store = store
 		}
-		c.Store = &crashStore{Store: c.Store}
+		c.Store = &crashStore{Store: wholeStore(c)}
 		c.Limits = Limits{MessageBytes: s.limits.Bytes, UnackedBytes: s.limits.Bytes, UnackedMessages: s.limits.Messages}
 	})
 }

@@ -321,7 +321,7 @@ func (s *unavailableStore) Attach(ctx context.Context, l session.Lease, stream s
 func TestStoreUnavailable(t *testing.T) {
 	var store *unavailableStore
 	r := newRig(t, Echo{}, func(c *Config) {
-		store = &unavailableStore{Store: c.Store}
+		store = &unavailableStore{Store: wholeStore(c)}
 		c.Store = store
 	})
 	claims, fresh := r.login("ada"), r.login("fresh")
@@ -441,7 +441,7 @@ func (s *forgetfulStore) Renew(ctx context.Context, records []session.Record, tt
 func TestStoreLosesData(t *testing.T) {
 	var store *forgetfulStore
 	r := newRig(t, newCallRecorder(), func(c *Config) {
-		store = &forgetfulStore{Store: c.Store}
+		store = &forgetfulStore{Store: wholeStore(c)}
 		c.Store, c.RenewInterval = store, time.Hour
 		c.PingInterval = time.Second // so four checks a second
 	})

@@ -127,7 +127,7 @@ func TestEndsReachTheStoreBeforeShutdownReturns(t *testing.T) {
 	r := newRig(t, Echo{}, func(c *Config) {
 		c.RenewInterval = time.Hour // nothing else writes to the store
 		c.PingInterval = time.Hour
-		store = &slowEnds{Store: c.Store}
+		store = &slowEnds{Store: wholeStore(c)}
 		c.Store = store
 	})
 	var ids []string
@@ -157,7 +157,7 @@ func TestEndsReachTheStoreBeforeShutdownReturns(t *testing.T) {
 func TestShutdownReportsUnknownEnds(t *testing.T) {
 	var store *slowEnds
 	r := newRig(t, Echo{}, func(c *Config) {
-		store = &slowEnds{Store: c.Store}
+		store = &slowEnds{Store: wholeStore(c)}
 		c.Store = store
 	})
 	r.attach(r.login("ada"), "")

@@ -64,7 +64,7 @@ func (s *slowStore) Renew(ctx context.Context, records []session.Record, ttls []
 func TestStallThenMoved(t *testing.T) {
 	j := newCallRecorder()
 	slow := &slowStore{entered: make(chan struct{}, 1), open: make(chan struct{})}
-	r := newRig(t, j, func(c *Config) { slow.Store, c.Store = c.Store, slow })
+	r := newRig(t, j, func(c *Config) { slow.Store, c.Store = wholeStore(c), slow })
 	lost, kept := r.login("lost"), r.login("kept")
 	c, c2 := r.attach(lost, ""), r.attach(kept, "")
 	stall := func() { r.node.stallGuard.lastBeat.Store(0) }

@@ -70,7 +70,7 @@ func (f StoreFlags) OpenStore(reg prometheus.Registerer) (*redis.Store, error) {
 }
 
 // StoreCheck is met when the store answers within a second.
-func StoreCheck(store session.Store) Check {
+func StoreCheck(store session.Pinger) Check {
 	return Check{Name: "store", Once: true, F: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -30,6 +30,12 @@ type PlacementFlags struct {
 	TrustFlags `embed:""`
 }
 
+// Store is what a broker in a process needs of a session.Store.
+type Store interface {
+	broker.Store
+	session.Pinger
+}
+
 // Options are what a broker needs. All but GossipKeyFile, Signer and QueueLimit
 // are required.
 type Options struct {
@@ -37,7 +43,7 @@ type Options struct {
 	Role          proto.Role // RoleAuth or RoleBroker
 	Gossip        cluster.Config
 	GossipKeyFile string // to be followed; "" for none
-	Store         session.Store
+	Store         Store
 	Signer        broker.Signer // nil: the broker opens no sessions
 	TokenTTL      time.Duration
 	QueueLimit    int // logins in a queue of the waiting room; 0: the default
@@ -51,7 +57,7 @@ type Broker struct {
 	Cluster *cluster.Cluster
 	Issuer  string // of its tokens; unique to this start
 
-	store session.Store
+	store session.Pinger
 	stop  process.Closers
 }
 

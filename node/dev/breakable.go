@@ -67,6 +67,13 @@ func (s *breakableStore) End(ctx context.Context, id string, epoch uint64, reaso
 	return s.Store.End(ctx, id, epoch, reason, closeReason, ttl)
 }
 
+func (s *breakableStore) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
+	if s.broken.Load() {
+		return s.errs(len(list))
+	}
+	return s.Store.EndAll(ctx, list, ttl)
+}
+
 // breakableListener can break all its connections at once.
 type breakableListener struct {
 	net.Listener

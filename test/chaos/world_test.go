@@ -130,6 +130,13 @@ func (s *nodeStore) End(ctx context.Context, id string, epoch uint64, reason ses
 	return r, err
 }
 
+func (s *nodeStore) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) (errs []error) {
+	if lost := s.call(ctx, func() { errs = s.Store.EndAll(ctx, list, ttl) }); lost != nil {
+		return repeatError(len(list), lost)
+	}
+	return errs
+}
+
 func (s *nodeStore) Ping(ctx context.Context) (err error) {
 	if lost := s.call(ctx, func() { err = s.Store.Ping(ctx) }); lost != nil {
 		return lost

@@ -239,6 +239,15 @@ func (s *Store) End(ctx context.Context, id string, epoch uint64, reason session
 	return e.Record, nil
 }
 
+// EndAll implements session.Store.
+func (s *Store) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
+	errs := make([]error, len(list))
+	for i, e := range list {
+		_, errs[i] = s.End(ctx, e.ID, e.Epoch, e.Reason, "", ttl)
+	}
+	return errs
+}
+
 // EndUser implements session.Store.
 func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason, closeReason string, ttl time.Duration) ([]session.Record, error) {
 	if err := s.lock(ctx); err != nil {

@@ -9,37 +9,74 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// bulkSize is how many script calls Renew and Save send together. Such a bulk takes
+// bulkSize is how many script calls Renew, Save and EndAll send together. Such a bulk takes
 // one round trip and a few milliseconds of the server's time.
 const bulkSize = 256
 
 // Renew implements session.Store. Each record is one atomic step.
 func (s *Store) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) []error {
-	return s.runAll(ctx, "renew", renewScript, len(records), func(i int) (string, []any, bool) {
+	return s.runAll(ctx, "renew", renewScript, len(records), func(i int) (string, []any) {
 		r := records[i]
 		if !session.Renewable(r) {
-			return "", nil, false
+			return "", nil
 		}
-		return r.ID, append([]any{
+		return onRecord(r.ID, append([]any{
 			milliseconds(ttls[i]), r.Node, formatEpoch(r.Epoch), string(r.State), r.Stream, flag(r.Leaving),
 			"created", strconv.FormatInt(r.Created.UnixMicro(), 10),
-		}, fields(r)...), true
-	})
+		}, fields(r)...))
+	}, readOutcome)
 }
 
-// runAll runs the script for each of n sessions, in bulks. args returns the id of
-// session i and the arguments that follow it. If args returns false, or the id is
-// not valid, the error of the session is ErrNotFound.
-func (s *Store) runAll(caller context.Context, op string, sc script, n int, args func(int) (string, []any, bool)) []error {
+// EndAll implements session.Store. Each session is one atomic step. Their groups
+// follow in further bulks, as in End.
+func (s *Store) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
+	type member struct{ group, id string }
+	var members []member
+	errs := s.runAll(ctx, "endall", endScript, len(list), func(i int) (string, []any) {
+		e := list[i]
+		return onRecord(e.ID, []any{milliseconds(ttl), int(e.Reason), "", formatEpoch(e.Epoch)})
+	}, func(i int, reply []any) error {
+		r, err := parseReply(list[i].ID, reply)
+		if group := r.GroupKey(); err == nil && group != "" {
+			members = append(members, member{group, r.ID})
+		}
+		return err
+	})
+	_ = s.runAll(ctx, "ungroup", ungroupScript, len(members), func(i int) (string, []any) {
+		return groupKey(members[i].group), []any{members[i].id}
+	}, func(int, []any) error { return nil }) // see release
+	return errs
+}
+
+// onRecord returns the key of a script on the record of the session, and its
+// arguments: the id, and args. The key is "" if the id is not valid.
+func onRecord(id string, args []any) (key string, _ []any) {
+	tag, ok := session.TagOf(id)
+	if !ok {
+		return "", nil
+	}
+	return sessionKey(tag, id), append([]any{id}, args...)
+}
+
+// readOutcome reads a reply that is an outcome alone.
+func readOutcome(_ int, reply []any) error {
+	_, err := parseReply("", reply)
+	return err
+}
+
+// runAll makes n calls of the script, in bulks. call returns the key and the arguments
+// of call i; if the key is "", the error of the call is ErrNotFound. read returns the
+// error that a reply stands for.
+func (s *Store) runAll(caller context.Context, op string, sc script, n int, call func(int) (string, []any), read func(int, []any) error) []error {
 	errs := make([]error, n)
 	for start := 0; start < n; start += bulkSize {
-		b := bulk{store: s, script: sc, start: start, errs: errs[start:min(start+bulkSize, n)], args: args}
+		b := bulk{store: s, script: sc, start: start, errs: errs[start:min(start+bulkSize, n)], call: call, read: read}
 		err := s.do(caller, op, func(ctx context.Context) error { return b.run(ctx, caller, op) })
 		if err == nil {
 			continue
 		}
 		// Each further bulk would take a timeout as well. The caller repeats what
-		// was not done now, at its next renewal or save.
+		// was not done now, at its next renewal, save or end.
 		for i := range errs[start:] {
 			errs[start+i] = err
 		}
@@ -54,7 +91,8 @@ type bulk struct {
 	script script
 	start  int
 	errs   []error
-	args   func(int) (string, []any, bool)
+	call   func(int) (string, []any)
+	read   func(int, []any) error
 	cmds   []*onceCmd // nil for a session that cannot exist
 }
 
@@ -70,7 +108,10 @@ func (b *bulk) run(ctx, caller context.Context, op string) error {
 			b.errs[i] = fmt.Errorf("%w: the record is incomplete, or its id is not valid", session.ErrNotFound)
 			continue
 		}
-		err := replyError(cmd)
+		reply, err := cmd.Slice()
+		if err == nil {
+			err = b.read(b.start+i, reply)
+		}
 		if classify(caller, err) == answered {
 			alive = true
 		} else {
@@ -92,7 +133,7 @@ func (b *bulk) send(ctx, caller context.Context) {
 	b.cmds = make([]*onceCmd, len(b.errs))
 	pipe := b.store.client.Pipeline()
 	for i := range b.cmds {
-		if key, args, ok := b.command(i); ok {
+		if key, args := b.call(b.start + i); key != "" {
 			b.cmds[i] = b.script.cached(ctx, key, args)
 			_ = pipe.Process(ctx, b.cmds[i])
 		}
@@ -106,31 +147,10 @@ func (b *bulk) send(ctx, caller context.Context) {
 	defer cancel()
 	for i, cmd := range b.cmds {
 		if cmd != nil && isNoScript(cmd.Err()) {
-			key, args, _ := b.command(i)
+			key, args := b.call(b.start + i)
 			b.cmds[i] = b.script.withSource(ctx, key, args)
 			_ = pipe.Process(ctx, b.cmds[i])
 		}
 	}
 	_, _ = pipe.Exec(ctx)
-}
-
-// command returns the key and the arguments of call i.
-func (b *bulk) command(i int) (key string, args []any, ok bool) {
-	id, args, ok := b.args(b.start + i)
-	tag, valid := session.TagOf(id)
-	if !ok || !valid {
-		return "", nil, false
-	}
-	return sessionKey(tag, id), append([]any{id}, args...), true
-}
-
-// replyError returns the error of a call: that of the command, or that of the
-// outcome in its reply.
-func replyError(cmd *onceCmd) error {
-	reply, err := cmd.Slice()
-	if err != nil {
-		return err
-	}
-	_, err = parseReply("", reply)
-	return err
 }

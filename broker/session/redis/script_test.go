@@ -78,6 +78,10 @@ func TestFlushedScriptsAreSentAgain(t *testing.T) {
 			_, err := s.EndUser(t.Context(), "ada", 4001, "", time.Hour)
 			return session.Record{Epoch: 2}, err
 		},
+		func() (session.Record, error) {
+			list := []session.Ending{{ID: r.ID, Epoch: 3, Reason: 4001}}
+			return session.Record{Epoch: 2}, s.EndAll(t.Context(), list, time.Hour)[0]
+		},
 	}
 	for i, step := range steps {
 		if err := c.ScriptFlush(t.Context()).Err(); err != nil {

@@ -12,12 +12,12 @@ import (
 // Save implements session.Store. Each save is one atomic step. The key of the stored
 // state is usher:{tag}:state:<id>.
 func (s *Store) Save(ctx context.Context, list []session.Saved) []error {
-	return s.runAll(ctx, "save", saveScript, len(list), func(i int) (string, []any, bool) {
+	return s.runAll(ctx, "save", saveScript, len(list), func(i int) (string, []any) {
 		v := list[i]
-		return v.ID, []any{
+		return onRecord(v.ID, []any{
 			milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave),
-		}, true
-	})
+		})
+	}, readOutcome)
 }
 
 func formatSeq(seq uint64) string { return strconv.FormatUint(seq, 10) }

@@ -27,9 +27,9 @@ type Options struct {
 	Observe func(op string, d time.Duration, err error)
 
 	// Timeout limits every call; 0 means 1 s. The deadline of the call's context
-	// limits it too, and a cancelled call returns at once. Renew and Save send 256
-	// records at a time: the timeout applies to each of these parts, and twice to a
-	// part whose script a server does not have yet. They stop at the first part of
+	// limits it too, and a cancelled call returns at once. Renew, Save and EndAll send
+	// 256 records at a time: the timeout applies to each of these parts, and twice to
+	// a part whose script a server does not have yet. They stop at the first part of
 	// which no record was answered.
 	Timeout time.Duration
 

@@ -100,3 +100,96 @@ var endTests = []test{
 		}
 	}},
 }
+
+// ending returns what a node that holds the session passes to EndAll.
+func ending(r session.Record) session.Ending {
+	return session.Ending{ID: r.ID, Epoch: r.Epoch, Reason: code}
+}
+
+// endAll calls EndAll with the sessions.
+func (f *fixture) endAll(list ...session.Ending) []error {
+	f.Helper()
+	errs := f.EndAll(f.Context(), list, long)
+	if len(errs) != len(list) {
+		f.Fatalf("%d errors for %d sessions", len(errs), len(list))
+	}
+	return errs
+}
+
+var endAllTests = []test{
+	{"EndAll leaves tombstones with the reasons", func(f *fixture) {
+		first, second := f.attached(), f.create()
+		other := ending(second)
+		other.Reason = code2
+		for _, err := range f.endAll(ending(first), other) {
+			f.must(err)
+		}
+		for want, reason := range map[*session.Record]session.Reason{&first: code, &second: code2} {
+			want.State, want.Reason, want.Changed = session.Ended, reason, f.get(want.ID).Changed
+			f.unchanged(*want)
+		}
+		f.listed(10)
+	}},
+	{"EndAll with an epoch that is not the current one: ErrMoved", func(f *fixture) {
+		r, bystander := f.create(), f.create()
+		next, err := f.Reassign(f.Context(), "r", r.ID, 1, "node-2", long)
+		f.must(err)
+		later := ending(next)
+		later.Epoch++
+		for _, err := range f.endAll(ending(r), later) {
+			f.is(err, session.ErrMoved)
+		}
+		f.unchanged(next)
+		anyEpoch := ending(next)
+		anyEpoch.Epoch = 0
+		f.must(f.endAll(anyEpoch)[0])
+		f.is(errOf(f.Get(f.Context(), r.ID)), session.ErrEnded)
+		f.unchanged(bystander)
+	}},
+	{"EndAll again: the first reason and ttl stay, and no error", func(f *fixture) {
+		r := f.create()
+		f.must(f.EndAll(f.Context(), []session.Ending{ending(r)}, 10*time.Minute)[0])
+		want := f.get(r.ID)
+		again := ending(r)
+		again.Reason = code2
+		f.must(f.endAll(again)[0])
+		f.unchanged(want)
+		f.advance(11 * time.Minute)
+		f.is(errOf(f.Get(f.Context(), r.ID)), session.ErrNotFound)
+	}},
+	{"EndAll of unknown sessions: ErrNotFound", func(f *fixture) {
+		r := f.create()
+		unknown, wrong := ending(r), ending(r)
+		unknown.ID, wrong.ID = session.NewID(f.user), "no id"
+		errs := f.endAll(unknown, ending(r), wrong)
+		f.is(errs[0], session.ErrNotFound)
+		f.must(errs[1])
+		f.is(errs[2], session.ErrNotFound)
+	}},
+	{"EndAll of no sessions", func(f *fixture) { f.endAll() }},
+	{"EndAll of many sessions returns an error for each", func(f *fixture) {
+		list := make([]session.Ending, 600)
+		for i := range list {
+			list[i] = ending(f.create())
+			if i%3 == 0 {
+				list[i].Epoch = 2
+			}
+		}
+		for i, err := range f.endAll(list...) {
+			if i%3 == 0 {
+				f.is(err, session.ErrMoved)
+				f.must(errOf(f.Get(f.Context(), list[i].ID)))
+			} else {
+				f.must(err)
+				f.is(errOf(f.Get(f.Context(), list[i].ID)), session.ErrEnded)
+			}
+		}
+	}},
+	{"EndAll deletes the stored state", func(f *fixture) {
+		r := f.attached()
+		f.must(f.save(saved(r, 1)))
+		f.must(f.endAll(ending(r))[0])
+		f.is(errOf(f.Restore(f.Context(), lease(r))), session.ErrEnded)
+		f.must(f.endAll(ending(r))[0])
+	}},
+}

@@ -66,6 +66,7 @@ var hostileTests = []test{
 				errOf(f.Attach(f.Context(), session.Lease{ID: id, Node: "node-1", Epoch: 1}, "s", long)),
 				errOf(f.End(f.Context(), id, code, long)),
 				f.renew(r),
+				f.endAll(ending(r))[0],
 			} {
 				f.is(err, session.ErrNotFound)
 			}
@@ -143,6 +144,7 @@ func (f *fixture) everyMethod(ctx context.Context, r session.Record) []error {
 	_, restored := f.Restore(ctx, lease(r))
 	_, user := f.EndUser(ctx, f.user, code, "", long)
 	rest := append(f.Save(ctx, []session.Saved{saved(r, 1), saved(r, 2)}), f.Fence(ctx, "node-1"), fenced, moved, restored, user)
+	rest = append(rest, f.EndAll(ctx, []session.Ending{ending(r), ending(f.restorable())}, long)...)
 	return append(append(rest, f.Renew(ctx, []session.Record{r, f.restorable()}, []time.Duration{long, long})...),
 		errOf(f.Create(ctx, "r", f.draft(), long)),
 		errOf(f.Get(ctx, r.ID)),

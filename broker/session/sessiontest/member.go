@@ -87,6 +87,7 @@ var memberTests = []test{
 				_, err := f.End(f.Context(), r.ID, code, long)
 				return err
 			},
+			"EndAll": func(r session.Record) error { return f.endAll(ending(r))[0] },
 			"EndUser": func(r session.Record) error {
 				_, err := f.EndUser(f.Context(), r.User, code, "", long)
 				return err

@@ -25,7 +25,7 @@ type Open func(t *testing.T) (store session.Store, advance func(d time.Duration)
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, group := range [][]test{
-		createTests, getTests, reassignTests, proveTests, attachTests, renewTests, saveTests, moveTests, endTests,
+		createTests, getTests, reassignTests, proveTests, attachTests, renewTests, saveTests, moveTests, endTests, endAllTests,
 		endUserTests, ruleTests, fenceTests, sessionsTests, groupTests, memberTests, queueTests, ttlTests, hostileTests, unavailableTests, walkTests,
 	} {
 		for _, c := range group {
