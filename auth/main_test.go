@@ -46,7 +46,7 @@ type fakeBroker struct {
 }
 
 const (
-	testSession = "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	testSession = "01.aaaaaaaaaaaaaaaaaaaaaaaaaa"
 	testURL     = "ws://127.0.0.1:7001/v1/connect"
 )
 

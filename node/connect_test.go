@@ -160,7 +160,7 @@ func TestClosedAfterTheUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	unknown := r.login("unknown")
-	unknown.Session = "00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	unknown.Session = "00.aaaaaaaaaaaaaaaaaaaaaaaaaa"
 	expired := r.login("expired")
 	expired.Expires = time.Now().Unix() - 10
 	other := r.login("other")

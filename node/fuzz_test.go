@@ -60,7 +60,7 @@ func FuzzFrames(f *testing.F) {
 // whatever bytes the store contains.
 func FuzzSessionState(f *testing.F) {
 	n := &Node{log: slog.New(slog.DiscardHandler)}
-	rec := session.Record{ID: "fdee430d.aaaaaaaaaaaaaaaaaaaaaaaaaa", User: "ada"}
+	rec := session.Record{ID: "fd.aaaaaaaaaaaaaaaaaaaaaaaaaa", User: "ada"}
 	for _, st := range []sessionState{
 		{Version: sessionStateVersion, Session: rec.ID, HasStream: true, Acked: 3, Received: 5, Kept: [][]byte{proto.AppendMessage(nil, proto.Message{Data: []byte("x")})}},
 		{Version: sessionStateVersion, Session: rec.ID, Lost: "s0", Why: proto.ResetOverflow, Snapshot: []byte("1")},

@@ -59,7 +59,7 @@ type sessionState struct {
 	state  []byte // the encoded state, as it was read
 }
 
-const sessionStateVersion = 4
+const sessionStateVersion = 5
 
 const (
 	// persistConcurrency is how many sessions are persisted at a time.
@@ -320,7 +320,7 @@ func (n *Node) decodeState(rec session.Record, found session.StoredState) *sessi
 	}
 	st := sessionState{stream: found.Stream, seq: found.Seq, state: found.State}
 	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != sessionStateVersion || st.Session != rec.ID {
-		n.log.Error("stored state of the session cannot be read", "session", rec.ID, "version", st.Version, "state_session", st.Session, "error", err)
+		n.log.Warn("stored state of the session cannot be read, so its stream is reset", "session", rec.ID, "version", st.Version, "state_session", st.Session, "error", err)
 		return nil
 	}
 	// The record may name another stream, because a renewal was late or because a

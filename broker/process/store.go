@@ -47,7 +47,9 @@ func (f StoreFlags) Address() (string, error) {
 	return address, nil
 }
 
-// OpenStore opens the store and measures its calls in the registry.
+// OpenStore opens the store and measures its calls in the registry. The error wraps
+// session.ErrLayout if another version has written the data in Redis. If Redis does not
+// answer, the calls of the store find that out later.
 func (f StoreFlags) OpenStore(reg prometheus.Registerer) (*redis.Store, error) {
 	address, err := f.Address()
 	if err != nil {
@@ -64,6 +66,10 @@ func (f StoreFlags) OpenStore(reg prometheus.Registerer) (*redis.Store, error) {
 		},
 	})
 	if err != nil {
+		return nil, FlagError{"--redis", err}
+	}
+	if err := StoreCheck(store).F(); errors.Is(err, session.ErrLayout) {
+		_ = store.Close()
 		return nil, FlagError{"--redis", err}
 	}
 	return store, nil

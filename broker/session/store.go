@@ -28,6 +28,10 @@ var (
 	// sense. The caller does not know whether the transition was made. Repeating
 	// it with the same request id is safe.
 	ErrUnavailable = errors.New("session: store unavailable")
+	// ErrLayout: another version has written the data, and this one cannot use it. The
+	// text says what to do. Until then the store refuses all calls. An error that wraps
+	// ErrLayout wraps ErrUnavailable too.
+	ErrLayout = errors.New("session: data of another version")
 )
 
 // Store keeps the session records, and what else the members of a cluster share. It

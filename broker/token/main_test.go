@@ -51,7 +51,7 @@ const goodHeader = `{"alg":"EdDSA","kid":"k1","typ":"usher+jwt"}`
 
 func goodClaims() proto.Claims {
 	return proto.Claims{
-		Issuer: "auth-1/8f3a", Audience: "usher", User: "ada", Session: "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa",
+		Issuer: "auth-1/8f3a", Audience: "usher", User: "ada", Session: "01.aaaaaaaaaaaaaaaaaaaaaaaaaa",
 		Node: "node-7", Epoch: 1, IssuedAt: moment, NotBefore: moment, Expires: moment + 3600, ID: "j1",
 	}
 }

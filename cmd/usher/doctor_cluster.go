@@ -18,6 +18,7 @@ import (
 	"github.com/usher-broker/usher/broker/cluster"
 	"github.com/usher-broker/usher/broker/process"
 	"github.com/usher-broker/usher/broker/serve"
+	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/session/redis"
 	"github.com/usher-broker/usher/broker/token"
 	"github.com/usher-broker/usher/proto"
@@ -45,6 +46,9 @@ func (d *doctor) redis(ctx context.Context) {
 	defer cancel()
 	x, err := store.Examine(ctx)
 	switch {
+	case errors.Is(err, session.ErrLayout):
+		d.wrong("redis", err.Error(), "docs/operations.md, \"Redis: backup, and loss\", says more")
+		return
 	case x.Version == "" && err != nil:
 		d.wrong("redis", err.Error(), "is Redis running, are address and password right, does a firewall block this machine?")
 		return

@@ -116,6 +116,6 @@ func rejectedConnections(t testing.TB, c *cluster, good proto.Assignment) []refu
 	return []refusal{
 		{name: "expired", token: f.sign(f.header, expired), code: proto.CloseTokenExpired},
 		{name: "of another node", token: f.withClaim("nid", "node-9"), code: proto.CloseMoved},
-		{name: "of an unknown session", token: f.withClaim("sid", "0123abcd.aaaaaaaaaaaaaaaaaaaaaaaaaa"), code: proto.CloseUnknownSession},
+		{name: "of an unknown session", token: f.withClaim("sid", "01.aaaaaaaaaaaaaaaaaaaaaaaaaa"), code: proto.CloseUnknownSession},
 	}
 }

@@ -75,6 +75,14 @@ func startRole(t testing.TB, name string, args ...string) *process {
 // role is ready.
 func (p *process) awaitStarted() {
 	p.t.Helper()
+	p.awaitRunning()
+	p.await("be ready", startTimeout, p.ready)
+}
+
+// awaitRunning reads the addresses from the log line "… runs". The role need not be
+// ready then.
+func (p *process) awaitRunning() {
+	p.t.Helper()
 	p.await("run", startTimeout, func() bool {
 		var at struct{ Listen, Ops, Gossip, URL string }
 		line := p.output.startedLine()
@@ -84,7 +92,6 @@ func (p *process) awaitStarted() {
 		p.listen, p.ops, p.gossip, p.url = at.Listen, "http://"+at.Ops, at.Gossip, at.URL
 		return true
 	})
-	p.await("be ready", startTimeout, p.ready)
 }
 
 // ready reports whether /readyz of the ops port answers 200.

@@ -49,7 +49,7 @@ func TestPush(t *testing.T) {
 	unattached := c.mustLogin("bob")
 	for path, want := range map[string]int{
 		"sessions/" + unattached.Session:               http.StatusConflict,
-		"sessions/00000000.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
+		"sessions/00.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
 		"users/nobody": http.StatusNotFound,
 		"users/ada":    http.StatusOK,
 	} {

@@ -324,7 +324,7 @@ $('find').addEventListener('submit', (e) => {
 
 async function find() {
   const name = $('name').value.trim();
-  const isSession = /^[0-9a-f]{8}\.[a-z2-7]{26}$/.test(name);
+  const isSession = /^[0-9a-f]{2}\.[a-z2-7]{26}$/.test(name);
   try {
     const list = isSession ? [await api('GET', `/v1/sessions/${name}`)] : (await api('GET', `/v1/users/${encodeURIComponent(name)}/sessions`)).sessions;
     $('found').textContent = list.length ? `${list.length} session${list.length > 1 ? 's' : ''} of ${list[0].user}` : `${name} has no session.`;

@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:user:<user>, the index of the user.
 -- ARGV: id, ttl, node, epoch, stream, whether to take the stored state, the
 -- instance that takes it, and the number of a proof or 0. The reply is the record
 -- as it was before.

@@ -15,15 +15,15 @@ const bulkSize = 256
 
 // Renew implements session.Store. Each record is one atomic step.
 func (s *Store) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) []error {
-	return s.runAll(ctx, "renew", renewScript, len(records), func(i int) (string, []any) {
+	return s.runAll(ctx, "renew", renewScript, len(records), func(i int) ([]string, []any) {
 		r := records[i]
 		if !session.Renewable(r) {
-			return "", nil
+			return nil, nil
 		}
-		return onRecord(r.ID, append([]any{
-			milliseconds(ttls[i]), r.Node, formatEpoch(r.Epoch), string(r.State), r.Stream, flag(r.Leaving),
+		return append(recordKeys(r.ID), userKey(r.User)), append([]any{
+			r.ID, milliseconds(ttls[i]), r.Node, formatEpoch(r.Epoch), string(r.State), r.Stream, flag(r.Leaving),
 			"created", strconv.FormatInt(r.Created.UnixMicro(), 10),
-		}, fields(r)...))
+		}, fields(r)...)
 	}, readOutcome)
 }
 
@@ -32,9 +32,9 @@ func (s *Store) Renew(ctx context.Context, records []session.Record, ttls []time
 func (s *Store) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
 	type member struct{ group, id string }
 	var members []member
-	errs := s.runAll(ctx, "endall", endScript, len(list), func(i int) (string, []any) {
+	errs := s.runAll(ctx, "endall", endScript, len(list), func(i int) ([]string, []any) {
 		e := list[i]
-		return onRecord(e.ID, []any{milliseconds(ttl), int(e.Reason), "", formatEpoch(e.Epoch)})
+		return recordKeys(e.ID), []any{e.ID, milliseconds(ttl), int(e.Reason), "", formatEpoch(e.Epoch)}
 	}, func(i int, reply []any) error {
 		r, err := parseReply(list[i].ID, reply)
 		if group := r.GroupKey(); err == nil && group != "" {
@@ -42,20 +42,10 @@ func (s *Store) EndAll(ctx context.Context, list []session.Ending, ttl time.Dura
 		}
 		return err
 	})
-	_ = s.runAll(ctx, "ungroup", ungroupScript, len(members), func(i int) (string, []any) {
-		return groupKey(members[i].group), []any{members[i].id}
+	_ = s.runAll(ctx, "ungroup", ungroupScript, len(members), func(i int) ([]string, []any) {
+		return groupKeys(members[i].group), []any{members[i].id}
 	}, func(int, []any) error { return nil }) // see release
 	return errs
-}
-
-// onRecord returns the key of a script on the record of the session, and its
-// arguments: the id, and args. The key is "" if the id is not valid.
-func onRecord(id string, args []any) (key string, _ []any) {
-	tag, ok := session.TagOf(id)
-	if !ok {
-		return "", nil
-	}
-	return sessionKey(tag, id), append([]any{id}, args...)
 }
 
 // readOutcome reads a reply that is an outcome alone.
@@ -64,10 +54,10 @@ func readOutcome(_ int, reply []any) error {
 	return err
 }
 
-// runAll makes n calls of the script, in bulks. call returns the key and the arguments
-// of call i; if the key is "", the error of the call is ErrNotFound. read returns the
-// error that a reply stands for.
-func (s *Store) runAll(caller context.Context, op string, sc script, n int, call func(int) (string, []any), read func(int, []any) error) []error {
+// runAll makes n calls of the script, in bulks. call returns the keys and the arguments
+// of call i; if there are no keys, the error of the call is ErrNotFound. read returns
+// the error that a reply stands for.
+func (s *Store) runAll(caller context.Context, op string, sc script, n int, call func(int) ([]string, []any), read func(int, []any) error) []error {
 	errs := make([]error, n)
 	for start := 0; start < n; start += bulkSize {
 		b := bulk{store: s, script: sc, start: start, errs: errs[start:min(start+bulkSize, n)], call: call, read: read}
@@ -91,7 +81,7 @@ type bulk struct {
 	script script
 	start  int
 	errs   []error
-	call   func(int) (string, []any)
+	call   func(int) ([]string, []any)
 	read   func(int, []any) error
 	cmds   []*onceCmd // nil for a session that cannot exist
 }
@@ -133,8 +123,8 @@ func (b *bulk) send(ctx, caller context.Context) {
 	b.cmds = make([]*onceCmd, len(b.errs))
 	pipe := b.store.client.Pipeline()
 	for i := range b.cmds {
-		if key, args := b.call(b.start + i); key != "" {
-			b.cmds[i] = b.script.cached(ctx, key, args)
+		if keys, args := b.call(b.start + i); keys != nil {
+			b.cmds[i] = b.script.cached(ctx, keys, args)
 			_ = pipe.Process(ctx, b.cmds[i])
 		}
 	}
@@ -147,8 +137,8 @@ func (b *bulk) send(ctx, caller context.Context) {
 	defer cancel()
 	for i, cmd := range b.cmds {
 		if cmd != nil && isNoScript(cmd.Err()) {
-			key, args := b.call(b.start + i)
-			b.cmds[i] = b.script.withSource(ctx, key, args)
+			keys, args := b.call(b.start + i)
+			b.cmds[i] = b.script.withSource(ctx, keys, args)
 			_ = pipe.Process(ctx, b.cmds[i])
 		}
 	}

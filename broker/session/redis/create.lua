@@ -1,11 +1,12 @@
--- ARGV: id, ttl, request, user, pool; then the rule: how many sessions, whether to
+-- Finds: usher:{tag}:session:<id> and usher:{tag}:state:<id> of other sessions.
+-- ARGV: id, ttl, request, pool; then the rule: how many sessions, whether to
 -- refuse, and reason, close reason and ttl for the sessions that end; then the fields
 -- and values that the caller sets. The reply is the time of creation for a new
 -- record, or the record if the same request has created it before; then the list of
 -- sessions that ended, ids and records alternating.
-local request, index, pool = ARGV[3], prefix .. 'user:' .. ARGV[4], ARGV[5]
-local most, refuse = tonumber(ARGV[6]), ARGV[7] == '1'
-local reason, close_reason, tombstone = ARGV[8], ARGV[9], ARGV[10]
+local request, index, pool = ARGV[3], KEYS[3], ARGV[4]
+local most, refuse = tonumber(ARGV[5]), ARGV[6] == '1'
+local reason, close_reason, tombstone = ARGV[7], ARGV[8], ARGV[9]
 if redis.call('EXISTS', record) == 1 then
   if request == '' or redis.call('HGET', record, 'request') ~= request then return {'exists'} end
   local made, ended = reply('ok'), {}
@@ -45,7 +46,7 @@ for i = 1, all + 1 - most do
   ended[2 * i] = finish(prefix, index, may_end[i], reason, close_reason, tombstone, t)
 end
 redis.call('HSET', record, 'request', request, 'epoch', '1', 'state', 'assigned', 'reason', '0',
-  'created', t, 'changed', t, unpack(ARGV, 11))
+  'created', t, 'changed', t, unpack(ARGV, 10))
 if #ids > 0 then redis.call('HSET', record, 'replaced', table.concat(ids, ' ')) end
 if first then -- the index has nothing to remove, and there is no stored state
   redis.call('PEXPIRE', record, ttl) -- a ttl of 0 deletes it

@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:user:<user>, the index of the user.
 -- ARGV: id, ttl, reason, close reason, and the epoch that the record must have, or 0.
 local refused = refusal()
 if refused then

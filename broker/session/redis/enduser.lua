@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:session:<id> and usher:{tag}:state:<id> of the sessions in it.
 -- KEYS[1]: the index of the user. ARGV: reason, close reason, ttl, and the most
 -- sessions to end in one run. The reply is whether all have ended, and the list of
 -- those that ended in this run, ids and records alternating, oldest first.

@@ -38,6 +38,9 @@ func (s *Store) Examine(ctx context.Context) (Examination, error) {
 			x.Policy = value
 		}
 	}
+	if err := s.Ping(ctx); errors.Is(err, session.ErrLayout) {
+		return x, err
+	}
 	for range 5 {
 		began := time.Now()
 		now := goredis.NewTimeCmd(ctx, "time")

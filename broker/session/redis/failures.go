@@ -19,8 +19,6 @@ var failScript = newScript(failLua)
 // auths share. The ttl of a key is the time until all its failures are forgiven, so
 // there are only keys for recent failures.
 
-func failuresKey(key string) string { return "usher:failed:{" + key + "}" }
-
 // Forgiven returns, for each key, the time until all its failures are forgiven; 0 if
 // there are none.
 func (s *Store) Forgiven(ctx context.Context, keys []string) ([]time.Duration, error) {
@@ -51,7 +49,7 @@ func (s *Store) Forgiven(ctx context.Context, keys []string) ([]time.Duration, e
 // are.
 func (s *Store) Fail(ctx context.Context, key string, every time.Duration) error {
 	return s.do(ctx, "fail", func(ctx context.Context) error {
-		return s.run(ctx, failScript, failuresKey(key), []any{milliseconds(every)}).Err()
+		return s.run(ctx, failScript, []string{failuresKey(key)}, []any{milliseconds(every)}).Err()
 	})
 }
 

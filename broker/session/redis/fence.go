@@ -3,8 +3,6 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"time"
 
@@ -15,11 +13,6 @@ import (
 // When the key expires, the text changes once more, and the node checks its sessions
 // once more than necessary.
 const fenceTTL = time.Hour
-
-func fenceKey(node string) string {
-	sum := sha256.Sum256([]byte(node))
-	return "usher:fence:{" + hex.EncodeToString(sum[:16]) + "}"
-}
 
 // Fence implements session.Store.
 func (s *Store) Fence(ctx context.Context, node string) error {

@@ -19,7 +19,7 @@ func (s *Store) Group(ctx context.Context, group, sid, node, replace string, ttl
 	var b session.Bound
 	err := s.do(ctx, "group", func(ctx context.Context) error {
 		args := []any{sid, node, replace, milliseconds(ttl), session.GroupOthers, session.GroupYoung.Milliseconds()}
-		reply, err := s.run(ctx, groupScript, groupKey(group), args).Slice()
+		reply, err := s.run(ctx, groupScript, groupKeys(group), args).Slice()
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func bound(reply []any) (b session.Bound, err error) {
 // Ungroup implements session.Store.
 func (s *Store) Ungroup(ctx context.Context, group, sid string) error {
 	return s.do(ctx, "ungroup", func(ctx context.Context) error {
-		return s.run(ctx, ungroupScript, groupKey(group), []any{sid}).Err()
+		return s.run(ctx, ungroupScript, groupKeys(group), []any{sid}).Err()
 	})
 }
 
@@ -69,7 +69,7 @@ func (s *Store) release(ctx context.Context, ended ...session.Record) {
 // Grouped implements session.Store.
 func (s *Store) Grouped(ctx context.Context, group string) (node string, err error) {
 	err = s.do(ctx, "grouped", func(ctx context.Context) error {
-		cmd := newCommand(ctx, "get", groupKey(group))
+		cmd := newCommand(ctx, "get", groupKeys(group)[0])
 		_ = s.client.Process(ctx, cmd) // cmd has the error
 		node, err = cmd.Text()
 		if errors.Is(err, goredis.Nil) {

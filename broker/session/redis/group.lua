@@ -1,9 +1,9 @@
--- KEYS[1]: the group. <group>:sessions holds its sessions by the time at which they
--- joined. ARGV: session, the node to bind to, the node to replace, ttl, the most
--- other sessions to return, and for how many milliseconds a session is young. The
--- reply is the node, whether another session is young, and the other sessions.
+-- KEYS: the node of the group, and its sessions by the time at which they joined.
+-- ARGV: session, the node to bind to, the node to replace, ttl, the most other
+-- sessions to return, and for how many milliseconds a session is young. The reply is
+-- the node, whether another session is young, and the other sessions.
 local sid, wanted, replace, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local sessions = KEYS[1] .. ':sessions'
+local sessions = KEYS[2]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local node = redis.call('GET', KEYS[1])

@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:user:<user>, the index of the user.
 -- ARGV: id, ttl, request, node, epoch, next epoch, next node, stream, state, seq.
 local request, node, epoch, next_epoch, to = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stream, state, seq = ARGV[8], ARGV[9], ARGV[10]

@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,17 +9,12 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-func queueKey(queue string) string {
-	sum := sha256.Sum256([]byte(queue))
-	return "usher:queue:{" + hex.EncodeToString(sum[:16]) + "}"
-}
-
 // Wait implements session.Store.
 func (s *Store) Wait(ctx context.Context, queue, entry, by string, ttl time.Duration) (session.QueueStatus, error) {
 	var status session.QueueStatus
 	err := s.do(ctx, "wait", func(ctx context.Context) error {
-		args := []any{entry, milliseconds(ttl), session.QueueRate.Seconds(), by, session.QueueRecent.Milliseconds()}
-		reply, err := s.run(ctx, waitScript, queueKey(queue), args).Slice()
+		args := []any{entry, milliseconds(ttl), session.QueueRate.Seconds(), session.QueueRecent.Milliseconds()}
+		reply, err := s.run(ctx, waitScript, queueKeys(queue, entry, by), args).Slice()
 		if err != nil {
 			return err
 		}
@@ -52,7 +45,7 @@ func queueStatus(reply []any) (session.QueueStatus, error) {
 // Admit implements session.Store.
 func (s *Store) Admit(ctx context.Context, queue, entry, sid, by string, ttl time.Duration) error {
 	return s.do(ctx, "admit", func(ctx context.Context) error {
-		args := []any{entry, sid, max(milliseconds(ttl), 1), session.QueueRate.Seconds(), by}
-		return s.run(ctx, admitScript, queueKey(queue), args).Err()
+		args := []any{entry, sid, max(milliseconds(ttl), 1), session.QueueRate.Seconds()}
+		return s.run(ctx, admitScript, queueKeys(queue, entry, by), args).Err()
 	})
 }

@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:user:<user>, the index of the user.
 -- ARGV: id, ttl, request, epoch, next epoch, node, and the state (or ''), stream and
 -- time of change of the record that the caller has seen.
 local request, epoch, next_epoch, node, state = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]

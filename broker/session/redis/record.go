@@ -1,8 +1,6 @@
 package redis
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,21 +10,6 @@ import (
 
 	"github.com/usher-broker/usher/broker/session"
 )
-
-// Names of keys. All keys of one user have the user's tag as hash tag, so they are
-// in one slot of a Redis Cluster. Names that come from outside are hashed, or stand
-// last in the key.
-
-func sessionKey(tag, id string) string { return "usher:{" + tag + "}:session:" + id }
-
-func userKey(user string) string { return "usher:{" + session.Tag(user) + "}:user:" + user }
-
-func groupKey(group string) string {
-	sum := sha256.Sum256([]byte(group))
-	return "usher:group:{" + hex.EncodeToString(sum[:16]) + "}"
-}
-
-const pingKey = "usher:ping"
 
 // milliseconds returns the ttl in milliseconds, rounded up, so that no record expires
 // early. It returns 0 for a negative ttl.
@@ -103,8 +86,8 @@ func record(id string, hash []any) (session.Record, error) {
 	if r.User == "" || r.Node == "" || !known(r.State) {
 		return session.Record{}, fmt.Errorf("record %s: user %q, node %q, state %q: none may be empty, and the state must be known", id, r.User, r.Node, r.State)
 	}
-	// Do not accept a value that was copied from the key of another user, or that
-	// something else has written.
+	// Do not accept the value of a key with another tag, or one that something else
+	// has written.
 	if tag, ok := session.TagOf(id); !ok || session.Tag(r.User) != tag {
 		return session.Record{}, fmt.Errorf("record %s: it belongs to another user, %q", id, r.User)
 	}

@@ -1,15 +1,15 @@
 -- Shared by all transitions of a record. The source of each transition follows
--- this text.
+-- this text, and begins with the keys that it finds itself.
 --
--- KEYS[1] is the record, the hash usher:{tag}:session:<id>. The index of its user,
--- usher:{tag}:user:<user>, is a sorted set of session ids by time of creation.
--- Most callers know the id of a session and not its user, so the script makes the
--- name of the index itself. The index has the tag of the record, so both are in the
--- same slot. Epochs and times are compared and stored as strings, because a Lua
+-- KEYS[1] is the record, the hash usher:{tag}:session:<id>. KEYS[2] is the stored
+-- state, the hash usher:{tag}:state:<id>. KEYS[3] is the index of the user,
+-- usher:{tag}:user:<user>, a sorted set of session ids by time of creation. Most
+-- callers know the id of a session and not its user: they do not pass KEYS[3], and the
+-- script makes its name from the record. All have the tag of the record, so they are
+-- in the same slot. Epochs and times are compared and stored as strings, because a Lua
 -- number is a double and holds only 53 bits of an integer.
-local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
+local record, stored, id, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local prefix = string.match(record, '^usher:{%x+}:')
-local stored = prefix .. 'state:' .. id
 
 -- Returns microseconds since the Unix epoch, by the clock of this server.
 local function now()
@@ -62,7 +62,7 @@ local function keep()
   local r = redis.call('HMGET', record, 'user', 'created')
   redis.call('PEXPIRE', record, ttl)
   redis.call('PEXPIRE', stored, ttl)
-  local index = prefix .. 'user:' .. r[1]
+  local index = KEYS[3] or prefix .. 'user:' .. r[1]
   redis.call('ZADD', index, r[2], id)
   if redis.call('PTTL', index) < tonumber(ttl) then redis.call('PEXPIRE', index, ttl) end
   return index

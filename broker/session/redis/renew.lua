@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:session:<id> of other sessions in the index.
 -- ARGV: id, ttl, node, epoch, state, stream, leaving; then the other fields and
 -- values of the record, in case this store has lost it or its key holds something
 -- else. The reply is the outcome alone: many renewals are sent together.

@@ -1,3 +1,4 @@
+-- Finds: usher:{tag}:user:<user>, the index of the user.
 -- ARGV: id, ttl, node, epoch, stream, state, seq, and whether the node leaves the
 -- session. The reply is the outcome alone: many saves are sent together.
 local node, epoch, stream, state, seq, leave = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]

@@ -10,7 +10,9 @@ import (
 )
 
 // script is a Lua script. Redis executes it atomically: no other command runs
-// meanwhile.
+// meanwhile. The caller passes every key that it knows beforehand in KEYS. All keys of
+// a script have the tag of KEYS[1], so that they are in one slot; the comment at the
+// top of a script lists the keys that it finds itself.
 type script struct{ source, sha string }
 
 var (
@@ -77,17 +79,22 @@ func newScript(source string) script {
 
 // cached returns the command that runs the script if the server has it. A server
 // that was restarted, or that is new in the cluster, answers NOSCRIPT.
-func (s script) cached(ctx context.Context, key string, args []any) *onceCmd {
-	return s.command(ctx, "evalsha", s.sha, key, args)
+func (s script) cached(ctx context.Context, keys []string, args []any) *onceCmd {
+	return s.command(ctx, "evalsha", s.sha, keys, args)
 }
 
 // withSource returns the command that sends the source of the script and runs it.
-func (s script) withSource(ctx context.Context, key string, args []any) *onceCmd {
-	return s.command(ctx, "eval", s.source, key, args)
+func (s script) withSource(ctx context.Context, keys []string, args []any) *onceCmd {
+	return s.command(ctx, "eval", s.source, keys, args)
 }
 
-func (script) command(ctx context.Context, name, what, key string, args []any) *onceCmd {
-	return newCommand(ctx, append([]any{name, what, 1, key}, args...)...)
+func (script) command(ctx context.Context, name, what string, keys []string, args []any) *onceCmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, name, what, len(keys))
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	return newCommand(ctx, append(all, args...)...)
 }
 
 // isNoScript reports whether the server did not have the script, and so executed

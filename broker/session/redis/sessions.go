@@ -20,7 +20,7 @@ func (s *Store) Sessions(ctx context.Context, user string, limit int) ([]session
 	var list []session.Record
 	err := s.do(ctx, "sessions", func(ctx context.Context) error {
 		for {
-			reply, err := s.run(ctx, sessionsScript, userKey(user), []any{limit, clearLimit}).Slice()
+			reply, err := s.run(ctx, sessionsScript, []string{userKey(user)}, []any{limit, clearLimit}).Slice()
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,7 @@
+-- Finds: usher:{tag}:session:<id> of the sessions in it.
 -- KEYS[1]: the index of the user. ARGV: limit, and the most expired sessions to
 -- remove from the index in one run. The reply is whether the list is complete, and
--- the list, ids and records alternating, oldest first. The records have the tag of
--- the index and so are in the same slot.
+-- the list, ids and records alternating, oldest first.
 local index, limit, clear = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local prefix = string.match(index, '^usher:{%x+}:')
 local list, alive = {}, 0

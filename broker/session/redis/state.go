@@ -9,14 +9,13 @@ import (
 	"github.com/usher-broker/usher/broker/session"
 )
 
-// Save implements session.Store. Each save is one atomic step. The key of the stored
-// state is usher:{tag}:state:<id>.
+// Save implements session.Store. Each save is one atomic step.
 func (s *Store) Save(ctx context.Context, list []session.Saved) []error {
-	return s.runAll(ctx, "save", saveScript, len(list), func(i int) (string, []any) {
+	return s.runAll(ctx, "save", saveScript, len(list), func(i int) ([]string, []any) {
 		v := list[i]
-		return onRecord(v.ID, []any{
-			milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave),
-		})
+		return recordKeys(v.ID), []any{
+			v.ID, milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave),
+		}
 	}, readOutcome)
 }
 
@@ -36,7 +35,7 @@ func (s *Store) Move(ctx context.Context, request string, v session.Saved, to st
 func (s *Store) Restore(ctx context.Context, l session.Lease) (session.Record, session.StoredState, error) {
 	var found session.StoredState
 	args := []any{l.Node, formatEpoch(l.Epoch), l.Instance}
-	r, err := s.step(ctx, "restore", restoreScript, l.ID, 0, args, func(extra any) error {
+	r, err := s.step(ctx, "restore", restoreScript, recordKeys(l.ID), l.ID, 0, args, func(extra any) error {
 		list, _ := extra.([]any)
 		if len(list) != 3 {
 			return fmt.Errorf("stored state of %d values, want 3", len(list))

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -45,6 +46,10 @@ type Store struct {
 	observe func(op string, d time.Duration, err error)
 	breaker *breaker
 	batches *batcher
+
+	// compatible says that the last check found the layout of this program. Until then
+	// each call makes the check first.
+	compatible atomic.Bool
 }
 
 var _ session.Store = (*Store)(nil)
@@ -103,20 +108,30 @@ func (s *Store) Close() error {
 
 // Ping implements session.Store. It writes a key, because a server that answers may
 // still refuse writes: it may be a replica, be out of memory, or miss slots of its
-// cluster.
+// cluster. It also compares the layout of the data again.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.do(ctx, "ping", func(ctx context.Context) error {
-		return s.client.Process(ctx, newCommand(ctx, "set", pingKey, "1", "px", 1000))
-	})
+	return s.observed(ctx, "ping", s.checkLayout)
 }
 
 // do calls f within the timeout and reports the call to Observe. It refuses the call
-// if the breaker is open. An error of f that is not an answer of the store is wrapped
+// if the breaker is open, or if the data has another layout. An error of f that is not an answer of the store is wrapped
 // in ErrUnavailable.
 func (s *Store) do(ctx context.Context, op string, f func(context.Context) error) error {
+	return s.observed(ctx, op, func(ctx context.Context) error {
+		if !s.compatible.Load() {
+			if err := s.checkLayout(ctx); err != nil {
+				return err
+			}
+		}
+		return f(ctx)
+	})
+}
+
+// observed does what do does, without a check of the layout.
+func (s *Store) observed(ctx context.Context, op string, f func(context.Context) error) error {
 	start := time.Now()
 	err := s.attempt(ctx, f)
-	if err != nil && !isStoreAnswer(err) {
+	if err != nil && !isStoreAnswer(err) && !errors.Is(err, session.ErrLayout) {
 		err = fmt.Errorf("%w: %s: %w", session.ErrUnavailable, op, err)
 	}
 	if s.observe != nil {
@@ -146,7 +161,7 @@ func (s *Store) attempt(caller context.Context, f func(context.Context) error) e
 func classify(caller context.Context, err error) outcome {
 	var reply goredis.Error
 	switch {
-	case err == nil, isStoreAnswer(err), errors.As(err, &reply), errors.Is(err, errCorrupt):
+	case err == nil, isStoreAnswer(err), errors.As(err, &reply), errors.Is(err, errCorrupt), errors.Is(err, session.ErrLayout):
 		return answered
 	case errors.Is(caller.Err(), context.Canceled), errors.Is(err, goredis.ErrClosed):
 		return abandoned

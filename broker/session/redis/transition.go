@@ -16,11 +16,12 @@ func (s *Store) Create(ctx context.Context, request string, r session.Record, ru
 		return session.Record{}, nil, err
 	}
 	args := append([]any{
-		request, r.User, r.Pool, max(rule.Sessions, 0), flag(rule.Refuse), int(rule.Reason), rule.CloseReason, milliseconds(rule.TTL),
+		request, r.Pool, max(rule.Sessions, 0), flag(rule.Refuse), int(rule.Reason), rule.CloseReason, milliseconds(rule.TTL),
 		"node", r.Node, "stream", r.Stream,
 	}, fields(r)...)
 	var ended []session.Record
-	made, err := s.step(ctx, "create", createScript, r.ID, ttl, args, func(extra any) (err error) {
+	keys := append(recordKeys(r.ID), userKey(r.User))
+	made, err := s.step(ctx, "create", createScript, keys, r.ID, ttl, args, func(extra any) (err error) {
 		ended, err = recordList(extra)
 		return err
 	})
@@ -109,7 +110,7 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 	err := s.do(ctx, "enduser", func(ctx context.Context) error {
 		for {
 			args := []any{int(reason), closeReason, milliseconds(ttl), clearLimit}
-			reply, err := s.run(ctx, endUserScript, userKey(user), args).Slice()
+			reply, err := s.run(ctx, endUserScript, []string{userKey(user)}, args).Slice()
 			if err != nil {
 				return err
 			}
@@ -129,20 +130,19 @@ func (s *Store) EndUser(ctx context.Context, user string, reason session.Reason,
 
 // transition runs a script on the record with the id.
 func (s *Store) transition(ctx context.Context, op string, sc script, id string, ttl time.Duration, args ...any) (session.Record, error) {
-	return s.step(ctx, op, sc, id, ttl, args, func(any) error { return nil })
+	return s.step(ctx, op, sc, recordKeys(id), id, ttl, args, func(any) error { return nil })
 }
 
-// step does what transition does, for a script whose reply may have a third element.
-// It passes that element to more.
-func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl time.Duration, args []any, more func(any) error) (session.Record, error) {
-	tag, ok := session.TagOf(id)
-	if !ok {
+// step does what transition does, with the keys, which are nil if the id is not valid,
+// and for a script whose reply may have a third element. It passes that element to more.
+func (s *Store) step(ctx context.Context, op string, sc script, keys []string, id string, ttl time.Duration, args []any, more func(any) error) (session.Record, error) {
+	if keys == nil {
 		return session.Record{}, session.ErrNotFound
 	}
 	args = append([]any{id, milliseconds(ttl)}, args...)
 	var r session.Record
 	err := s.do(ctx, op, func(ctx context.Context) error {
-		reply, err := s.run(ctx, sc, sessionKey(tag, id), args).Slice()
+		reply, err := s.run(ctx, sc, keys, args).Slice()
 		if err != nil {
 			return err
 		}
@@ -158,11 +158,11 @@ func (s *Store) step(ctx context.Context, op string, sc script, id string, ttl t
 }
 
 // run runs the script. If the server does not have the script, run sends its source.
-func (s *Store) run(ctx context.Context, sc script, key string, args []any) *onceCmd {
-	cmd := sc.cached(ctx, key, args)
+func (s *Store) run(ctx context.Context, sc script, keys []string, args []any) *onceCmd {
+	cmd := sc.cached(ctx, keys, args)
 	err := s.batches.process(ctx, cmd)
 	if isNoScript(err) {
-		cmd = sc.withSource(ctx, key, args)
+		cmd = sc.withSource(ctx, keys, args)
 		err = s.batches.process(ctx, cmd)
 	}
 	if err != nil && ctx.Err() != nil { // a batch may still use cmd

@@ -148,8 +148,8 @@ var sessionsTests = []test{
 	}},
 }
 
-// sameTagUsers returns two users with the same tag. A tag has 32 bits, so there are
-// such pairs among some hundred thousand users.
+// sameTagUsers returns two users with the same tag. There are 256 tags, so there are
+// such pairs among 257 users.
 func sameTagUsers() [2]string {
 	seen := make(map[string]string)
 	for i := 0; ; i++ {
