@@ -48,10 +48,10 @@ func TestPush(t *testing.T) {
 	await(t, "the session to be on the other node", 30*time.Second, func() bool { return s.Node() != before })
 	unattached := c.mustLogin("bob")
 	for path, want := range map[string]int{
-		"sessions/" + unattached.Session:               http.StatusConflict,
+		"sessions/" + unattached.Session:         http.StatusConflict,
 		"sessions/00.aaaaaaaaaaaaaaaaaaaaaaaaaa": http.StatusNotFound,
-		"users/nobody": http.StatusNotFound,
-		"users/ada":    http.StatusOK,
+		"users/nobody":                           http.StatusNotFound,
+		"users/ada":                              http.StatusOK,
 	} {
 		if got := pushStatus(t, "http://"+api.listen+"/v1/"+path+"/messages", "", `{"text":"last"}`); got != want {
 			t.Errorf("a message to %s: status %d, want %d", path, got, want)

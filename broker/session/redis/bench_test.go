@@ -2,17 +2,38 @@ package redis_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/session/redis"
 	"github.com/usher-broker/usher/broker/session/redistest"
 )
 
+// reportServer reports the time that the server has spent in scripts, for each of n
+// elements of an operation, once the benchmark has ended.
+func reportServer(b *testing.B, server *redistest.Server, n int) {
+	c := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+	b.Cleanup(func() { _ = c.Close() })
+	info, err := c.Info(b.Context(), "commandstats").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var calls, usec float64
+	_, rest, _ := strings.Cut(info, "cmdstat_evalsha:")
+	if _, err := fmt.Sscanf(rest, "calls=%f,usec=%f", &calls, &usec); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(usec/float64(b.N)/float64(n), "redis-µs/op")
+}
+
 // A login: Create and Attach.
 func BenchmarkLogin(b *testing.B) {
-	s, err := redis.Open(redistest.Start(b).URL(), redis.Options{Timeout: testTimeout})
+	server := redistest.Start(b)
+	s, err := redis.Open(server.URL(), redis.Options{Timeout: testTimeout})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -30,6 +51,7 @@ func BenchmarkLogin(b *testing.B) {
 			}
 		}
 	})
+	reportServer(b, server, 1)
 }
 
 // The renewal of all sessions of a full node.
@@ -53,4 +75,5 @@ func BenchmarkRenew10000(b *testing.B) {
 			}
 		}
 	}
+	reportServer(b, server, len(records))
 }

@@ -30,8 +30,8 @@ const (
 // A search looks at no more than scanSteps times scanKeys keys of each server, because
 // the database may belong to others too, and the first call waits for it.
 const (
-	scanSteps = 200
-	scanKeys  = 1000
+	scanSteps = 40
+	scanKeys  = 5000 // in one step, about a millisecond of the server's time
 )
 
 //go:embed layout.lua

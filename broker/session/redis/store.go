@@ -114,8 +114,8 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // do calls f within the timeout and reports the call to Observe. It refuses the call
-// if the breaker is open, or if the data has another layout. An error of f that is not an answer of the store is wrapped
-// in ErrUnavailable.
+// if the breaker is open, or if the data has another layout. An error of f that is not
+// an answer of the store is wrapped in ErrUnavailable.
 func (s *Store) do(ctx context.Context, op string, f func(context.Context) error) error {
 	return s.observed(ctx, op, func(ctx context.Context) error {
 		if !s.compatible.Load() {
