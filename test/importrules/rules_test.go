@@ -34,7 +34,8 @@ var rules = []struct {
 
 	// A game server imports node and node/serve. Neither may need auth or broker/console,
 	// and TestDependencies checks that they do not need them indirectly.
-	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token"}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
+	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token", "node/internal/wire"}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
+	{"node/internal/wire", nil, nil},
 	{"node/field", []string{"proto", "node"}, nil},
 	{"node/serve", []string{"proto", "node", "broker/cluster", "broker/httpapi", "broker/process", "broker/session", "broker/token"}, []string{"broker/session/memory"}},
 	{"node/dev", []string{
@@ -75,7 +76,7 @@ var external = map[string][]string{
 	"github.com/redis/rueidis":          {"test/peers/server"},
 	"github.com/caddyserver/certmagic":  {"broker/process/acme"},
 	"github.com/go-chi":                 {"auth", "broker/console"},
-	"github.com/coder/websocket":        {"node", "client-sdk/go", "cmd/usher/conformance", "cmd/usher-bench", "test/..."},
+	"github.com/coder/websocket":        {"node", "node/internal/wire", "client-sdk/go", "cmd/usher/conformance", "cmd/usher-bench", "test/..."},
 	"github.com/prometheus":             {"auth", "auth/serve", "broker/process", "broker/serve", "node", "node/serve", "node/dev", "cmd/usher"},
 	"github.com/getkin/kin-openapi":     {"auth", "broker/console"}, // in tests
 	"github.com/rogpeppe/go-internal":   {"test/script"},
@@ -108,4 +109,4 @@ var meaninglessNames = []string{"common", "util", "utils", "types", "helpers", "
 
 // standardOnly lists packages that may import only the standard library and the
 // packages that rules allows. Their tests may import more.
-var standardOnly = []string{"proto/...", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}
+var standardOnly = []string{"proto/...", "node/internal/wire", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}

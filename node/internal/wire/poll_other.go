@@ -1,0 +1,16 @@
+//go:build !linux
+
+package wire
+
+import "context"
+
+// canPoll reports whether connections can wait without a goroutine on this system.
+const canPoll = false
+
+// poller does nothing on systems without epoll: each connection keeps its goroutine.
+type poller struct{}
+
+func newPoller() *poller            { return &poller{} }
+func (*poller) add(*Conn) bool      { return false }
+func (*poller) remove(*Conn)        {}
+func (*poller) run(context.Context) {}
