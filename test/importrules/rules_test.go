@@ -34,8 +34,10 @@ var rules = []struct {
 
 	// A game server imports node and node/serve. Neither may need auth or broker/console,
 	// and TestDependencies checks that they do not need them indirectly.
-	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token", "node/internal/wire"}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
+	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token", "node/internal/..."}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
 	{"node/internal/wire", nil, nil},
+	{"node/internal/wheel", nil, nil},
+	{"node/internal/lease", []string{"broker/session", "node/internal/wheel"}, []string{"proto", "broker/session/memory"}},
 	{"node/field", []string{"proto", "node"}, nil},
 	{"node/serve", []string{"proto", "node", "broker/cluster", "broker/httpapi", "broker/process", "broker/session", "broker/token"}, []string{"broker/session/memory"}},
 	{"node/dev", []string{
