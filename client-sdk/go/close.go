@@ -12,6 +12,15 @@ import (
 // flushWait limits the wait for the confirmations of the node.
 const flushWait = 5 * time.Second
 
+// departure says whether the application ends the session, and how.
+type departure uint8
+
+const (
+	staying    departure = iota
+	closing              // by Close
+	loggingOut           // by Logout
+)
+
 // Close closes the connection without ending the session in the cluster: the node
 // keeps the session for the resume window, then ends it. Nothing more can be sent.
 // If the session is attached, Close waits until the node has confirmed all sent
@@ -19,7 +28,7 @@ const flushWait = 5 * time.Second
 // error wraps ErrUnconfirmed. When Close returns, all goroutines of the session have
 // ended, unless ctx ended before.
 func (s *Session) Close(ctx context.Context) error {
-	err := s.flush(ctx, false)
+	err := s.flush(ctx, closing)
 	s.leave(&EndedError{Err: ErrClosed})
 	return errors.Join(err, s.wait(ctx))
 }
@@ -28,7 +37,7 @@ func (s *Session) Close(ctx context.Context) error {
 // request to auth fails, Logout returns the error and the session continues as
 // before; the application may call Logout or Close again.
 func (s *Session) Logout(ctx context.Context) error {
-	err := s.flush(ctx, true)
+	err := s.flush(ctx, loggingOut)
 	if _, postErr := s.post(ctx, "/v1/logout", s.Token(), struct{}{}); postErr != nil && !s.loggedOut() {
 		s.cancelLeave()
 		return errors.Join(err, fmt.Errorf("usher: logout: %w", postErr))
@@ -50,7 +59,7 @@ func (s *Session) loggedOut() bool {
 func (s *Session) cancelLeave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaving, s.loggingOut = false, false
+	s.departure = staying
 }
 
 // wait waits until the session has ended.
@@ -70,19 +79,21 @@ func (s *Session) wait(ctx context.Context) error {
 
 // flush refuses further messages, and waits until the node has confirmed the
 // messages that were sent.
-func (s *Session) flush(ctx context.Context, logout bool) error {
+func (s *Session) flush(ctx context.Context, how departure) error {
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
-	defer s.wakeAtEnd(ctx, &s.sendReady)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaving, s.loggingOut = true, logout
+	s.departure = how
 	s.sendReady.Broadcast()
 	if s.end != nil || s.stream == nil {
 		return nil
 	}
+	defer s.wakeAtEnd(ctx, &s.sendReady)()
 	s.handled()
-	s.acknowledge(0)
+	if s.conn != nil {
+		s.conn.acknowledgeNow()
+	}
 	for s.end == nil && s.conn != nil && ctx.Err() == nil && s.unflushed() {
 		s.sendReady.Wait()
 	}

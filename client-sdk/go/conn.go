@@ -7,6 +7,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
 )
 
 // conn is one connection. It carries the session while it is session.conn and is
@@ -25,18 +26,15 @@ type conn struct {
 	// Protected by session.mu.
 	held         bool // a handshake on another connection is in progress
 	lastActivity time.Time
-	stalled      bool   // the reader waits for the application
-	failed       error  // error of a write: the reader must not wait for the application any more
-	next         uint64 // number of the next reliable frame to write
+	stalled      bool  // the reader waits for the application
+	failed       error // error of a write: the reader must not wait for the application any more
+	out          stream.Outbox
+	stopAckTimer func() // stops the timer of a delayed acknowledgement
 	pongs        []uint64
-	pingPending  bool
 	pingID       uint64 // of the latest ping
-	pingSent     time.Time
-	pongID       uint64 // of the latest pong that answers one
-	ackPending   bool
-	ackTimer     *time.Timer
-	volatiles    []volatileFrame
-	volatile     int // bytes in volatiles
+	pingSent     uint64 // the id of the latest ping that was written; lower than pingID while one waits
+	pingSentAt   time.Time
+	pongID       uint64 // of the latest pong that answers a ping
 }
 
 // closeGrace is the time limit of a closing handshake.
@@ -47,6 +45,7 @@ func newConn(s *Session) *conn {
 		session: s, lastActivity: time.Now(),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		ended: make(chan *loss, 1), goaway: make(chan proto.GoAway, 1),
+		stopAckTimer: func() {},
 	}
 }
 
@@ -85,14 +84,15 @@ func (c *conn) shut(l *loss) {
 // closeGrace if the network connection is known, otherwise the 10 s of the library.
 func (c *conn) close(code proto.CloseCode, reason string) {
 	c.session.wg.Go(func() {
-		defer c.killAfter(closeGrace).Stop()
+		defer c.killAfter(closeGrace)()
 		_ = c.ws.Close(websocket.StatusCode(code), reason)
 	})
 }
 
-// killAfter closes the network connection after d.
-func (c *conn) killAfter(d time.Duration) *time.Timer {
-	return time.AfterFunc(d, func() {
+// killAfter closes the network connection after d, unless stop is called before. The
+// caller is a goroutine of session.wg.
+func (c *conn) killAfter(d time.Duration) (stop func()) {
+	return c.session.afterFunc(d, func() {
 		if c.net != nil {
 			_ = c.net.Close()
 		}
@@ -108,11 +108,8 @@ func (c *conn) giveUp() {
 	if s.conn == c {
 		s.conn = nil
 	}
-	if c.ackTimer != nil {
-		c.ackTimer.Stop()
-	}
-	s.stats.VolatileDropped += uint64(len(c.volatiles))
-	c.volatiles, c.volatile = nil, 0
+	c.stopAckTimer()
+	s.stats.VolatileDropped += uint64(c.out.End())
 	close(c.gone)
 	s.sendReady.Broadcast()
 	s.readReady.Broadcast()

@@ -37,24 +37,23 @@ type Session struct {
 	failedSinceWelcome bool   // an attempt failed since the last welcome
 	namedAgain         bool   // and auth has named the same node again
 
-	mu         sync.Mutex
-	sendReady  sync.Cond // the stream may have capacity, or its messages are confirmed
-	recvReady  sync.Cond // Receive may have a message
-	readReady  sync.Cond // a reader may continue
-	at         proto.Assignment
-	state      State
-	end        *EndedError // set once
-	leaving    bool        // no more is sent
-	loggingOut bool
-	lastErr    error // of an attempt, for the error of Connect
-	conn       *conn // nil while detached
-	stream     *stream.Stream
-	name       string // of stream
-	bounds     proto.Welcome
-	inbox      inbox
-	handling   *inbound // received by the application, not handled
-	stats      Stats
-	rtt        time.Duration
+	mu        sync.Mutex
+	sendReady sync.Cond // the stream may have capacity, or its messages are confirmed
+	recvReady sync.Cond // Receive may have a message
+	readReady sync.Cond // a reader may continue
+	at        proto.Assignment
+	state     State
+	end       *EndedError // set once
+	departure departure   // once it is not staying, no more is sent
+	lastErr   error       // of an attempt, for the error of Connect
+	conn      *conn       // nil while detached
+	stream    *stream.Stream
+	name      string // of stream
+	bounds    proto.Welcome
+	inbox     inbox
+	handling  *inbound // received by the application, not handled
+	stats     Stats
+	rtt       time.Duration
 }
 
 // Connect logs in, or continues the session of Config.Assignment, and attaches to

@@ -19,13 +19,21 @@ type move struct {
 	cancel  context.CancelFunc
 	timer   *time.Timer
 	results chan moveResult
-	busy    bool // a result is still to come
 
-	asked          bool // the node has asked the client to leave
-	attaching      bool // a handshake is in progress, and the old connection is held
+	phase          movePhase
 	outcomeUnknown bool // an attempt ended without a close code: the node may have accepted it
 	h              handshake
 }
+
+// movePhase says how far a move is.
+type movePhase uint8
+
+const (
+	moveNone     movePhase = iota // the node has not asked the client to leave
+	moveWaits                     // for the time of the next step
+	moveAsks                      // auth for a node; the result is still to come
+	moveAttaches                  // a handshake is in progress, and the old connection is held; likewise
+)
 
 // moveResult is the outcome of /v1/reconnect, or of an attempt to attach.
 type moveResult struct {
@@ -50,7 +58,7 @@ func newMove(s *Session, old *conn) *move {
 func (m *move) stop() {
 	m.cancel()
 	m.timer.Stop()
-	if !m.busy {
+	if m.phase < moveAsks {
 		return
 	}
 	if r := <-m.results; r.conn != nil {
@@ -66,10 +74,10 @@ const leaveSpread = 2 * time.Second
 // and by. The moment is close to after and in the first half of the interval, so
 // that there is time for a second attempt.
 func (m *move) schedule(g proto.GoAway) {
-	if m.asked {
+	if m.phase != moveNone {
 		return
 	}
-	m.asked = true
+	m.phase = moveWaits
 	span := min(float64(g.ByMS-g.AfterMS)/2, float64(leaveSpread.Milliseconds())) * m.session.cfg.Rand()
 	m.timer.Reset(time.Duration((float64(g.AfterMS) + span) * float64(time.Millisecond)))
 	m.session.cfg.Logger.Info("the node asked the client to leave", "reason", g.Reason, "after_ms", g.AfterMS, "by_ms", g.ByMS)
@@ -79,34 +87,35 @@ func (m *move) schedule(g proto.GoAway) {
 func (m *move) start() {
 	s := m.session
 	s.enter(StateChange{State: Moving})
-	m.busy = true
+	m.phase = moveAsks
 	unreachable := s.unreachable
-	go func() {
+	s.wg.Go(func() {
 		a, err := s.reconnect(m.ctx, unreachable)
 		m.results <- moveResult{at: a, err: err}
-	}()
+	})
 }
 
 // attach opens the new connection and holds the old one.
 func (m *move) attach() {
 	s := m.session
 	m.old.hold(true)
-	m.attaching, m.busy = true, true
+	m.phase = moveAttaches
 	m.h = s.handshake()
 	h := m.h
-	go func() {
+	s.wg.Go(func() {
 		c, w, l := s.dial(m.ctx, h)
 		m.results <- moveResult{conn: c, welcome: w, loss: l}
-	}()
+	})
 }
 
 // result processes the outcome of the other goroutine. It returns the connection
 // that carries the session now, or the loss that ended the session.
 func (m *move) result(r moveResult) (*conn, *loss) {
-	m.busy = false
 	s := m.session
+	phase := m.phase
+	m.phase = moveWaits
 	switch {
-	case m.attaching:
+	case phase == moveAttaches:
 		return m.attachResult(r)
 	case r.err == nil:
 		m.retry.named(time.Now())
@@ -125,7 +134,6 @@ func (m *move) result(r moveResult) (*conn, *loss) {
 // attachResult processes the outcome of an attempt to attach.
 func (m *move) attachResult(r moveResult) (*conn, *loss) {
 	s := m.session
-	m.attaching = false
 	l := r.loss
 	if l == nil {
 		l = s.adopt(r.conn, r.welcome, m.h)

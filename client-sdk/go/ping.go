@@ -23,19 +23,18 @@ func (c *conn) ping() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.pingID++
-	c.pingPending = true
 	c.wakeWriter()
 	return c.pingID
 }
 
 // processPong processes the answer to a ping. session.mu is held.
 func (c *conn) processPong(id uint64) {
-	if id > c.pingID || id <= c.pongID || id == c.pingID && c.pingPending {
+	if id > c.pingSent || id <= c.pongID {
 		return // not the answer to an open ping
 	}
 	c.pongID = id
-	if id == c.pingID {
-		c.session.rtt = time.Since(c.pingSent)
+	if id == c.pingSent {
+		c.session.rtt = time.Since(c.pingSentAt)
 	}
 }
 

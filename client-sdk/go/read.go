@@ -155,11 +155,8 @@ func (c *conn) processControl(ctl proto.Control) *loss {
 // processAck discards the messages that the node has handled. session.mu is held.
 func (c *conn) processAck(received uint64) *loss {
 	s := c.session
-	if received >= c.next {
-		return violation(proto.CloseProtocolError, "an ack of %d came, and %d messages were sent", received, c.next-1)
-	}
-	if err := s.stream.Ack(received); err != nil {
-		return violation(proto.CloseProtocolError, "%w", err)
+	if err := c.out.Ack(received); err != nil {
+		return violation(proto.CloseProtocolError, "ack: %w", err)
 	}
 	s.sendReady.Broadcast()
 	return nil

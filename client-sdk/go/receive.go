@@ -57,7 +57,7 @@ func (s *Session) handled() {
 		return // nothing to count; in the last case the message's stream has ended since
 	}
 	s.stream.Handled(a.size)
-	s.acknowledge(ackDelay)
+	s.acknowledge()
 }
 
 // inbound is a message that was accepted from the node.

@@ -168,7 +168,7 @@ func (s *Session) applyWelcome(c *conn, w proto.Welcome, h handshake) (*Reset, *
 	if !w.TokenExpiresAt.IsZero() {
 		s.at.TokenExpiresAt = w.TokenExpiresAt
 	}
-	c.next = s.stream.Acked() + 1
+	c.out.Begin(s.stream)
 	c.lastActivity = time.Now()
 	s.sendReady.Broadcast()
 	s.readReady.Broadcast()
@@ -178,7 +178,7 @@ func (s *Session) applyWelcome(c *conn, w proto.Welcome, h handshake) (*Reset, *
 // finish ends the session for this client, and notifies the application.
 func (s *Session) finish(end *EndedError) {
 	s.mu.Lock()
-	if s.loggingOut && end.Code == proto.CloseSessionEnded {
+	if s.departure == loggingOut && end.Code == proto.CloseSessionEnded {
 		end = &EndedError{Code: end.Code, Reason: end.Reason, Err: ErrLoggedOut} // the close of the node came before the answer of auth
 	}
 	s.end = end

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/usher-broker/usher/proto"
@@ -75,16 +74,6 @@ func (s *Session) send(ctx context.Context, m Message) error {
 	}
 }
 
-// wakeAtEnd wakes the goroutines that wait on cond when ctx ends, unless stop was
-// called before.
-func (s *Session) wakeAtEnd(ctx context.Context, cond *sync.Cond) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		cond.Broadcast()
-	})
-}
-
 func (s *Session) trySend(m Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +91,7 @@ func (s *Session) checkSendable(m Message) error {
 	switch {
 	case s.end != nil:
 		return s.end
-	case s.leaving:
+	case s.departure != staying:
 		return &EndedError{Err: ErrClosed}
 	case len(m.Data) > s.bounds.MaxMessageBytes:
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(m.Data), s.bounds.MaxMessageBytes)
@@ -135,20 +124,12 @@ func (s *Session) sendVolatile(m Message) error {
 	if err := s.checkSendable(m); err != nil {
 		return err
 	}
-	c := s.conn
-	if c == nil {
+	if s.conn == nil {
 		s.stats.VolatileDropped++
 		return nil
 	}
-	for len(c.volatiles) > 0 && (len(c.volatiles) >= maxVolatiles || c.volatile+len(m.Data) >= maxVolatileBytes) {
-		c.volatile -= len(c.volatiles[0].frame)
-		c.volatiles = c.volatiles[1:]
-		s.stats.VolatileDropped++
-	}
-	frame := encode(m)
-	c.volatiles = append(c.volatiles, volatileFrame{s.stream.Sent(), frame})
-	c.volatile += len(frame)
-	c.wakeWriter()
+	s.stats.VolatileDropped += uint64(s.conn.out.PushVolatile(encode(m)))
+	s.conn.wakeWriter()
 	return nil
 }
 

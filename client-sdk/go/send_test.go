@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
 )
 
 // Send waits at either limit, also while detached, until there is capacity. TrySend
@@ -182,15 +183,15 @@ func TestVolatileWaiting(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		for i := range maxVolatiles {
+		for i := range stream.MaxVolatiles {
 			if err := s.SendVolatileText(string(rune('0' + i%10))); err != nil {
 				t.Error(err)
 			}
 		}
 		s.mu.Lock()
-		waiting, size := len(s.conn.volatiles), s.conn.volatile
+		waiting, size := s.conn.out.Volatiles()
 		s.mu.Unlock()
-		if waiting > maxVolatiles || size > maxVolatileBytes+1<<20 {
+		if waiting > stream.MaxVolatiles || size > stream.MaxVolatileBytes+1<<20 {
 			t.Errorf("%d volatile messages of %d bytes wait", waiting, size)
 		}
 		if s.Stats().VolatileDropped == 0 {

@@ -63,7 +63,7 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 	defer probe.Stop()
 	for {
 		end, network := c.ended, s.network
-		if m.attaching {
+		if m.phase == moveAttaches {
 			end, network = nil, nil // the old connection matters only if the new one fails
 		}
 		select {
@@ -74,26 +74,18 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 		case <-ping.C:
 			c.ping()
 		case <-dead.C:
-			left := deadAfter(interval) - c.idleFor()
-			switch {
-			case left > 0:
-				dead.Reset(left)
-			case m.attaching:
-				dead.Reset(interval)
-			default:
+			wait := m.checkActivity(interval)
+			if wait == 0 {
 				return nil, broken(errNoActivity)
 			}
+			dead.Reset(wait)
 		case <-network:
 			if probeID == 0 {
 				probeID = c.ping()
 				probe.Reset(probeWait)
 			}
 		case <-probe.C:
-			if m.attaching {
-				s.NetworkChanged() // the pong may wait on the held connection: probe again later
-			} else if !c.answered(probeID) {
-				l := broken(errNetwork)
-				l.atOnce = true
+			if l := m.checkProbe(probeID); l != nil {
 				return nil, l
 			}
 			probeID = 0
@@ -111,6 +103,33 @@ func (s *Session) watch(c *conn) (*conn, *loss) {
 			}
 		}
 	}
+}
+
+// checkActivity returns the time until the activity of the node is to be checked again,
+// or 0 if the old connection is to be given up.
+func (m *move) checkActivity(interval time.Duration) time.Duration {
+	left := deadAfter(interval) - m.old.idleFor()
+	switch {
+	case left > 0:
+		return left
+	case m.phase == moveAttaches:
+		return interval
+	}
+	return 0
+}
+
+// checkProbe returns the loss of the old connection if the probe after a change of
+// network has not been answered.
+func (m *move) checkProbe(id uint64) *loss {
+	switch {
+	case m.phase == moveAttaches:
+		m.session.NetworkChanged() // the pong may wait on the held connection: probe again later
+	case !m.old.answered(id):
+		l := broken(errNetwork)
+		l.atOnce = true
+		return l
+	}
+	return nil
 }
 
 func (s *Session) pingInterval() time.Duration {

@@ -2,29 +2,18 @@ package usher
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/usher-broker/usher/proto"
-)
-
-// Limits of the volatile messages that wait to be written.
-const (
-	maxVolatiles     = 256
-	maxVolatileBytes = 64 << 10
+	"github.com/usher-broker/usher/proto/stream"
 )
 
 // ackDelay is the time that an acknowledgement waits, so that it can confirm several
 // messages. The protocol allows 0.2 s.
 const ackDelay = 100 * time.Millisecond
-
-// volatileFrame is a volatile message that waits for the reliable frames that were
-// sent before it, so that the node receives messages in the order of sending.
-type volatileFrame struct {
-	after uint64 // number of the last reliable frame before it
-	frame []byte
-}
 
 // write writes the waiting messages until the connection ends or is given up.
 func (c *conn) write() {
@@ -74,66 +63,52 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte) {
 	if s.conn != c || c.held {
 		return 0, nil
 	}
-	if ctl, ok := c.nextControl(); ok {
+	if ctl, ok := c.nextPing(); ok {
 		return websocket.MessageText, proto.AppendControl(nil, ctl)
 	}
-	return websocket.MessageBinary, c.nextMessage()
+	item := c.out.Next(math.MaxUint64)
+	if item.Kind == stream.Ack {
+		s.sendReady.Broadcast() // Close may wait for it
+		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: item.Received})
+	}
+	return websocket.MessageBinary, item.Frame
 }
 
-// nextControl returns the next control to write. session.mu is held.
-func (c *conn) nextControl() (proto.Control, bool) {
-	s := c.session
+// nextPing returns the next pong or ping to write. session.mu is held.
+func (c *conn) nextPing() (proto.Control, bool) {
 	switch {
 	case len(c.pongs) > 0:
 		id := c.pongs[0]
 		c.pongs = c.pongs[1:]
-		s.readReady.Broadcast()
+		c.session.readReady.Broadcast()
 		return proto.Control{Type: proto.TypePong, ID: id}, true
-	case c.pingPending:
-		c.pingPending, c.pingSent = false, time.Now()
+	case c.pingSent < c.pingID:
+		c.pingSent, c.pingSentAt = c.pingID, time.Now()
 		return proto.Control{Type: proto.TypePing, ID: c.pingID}, true
-	case c.ackPending:
-		c.ackPending = false
-		if pending, _ := s.stream.AckDue(); pending {
-			s.sendReady.Broadcast() // Close may wait for it
-			return proto.Control{Type: proto.TypeAck, Received: s.stream.TakeAck()}, true
-		}
 	}
 	return proto.Control{}, false
 }
 
-// nextMessage returns the next message to write, in the order of sending, or nil.
-// session.mu is held.
-func (c *conn) nextMessage() []byte {
-	if len(c.volatiles) > 0 && c.volatiles[0].after < c.next {
-		frame := c.volatiles[0].frame
-		c.volatiles = c.volatiles[1:]
-		c.volatile -= len(frame)
-		return frame
-	}
-	frame := c.session.stream.Frame(c.next)
-	if frame != nil {
-		c.next++
-	}
-	return frame
-}
-
-// acknowledge schedules an acknowledgement of the handled messages: at once if there
-// are many, otherwise after at, so that one ack confirms several messages. s.mu is
-// held.
-func (s *Session) acknowledge(at time.Duration) {
+// acknowledge schedules an acknowledgement of the handled messages. s.mu is held.
+func (s *Session) acknowledge() {
 	c := s.conn
 	if c == nil {
 		return // the next handshake sends the count
 	}
-	pending, now := s.stream.AckDue()
-	switch {
-	case !pending:
-	case now || at == 0:
-		c.ackPending = true
+	switch c.out.Acknowledge() {
+	case stream.AckNow:
 		c.wakeWriter()
-	case c.ackTimer == nil:
-		c.ackTimer = time.AfterFunc(at, c.ackLate)
+	case stream.AckLater:
+		c.stopAckTimer()
+		c.stopAckTimer = s.afterFunc(ackDelay, c.ackLate)
+	}
+}
+
+// acknowledgeNow sends the acknowledgement of the handled messages, if there are any.
+// session.mu is held.
+func (c *conn) acknowledgeNow() {
+	if c.out.WantAck() {
+		c.wakeWriter()
 	}
 }
 
@@ -142,8 +117,7 @@ func (c *conn) ackLate() {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.ackTimer = nil
 	if s.conn == c {
-		s.acknowledge(0)
+		c.acknowledgeNow()
 	}
 }

@@ -1,6 +1,7 @@
 // Package stream numbers, acknowledges and sends again the reliable messages of
-// one side of a session. It uses no clock and no socket. The node and the Go
-// client both use it, each under its own lock.
+// one side of a session: a Stream lasts as long as the messages can be sent again, over
+// many connections, and an Outbox says in which order one connection writes. It uses no
+// clock and no socket. The node and the Go client both use it, each under its own lock.
 package stream
 
 import (
