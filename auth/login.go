@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/auth/credential"
+	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/proto"
 )
@@ -20,7 +21,12 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *proto.Problem {
 		s.metrics.logins.WithLabelValues("unknown", problem.Code).Inc()
 		return problem
 	}
-	assigned, queued, problem := s.admit(r, req)
+	id, problem := s.identify(r, req)
+	var assigned proto.Assignment
+	var queued *proto.Queued
+	if problem == nil {
+		assigned, queued, problem = s.enter(r, "login", proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext, Confirm: req.Confirm}, "")
+	}
 	if problem != nil {
 		s.metrics.logins.WithLabelValues(req.Method, problem.Code).Inc()
 		return problem
@@ -66,14 +72,26 @@ type loginRequest struct {
 	Confirm     proto.Confirmation
 }
 
-func (s *Server) admit(r *http.Request, req loginRequest) (proto.Assignment, *proto.Queued, *proto.Problem) {
-	id, problem := s.identify(r, req)
-	if problem != nil {
-		return proto.Assignment{}, nil, problem
+// enter opens a session. If every node is full and the cluster has a queue, the login
+// waits, and enter returns its position as a proto.Queued. what names the request in the
+// log. entry is "" at first, then the id of the login in the queue.
+func (s *Server) enter(r *http.Request, what string, req proto.AssignmentRequest, entry string) (proto.Assignment, *proto.Queued, *proto.Problem) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
+	defer cancel()
+	var assigned proto.Assignment
+	var waiting broker.Waiting
+	var queued *proto.Queued
+	var err error
+	if s.cfg.Tickets == nil {
+		assigned, err = s.cfg.Broker.Assign(ctx, req)
+	} else {
+		assigned, waiting, err = s.cfg.Broker.Enter(ctx, req, entry)
 	}
-	assigned, queued, err := s.enter(r.Context(), proto.AssignmentRequest{User: id.User, Placement: req.Placement, Ext: id.Ext, Confirm: req.Confirm}, "")
+	if err == nil && waiting.Entry != "" {
+		queued, err = s.queued(req, waiting)
+	}
 	if err != nil {
-		return proto.Assignment{}, nil, s.brokerProblem("login", err, "user", id.User)
+		return proto.Assignment{}, nil, s.brokerProblem(what, err, "user", req.User)
 	}
 	return assigned, queued, s.securedOrEnded(r, assigned)
 }

@@ -26,24 +26,6 @@ type Tickets interface {
 // to ask again. It is longer than the queue keeps the entry.
 const ticketTTL = 2 * time.Minute
 
-// enter opens a session. If every node is full and the cluster has a queue, the login
-// waits, and enter returns its position as a proto.Queued. entry is "" at first, then
-// the id of the login in the queue.
-func (s *Server) enter(ctx context.Context, req proto.AssignmentRequest, entry string) (proto.Assignment, *proto.Queued, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.BrokerTimeout)
-	defer cancel()
-	if s.cfg.Tickets == nil {
-		a, err := s.cfg.Broker.Assign(ctx, req)
-		return a, nil, err
-	}
-	a, w, err := s.cfg.Broker.Enter(ctx, req, entry)
-	if err != nil || w.Entry == "" {
-		return a, nil, err
-	}
-	q, err := s.queued(req, w)
-	return a, q, err
-}
-
 // queued returns the answer to a login that waits, with a new queue ticket.
 func (s *Server) queued(req proto.AssignmentRequest, w broker.Waiting) (*proto.Queued, error) {
 	now := time.Now()
@@ -103,18 +85,12 @@ func queueResult(queued *proto.Queued, problem *proto.Problem) string {
 // ask admits the login of a queue ticket, or returns its position.
 func (s *Server) ask(r *http.Request, t proto.Ticket) (proto.Assignment, *proto.Queued, *proto.Problem) {
 	req := proto.AssignmentRequest{User: t.User, Placement: t.Placement, Ext: t.Ext, Confirm: t.Confirm}
-	assigned, queued, err := s.enter(r.Context(), req, t.Entry)
-	if err != nil {
-		return proto.Assignment{}, nil, s.brokerProblem("queue", err, "user", t.User)
-	}
-	if problem := s.securedOrEnded(r, assigned); problem != nil {
-		return proto.Assignment{}, nil, problem
-	}
-	if queued == nil {
+	assigned, queued, problem := s.enter(r, "queue", req, t.Entry)
+	if problem == nil && queued == nil {
 		s.log.Info("login", "user", assigned.User, "session", assigned.Session, "node", assigned.Node.ID,
 			"method", "queue", "client", clientAddr(r, s.cfg.TrustedProxies))
 	}
-	return assigned, queued, nil
+	return assigned, queued, problem
 }
 
 // ticket returns the queue ticket of the request.

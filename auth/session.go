@@ -3,8 +3,10 @@ package auth
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/usher-broker/usher/broker/httpapi"
 	"github.com/usher-broker/usher/broker/session"
@@ -118,4 +120,96 @@ func bearer(h http.Header) (raw string, ok bool) {
 	scheme, raw, _ := strings.Cut(values[0], " ")
 	raw = strings.Trim(raw, " ")
 	return raw, strings.EqualFold(scheme, "Bearer") && raw != ""
+}
+
+// prove checks that the client has the key to which the token is bound, if it is bound to
+// one. It does not report a session that has ended or does not exist: the caller's request
+// to the broker does.
+func (s *Server) prove(w http.ResponseWriter, r *http.Request, c proto.Claims, raw, act string) *proto.Problem {
+	if c.Confirm.Thumbprint == "" {
+		return nil
+	}
+	proofs := r.Header.Values(proto.HeaderProof)
+	err := error(token.ErrProof)
+	var n uint64
+	if len(proofs) == 1 {
+		n, err = token.VerifyProof(proofs[0], act, raw, c.Confirm.Thumbprint)
+	}
+	if err != nil {
+		s.log.Info("proof refused", "session", c.Session, "user", c.User, "client", clientAddr(r, s.cfg.TrustedProxies), "error", err)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="usher", error="invalid_proof"`)
+		return &proto.Problem{
+			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidProof,
+			Detail: "The token is bound to a key: send a proof of possession in one header " + proto.HeaderProof + ", made for this token and for \"" + act + "\".",
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
+	defer cancel()
+	switch err := s.cfg.Broker.Prove(ctx, c.Session, n); {
+	case err == nil, errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
+		return nil
+	case errors.Is(err, session.ErrReplayed):
+		return &proto.Problem{
+			Status: http.StatusConflict, Code: proto.ProblemStaleProof,
+			Detail: "This proof, or a later one, was used before. Make a new one.",
+		}
+	case errors.Is(err, session.ErrUnavailable):
+		return httpapi.StoreUnavailable("The proof cannot be checked at this moment. Try again.")
+	default:
+		return s.brokerProblem(act, err, "user", c.User, "session", c.Session)
+	}
+}
+
+// shedder limits the requests that are handled at the same time: when a node dies, all
+// its clients reconnect at once. A limited number of requests waits for a short time. The
+// others are refused early, when that is still cheap, with a random Retry-After that grows
+// with the length of the queue.
+type shedder struct {
+	slots chan struct{} // one element for each request that is handled
+	queue chan struct{} // one element for each request that waits
+	wait  time.Duration
+}
+
+func newShedder(atOnce int, wait time.Duration) *shedder {
+	return &shedder{
+		slots: make(chan struct{}, atOnce),
+		queue: make(chan struct{}, 4*atOnce), wait: wait,
+	}
+}
+
+// enter reports whether the request may be handled. If so, the caller calls leave at the
+// end.
+func (s *shedder) enter(ctx context.Context) bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case s.queue <- struct{}{}:
+		defer func() { <-s.queue }()
+	default:
+		return false
+	}
+	timer := time.NewTimer(s.wait)
+	defer timer.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (s *shedder) leave() { <-s.slots }
+
+// problem returns the answer to a refused request. Its Retry-After is 1 to 10 s if the
+// queue is full, and less if it is not.
+func (s *shedder) problem() *proto.Problem {
+	most := 2 + 8*len(s.queue)/cap(s.queue)
+	return &proto.Problem{
+		Status: http.StatusServiceUnavailable, Code: proto.ProblemOverloaded, RetryAfter: 1 + rand.IntN(most),
+		Detail: "Very many clients reconnect at this moment. Try again; the session is kept meanwhile.",
+	}
 }

@@ -37,14 +37,10 @@ func (c *Cluster) listen(ctx context.Context) error {
 	if len(c.cfg.Label) > memberlist.LabelMaxSize {
 		return fmt.Errorf("cluster: the label has %d bytes, at most %d are allowed", len(c.cfg.Label), memberlist.LabelMaxSize)
 	}
-	conf := memberlist.DefaultLANConfig()
-	conf.Name = c.cfg.Self.ID
-	conf.Label = c.cfg.Label
 	if c.ring, err = c.keyring(); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	conf.Keyring = c.ring
-	conf.BindAddr = bind.Addr().String()
+	conf := c.configureList(bind)
 	if c.cfg.Advertise != "" {
 		at, err := resolve(ctx, "advertise", c.cfg.Advertise)
 		if err != nil {
@@ -55,20 +51,6 @@ func (c *Cluster) listen(ctx context.Context) error {
 		}
 		conf.AdvertiseAddr, conf.AdvertisePort = at.Addr().String(), int(at.Port())
 	}
-	// Messages are small and mostly encrypted: compression costs more than it
-	// saves.
-	conf.EnableCompression = false
-	// A member that died may return with another address as soon as the others
-	// know that it is dead.
-	conf.DeadNodeReclaimTime = time.Second
-	// A live member that the others consider dead learns of it in the next
-	// exchange of all states with one of them, and refutes it. This interval
-	// bounds how long a part of a split cluster stays out.
-	conf.PushPullInterval = exchangeInterval
-	d := &delegate{c: c}
-	conf.Delegate, conf.Events, conf.Conflict = d, d, d
-	conf.Logger = log.New(&logBridge{log: c.log, warnings: &c.counts.warnings}, "", 0)
-
 	t, err := c.bind(bind, max(last, bind.Port()), conf.Logger)
 	if err != nil {
 		return err
@@ -88,6 +70,29 @@ func (c *Cluster) listen(ctx context.Context) error {
 		return fmt.Errorf("cluster: bind %s: %w; set the address to advertise", c.cfg.Bind, err)
 	}
 	return nil
+}
+
+// configureList returns the configuration of the memberlist, without its sockets and
+// the address to advertise.
+func (c *Cluster) configureList(bind netip.AddrPort) *memberlist.Config {
+	conf := memberlist.DefaultLANConfig()
+	conf.Name, conf.Label = c.cfg.Self.ID, c.cfg.Label
+	conf.Keyring = c.ring
+	conf.BindAddr = bind.Addr().String()
+	// Messages are small and mostly encrypted: compression costs more than it
+	// saves.
+	conf.EnableCompression = false
+	// A member that died may return with another address as soon as the others
+	// know that it is dead.
+	conf.DeadNodeReclaimTime = time.Second
+	// A live member that the others consider dead learns of it in the next
+	// exchange of all states with one of them, and refutes it. This interval
+	// bounds how long a part of a split cluster stays out.
+	conf.PushPullInterval = exchangeInterval
+	d := &delegate{c: c}
+	conf.Delegate, conf.Events, conf.Conflict = d, d, d
+	conf.Logger = log.New(&logBridge{log: c.log, warnings: &c.counts.warnings}, "", 0)
+	return conf
 }
 
 // allowed returns the networks of members, including this member's own address;

@@ -88,13 +88,9 @@ func Start(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var probe func(ctx context.Context, node, url string) error
-	if o.Probe != "none" {
-		p, err := o.NewProber()
-		if err != nil {
-			return nil, err
-		}
-		probe = p.Probe
+	probe, err := o.probe()
+	if err != nil {
+		return nil, err
 	}
 	calls := &lateCluster{}
 	b.Broker, err = broker.New(broker.Config{

@@ -42,6 +42,18 @@ func (f ProbeFlags) health() (broker.Health, error) {
 	return broker.Health{Interval: f.ProbeInterval, Timeout: f.ProbeTimeout, Out: f.ProbeOut, In: f.ProbeIn}, nil
 }
 
+// probe returns the function that probes a node, or nil for no probes.
+func (f ProbeFlags) probe() (func(ctx context.Context, node, url string) error, error) {
+	if f.Probe == "none" {
+		return nil, nil
+	}
+	p, err := f.NewProber()
+	if err != nil {
+		return nil, err
+	}
+	return p.Probe, nil
+}
+
 // Prober probes nodes at their public addresses.
 type Prober struct {
 	tcp       bool

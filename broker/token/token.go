@@ -8,15 +8,18 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -150,6 +153,19 @@ func fingerprint(key ed25519.PublicKey, raw string) Fingerprint {
 // encoding of the bytes.
 func decodeSegment(s string) ([]byte, error) { return base64.RawURLEncoding.Strict().DecodeString(s) }
 
+// jsonRules are those of every JSON object that a token, a queue ticket or a proof
+// contains. Members that are not read, such as those of ext, may be any JSON.
+var jsonRules = strictjson.Rules{Duplicates: strictjson.RefuseReadDuplicates}
+
+// decodeObject reads the object of a segment.
+func decodeObject(segment string) (strictjson.Object, error) {
+	b, err := decodeSegment(segment)
+	if err != nil {
+		return strictjson.Object{}, err
+	}
+	return jsonRules.Parse(b)
+}
+
 // readHeader checks the form of a token of the type, and returns the id of its key.
 func readHeader(raw, typ string) (kid string, err error) {
 	if len(raw) > proto.MaxTokenBytes {
@@ -209,4 +225,159 @@ func checkHeader(o strictjson.Object, want string) (kid string, err error) {
 		return "", fmt.Errorf("%w: header: kid has %d bytes, want 1 to %d", ErrMalformed, len(kid), maxKidBytes)
 	}
 	return kid, nil
+}
+
+// Limits of claims, in bytes and seconds.
+const (
+	maxIssuerBytes = 64
+	maxIDBytes     = 128          // sid, jti
+	maxKidBytes    = 128          // the header's kid
+	maxTime        = 253402300799 // the last second of the year 9999
+)
+
+// strictClaims adds strict decoding to proto.Claims.
+type strictClaims proto.Claims
+
+var claimNames = []string{"iss", "aud", "sub", "sid", "nid", "ep", "iat", "nbf", "exp", "jti", "ext", "cnf"}
+
+// read reads the claims. It ignores names that it does not know, because a later
+// version may add claims. A name that differs from a known one only in case is an
+// error, because some decoders would take one for the other.
+func (c *strictClaims) read(b []byte) error {
+	o, err := jsonRules.Parse(b)
+	if err != nil {
+		return fmt.Errorf("%w: claims: %w", ErrMalformed, err)
+	}
+	for name := range o.Names() {
+		for _, known := range claimNames {
+			if name != known && strings.EqualFold(name, known) {
+				return fmt.Errorf("%w: %q looks like %q", ErrClaims, name, known)
+			}
+		}
+	}
+	r := strictClaims{
+		Issuer:    o.String("iss"),
+		Audience:  o.String("aud"),
+		User:      o.String("sub"),
+		Session:   o.String("sid"),
+		Node:      o.String("nid"),
+		ID:        o.String("jti"),
+		Epoch:     o.Uint("ep", 1, proto.MaxCount),
+		IssuedAt:  int64(o.Uint("iat", 1, maxTime)),
+		NotBefore: int64(o.Uint("nbf", 1, maxTime)),
+		Expires:   int64(o.Uint("exp", 1, maxTime)),
+		Ext:       readExt(o),
+		Confirm:   readConfirm(o),
+	}
+	if err := o.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrClaims, err)
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	*c = r
+	return nil
+}
+
+func checkText(name, s string, limit int) error {
+	if s == "" || len(s) > limit {
+		return fmt.Errorf("%s has %d bytes, want 1 to %d", name, len(s), limit)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("%s contains a control character", name)
+	}
+	return nil
+}
+
+func checkNumber(name string, n, limit uint64) error {
+	if n < 1 || n > limit {
+		return fmt.Errorf("%s is not a whole number from 1 to %d", name, limit)
+	}
+	return nil
+}
+
+// check returns the error that read would return for the claims, except for ext.
+func (c *strictClaims) check() error {
+	err := errors.Join(
+		checkText("iss", c.Issuer, maxIssuerBytes),
+		checkText("sub", c.User, proto.MaxNameBytes),
+		checkText("sid", c.Session, maxIDBytes),
+		checkText("nid", c.Node, proto.MaxNameBytes),
+		checkText("jti", c.ID, maxIDBytes),
+		checkNumber("ep", c.Epoch, proto.MaxCount),
+		checkNumber("iat", uint64(c.IssuedAt), maxTime),
+		checkNumber("nbf", uint64(c.NotBefore), maxTime),
+		checkNumber("exp", uint64(c.Expires), maxTime),
+	)
+	switch {
+	case err != nil:
+	case c.Audience != proto.TokenAudience:
+		err = fmt.Errorf("aud is %q, want %s", c.Audience, proto.TokenAudience)
+	case c.Confirm != proto.Confirmation{} && !c.Confirm.Valid():
+		err = errors.New("cnf is not the thumbprint of a key")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrClaims, err)
+	}
+	return nil
+}
+
+// readExt returns the optional ext as it was written.
+func readExt(o strictjson.Object) json.RawMessage {
+	ext := o.Raw("ext")
+	if len(ext) > proto.MaxExtBytes {
+		o.Fail("ext", fmt.Sprintf("%d bytes, expected at most %d", len(ext), proto.MaxExtBytes))
+	}
+	return bytes.Clone(ext) // not to keep the rest of the token
+}
+
+// readConfirm reads the optional cnf, of which only the member jkt is supported. A
+// token that is bound in another way must not be accepted as a token that is not bound.
+func readConfirm(o strictjson.Object) (c proto.Confirmation) {
+	if !o.Has("cnf") {
+		return c
+	}
+	cnf := o.Object("cnf")
+	cnf.Only("jkt")
+	c.Thumbprint = cnf.String("jkt")
+	if !c.Valid() {
+		cnf.Fail("jkt", "expected the thumbprint of a key")
+	}
+	return c
+}
+
+// checkTimes checks the times of authentic claims. Of several faults it reports
+// ErrExpired last, because Verify returns the claims with it.
+func (v *Verifier) checkTimes(c proto.Claims) error {
+	leeway, t, longest := v.leeway(), v.now(), v.MaxLifetime
+	if longest == 0 {
+		longest = DefaultMaxLifetime
+	}
+	switch {
+	case c.Expires <= c.IssuedAt || c.Expires <= c.NotBefore:
+		return fmt.Errorf("%w: exp is not after iat and nbf", ErrClaims)
+	case c.Expires-c.IssuedAt > int64(longest/time.Second):
+		return fmt.Errorf("%w: lifetime of %d s, longer than %s", ErrClaims, c.Expires-c.IssuedAt, longest)
+	case time.Unix(c.IssuedAt, 0).After(t.Add(leeway)):
+		return fmt.Errorf("%w: issued in the future", ErrNotYet)
+	case time.Unix(c.NotBefore, 0).After(t.Add(leeway)):
+		return ErrNotYet
+	case !t.Before(time.Unix(c.Expires, 0).Add(leeway)):
+		return ErrExpired
+	}
+	return nil
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now != nil {
+		return v.Now()
+	}
+	return time.Now()
+}
+
+func (v *Verifier) leeway() time.Duration {
+	if v.Leeway == 0 {
+		return DefaultLeeway
+	}
+	return max(v.Leeway, 0)
 }

@@ -209,34 +209,19 @@ func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 		cfg.Bind = net.JoinHostPort(host, "0")
 	}
 	cfg.Advertise = ""
-	var mu sync.Mutex
-	reported := map[string]bool{} // by id of the node
+	reported := reporters{ids: map[string]bool{}}
 	cfg.Logger = d.log
 	cfg.Self = proto.Peer{ID: process.InstanceID("doctor"), Role: proto.RoleBroker, State: proto.StateReady, Generation: process.Generation(), Version: process.Version()}
-	cfg.Events.Report = func(r proto.Report) {
-		mu.Lock()
-		defer mu.Unlock()
-		reported[r.ID] = true
-	}
+	cfg.Events.Report = reported.add
 	c, err := cluster.Join(ctx, cfg)
 	if err != nil {
 		d.wrong("gossip", err.Error(), "set --gossip to an address of this machine (\"ip addr\" lists them)")
 		return nil
 	}
 	defer func() { _ = c.Leave(time.Second) }()
-	allReported := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, p := range c.Members() {
-			if p.Role == proto.RoleNode && !reported[p.ID] {
-				return false
-			}
-		}
-		return len(c.Members()) > 1
-	}
 	began := time.Now()
 	for ; ctx.Err() == nil && time.Since(began) < gossipTime; time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > 2*time.Second && allReported() { // by then all members are known
+		if time.Since(began) > 2*time.Second && reported.all(c.Members()) { // by then all members are known
 			break
 		}
 	}
@@ -246,16 +231,23 @@ func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 			"allow TCP and UDP to its gossip port, in both directions; use the same --gossip-key and --gossip-label")
 		return nil
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	var nodes []proto.Peer
+	nodes := d.members(c.Members(), cfg.Self.ID, &reported)
+	if h.Warnings > 0 {
+		d.warn("gossip", fmt.Sprintf("%d packets could not be read", h.Warnings), "a member has another --gossip-key or --gossip-label")
+	}
+	return nodes
+}
+
+// members checks that the members other than self are complete and that the nodes'
+// reports arrive. It returns the nodes.
+func (d *doctor) members(members []proto.Peer, self string, reported *reporters) (nodes []proto.Peer) {
 	others := 0
-	for _, p := range c.Members() {
+	for _, p := range members {
 		switch {
-		case p.ID == cfg.Self.ID:
+		case p.ID == self:
 		case p.Role != proto.RoleNode:
 			others++
-		case reported[p.ID]:
+		case reported.has(p.ID):
 			nodes = append(nodes, p)
 		default:
 			nodes = append(nodes, p)
@@ -266,11 +258,43 @@ func (d *doctor) gossip(ctx context.Context) []proto.Peer {
 	if others == 0 {
 		d.wrong("gossip", "the cluster has no auth and no broker", "start one, or add its address to --join")
 	}
-	d.ok("gossip", "%d nodes and %d auths and brokers; messages pass both ways with %d of the nodes", len(nodes), others, len(reported))
-	if h.Warnings > 0 {
-		d.warn("gossip", fmt.Sprintf("%d packets could not be read", h.Warnings), "a member has another --gossip-key or --gossip-label")
-	}
+	d.ok("gossip", "%d nodes and %d auths and brokers; messages pass both ways with %d of the nodes", len(nodes), others, reported.count())
 	return nodes
+}
+
+// reporters are the nodes whose reports arrive. Its methods may be called concurrently.
+type reporters struct {
+	mu  sync.Mutex
+	ids map[string]bool
+}
+
+func (r *reporters) add(report proto.Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids[report.ID] = true
+}
+
+func (r *reporters) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ids[id]
+}
+
+func (r *reporters) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ids)
+}
+
+// all reports whether there is another member than this process, and every node among
+// them has reported.
+func (r *reporters) all(members []proto.Peer) bool {
+	for _, p := range members {
+		if p.Role == proto.RoleNode && !r.has(p.ID) {
+			return false
+		}
+	}
+	return len(members) > 1
 }
 
 // nodes connects to the public address of each node, as a client does.

@@ -60,16 +60,7 @@ func start(app node.App, cfg Config) (_ *Cluster, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	c := &Cluster{
-		app: func(string) node.App { return app }, cfg: cfg, port: cfg.NodePort, nodes: map[string]*devNode{},
-		registry: process.NewRegistry(),
-	}
-	if p, ok := app.(PerNode); ok {
-		c.app = p.ForNode
-	}
+	c := newCluster(app, cfg)
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -116,6 +107,21 @@ func start(app node.App, cfg Config) (_ *Cluster, err error) {
 	}
 	c.stop.Add(func() { c.api.Close(process.CloseTimeout) })
 	return c, c.serveLogin(authListener, login)
+}
+
+// newCluster returns a cluster without members.
+func newCluster(app node.App, cfg Config) *Cluster {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	c := &Cluster{
+		app: func(string) node.App { return app }, cfg: cfg, port: cfg.NodePort, nodes: map[string]*devNode{},
+		registry: process.NewRegistry(),
+	}
+	if p, ok := app.(PerNode); ok {
+		c.app = p.ForNode
+	}
+	return c
 }
 
 func (c *Cluster) listen(flag, addr string) (net.Listener, error) {

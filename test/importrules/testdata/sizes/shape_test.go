@@ -1,0 +1,3 @@
+package sizes
+
+func ignored() {}
