@@ -172,14 +172,13 @@ func TestNullIsNoExt(t *testing.T) {
 func TestNewRejectsBadConfig(t *testing.T) {
 	good := func() broker.Config {
 		h := newFixture(t)
-		return broker.Config{Issuer: issuer, Store: h.store, Signer: signer{}, Cluster: h.cluster, Placement: placement.NewTable(placement.Config{}, nil, time.Now())}
+		return broker.Config{Issuer: issuer, Store: h.store, Signer: signer{}, Cluster: h.cluster}
 	}
 	for name, change := range map[string]func(*broker.Config){
 		"no issuer":     func(c *broker.Config) { c.Issuer = "" },
 		"long issuer":   func(c *broker.Config) { c.Issuer = strings.Repeat("i", 65) },
 		"no store":      func(c *broker.Config) { c.Store = nil },
 		"no cluster":    func(c *broker.Config) { c.Cluster = nil },
-		"no placement":  func(c *broker.Config) { c.Placement = nil },
 		"long tokens":   func(c *broker.Config) { c.TokenTTL = 25 * time.Hour },
 		"short tokens":  func(c *broker.Config) { c.TokenTTL = time.Millisecond },
 		"negative time": func(c *broker.Config) { c.AssignTTL = -1 },
@@ -205,7 +204,6 @@ func TestNoSigner(t *testing.T) {
 	a := h.assign(ada)
 	keyless, err := broker.New(broker.Config{
 		Issuer: issuer, Store: h.store, Cluster: h.cluster,
-		Placement: placement.NewTable(placement.Config{}, nil, time.Now()),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -41,11 +41,11 @@ type commands struct {
 	missed missed
 }
 
-func newCommands(cfg Config) commands {
+func newCommands(cfg Config, p *pace) commands {
 	ctx, cancel := context.WithCancel(context.Background())
 	return commands{
 		cluster: cfg.Cluster, log: cfg.Logger, done: cfg.Hooks.Commanded,
-		ctx: ctx, cancel: cancel,
+		ctx: ctx, cancel: cancel, missed: missed{pace: p},
 		slots: map[string]chan struct{}{
 			proto.OpEnd: make(chan struct{}, maxCommands), proto.OpMoved: make(chan struct{}, maxCommands),
 			proto.OpShed: make(chan struct{}, maxCommands),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/usher-broker/usher/broker/placement"
@@ -35,8 +36,8 @@ type Signer interface {
 // MaxTokenTTL is the longest lifetime of a token that verifiers accept.
 const MaxTokenTTL = 24 * time.Hour
 
-// Config configures a Broker. Issuer, Store, Cluster and Placement are required;
-// all other fields have a default.
+// Config configures a Broker. Issuer, Store and Cluster are required; all other
+// fields have a default.
 type Config struct {
 	// Issuer identifies this start of this process, in 1 to 64 bytes. It is the
 	// iss of the tokens, and this member's id in the cluster: nodes report the
@@ -47,9 +48,12 @@ type Config struct {
 	Cluster Cluster
 	Signer  Signer // nil: Assign and Reassign answer ErrNoSigner
 
-	// Placement is the table of the nodes. It must be empty, and only the Broker
-	// may use it after New.
-	Placement *placement.Table
+	// Selector returns the policy for a pool, which picks the nodes. Default:
+	// placement.Least.
+	Selector func(pool string) placement.Selector
+	// Random is the source of randomness of the policies. Only the Broker may use it
+	// after New. Default: a source with a random seed.
+	Random *rand.Rand
 
 	// TokenTTL is the lifetime of a token: 1 s to 24 h, default 1 h.
 	TokenTTL time.Duration
@@ -76,8 +80,7 @@ type Config struct {
 	// 5 s. Nil: such nodes are not probed, and a dead node gets sessions until
 	// its reports are overdue.
 	Probe func(ctx context.Context, node, url string) error
-	// Health configures periodic probes. It requires a Probe, and a Placement
-	// with Config.Probed.
+	// Health configures periodic probes. It requires a Probe.
 	Health Health
 
 	// Queue configures how logins wait when every node is full (Enter).
@@ -101,8 +104,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Issuer == "" || len(c.Issuer) > maxIssuerBytes:
 		return c, fmt.Errorf("broker: Issuer has %d bytes, must have 1 to %d", len(c.Issuer), maxIssuerBytes)
-	case c.Store == nil || c.Cluster == nil || c.Placement == nil:
-		return c, errors.New("broker: Store, Cluster and Placement are required")
+	case c.Store == nil || c.Cluster == nil:
+		return c, errors.New("broker: Store and Cluster are required")
 	}
 	c.TokenTTL = cmp.Or(c.TokenTTL, time.Hour)
 	c.AssignTTL = cmp.Or(c.AssignTTL, time.Minute)
@@ -120,6 +123,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("broker: a field of Health is negative")
 	}
 	c.Health, c.Queue = c.Health.withDefaults(), c.Queue.withDefaults()
+	if c.Random == nil {
+		c.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -3,13 +3,11 @@ package broker_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session/memory"
 	"github.com/usher-broker/usher/proto"
 )
@@ -64,7 +62,7 @@ func (h *fixture) estimate(id string) float64 {
 	return v.Estimate
 }
 
-// Run updates the placement table with the time. Only then does this broker's
+// Run updates the table of the nodes with the time. Only then does this broker's
 // share follow the arrivals, and with it the estimate.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -72,7 +70,6 @@ func TestRun(t *testing.T) {
 		defer store.Close()
 		b, err := broker.New(broker.Config{
 			Issuer: issuer, Store: store, Signer: signer{}, Cluster: &cluster{},
-			Placement: placement.NewTable(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), time.Now()),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ type Explanation struct {
 	// Sessions are the sessions that the user already has. A client that has a
 	// token stays with its session.
 	Sessions []session.Record
-	Nodes    []placement.Verdict
+	Nodes    []placement.Rating
 }
 
 // Explain returns which node a login with the request would be assigned to now.
@@ -41,7 +41,7 @@ func (b *Broker) Explain(ctx context.Context, req proto.AssignmentRequest, unrea
 		}
 	}
 	b.mu.Lock()
-	e.Nodes = b.table.Explain(b.cfg.Now(), hints(r, unreachable))
+	e.Nodes = b.picker.Explain(b.cfg.Now(), hints(r, unreachable))
 	b.mu.Unlock()
 	for _, v := range e.Nodes {
 		if v.Chosen {

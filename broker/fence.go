@@ -9,6 +9,8 @@ import (
 // longer own. They are notified through the store, which they may be able to
 // reach.
 type missed struct {
+	pace *pace
+
 	mu      sync.Mutex
 	nodes   map[string]bool
 	running bool
@@ -21,6 +23,7 @@ func (m *missed) add(node string) {
 		m.nodes = map[string]bool{}
 	}
 	m.nodes[node] = true
+	m.pace.stir()
 }
 
 // take removes and returns the nodes. It returns nil if there are none, or while

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/session/memory"
 	"github.com/usher-broker/usher/broker/token"
@@ -67,8 +66,7 @@ func (h *fixture) rebuild(change func(*broker.Config)) {
 	}
 	cfg := broker.Config{
 		Issuer: issuer, Store: h.store, Signer: h.signer, Cluster: h.cluster,
-		Placement: placement.NewTable(placement.Config{Issuer: issuer}, rand.New(rand.NewPCG(1, 2)), h.clock.now()),
-		Now:       h.clock.now, Hooks: h.counts.hooks(), Duplicates: h.policies,
+		Random: rand.New(rand.NewPCG(1, 2)), Now: h.clock.now, Hooks: h.counts.hooks(), Duplicates: h.policies,
 		Probe: func(ctx context.Context, _, url string) error {
 			if h.probe == nil {
 				return nil

@@ -3,7 +3,6 @@ package broker_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -139,9 +138,7 @@ func TestGroupIsReleased(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newFixture(t)
 			h.rebuild(func(c *broker.Config) {
-				c.Placement = placement.NewTable(placement.Config{
-					Issuer: issuer, Policy: func(string) placement.Policy { return &placement.RoundRobin{} },
-				}, rand.New(rand.NewPCG(1, 2)), h.clock.now())
+				c.Selector = func(string) placement.Selector { return &placement.RoundRobin{} }
 			})
 			for _, id := range []string{"node-1", "node-2", "node-3", "node-4"} {
 				h.join(id)

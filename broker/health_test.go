@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session/memory"
 	"github.com/usher-broker/usher/broker/token"
@@ -45,9 +46,8 @@ func withProbes(t *testing.T, f func(b *broker.Broker, o *fakeNetwork, join func
 			t.Fatal(err)
 		}
 		o := &fakeNetwork{errors: map[string]error{}, probes: map[string]int{}}
-		table := placement.NewTable(placement.Config{Issuer: issuer, Probed: true}, rand.New(rand.NewPCG(1, 2)), time.Now())
 		b, err := broker.New(broker.Config{
-			Issuer: issuer, Store: memory.New(time.Now), Signer: keys, Cluster: &cluster{}, Placement: table,
+			Issuer: issuer, Store: memory.New(time.Now), Signer: keys, Cluster: &cluster{}, Random: rand.New(rand.NewPCG(1, 2)),
 			Probe: o.probe, Health: broker.Health{Interval: 2 * time.Second},
 		})
 		if err != nil {
@@ -81,7 +81,7 @@ func withProbes(t *testing.T, f func(b *broker.Broker, o *fakeNetwork, join func
 	})
 }
 
-func nodes(t *testing.T, b *broker.Broker, n int) map[string]int {
+func assignMany(t *testing.T, b *broker.Broker, n int) map[string]int {
 	t.Helper()
 	got := map[string]int{}
 	for range n {
@@ -105,18 +105,18 @@ func TestWrongAddress(t *testing.T) {
 		}
 		time.Sleep(150 * time.Millisecond)
 		for range 20 {
-			if got := nodes(t, b, 10); got["wrong"] > 0 {
+			if got := assignMany(t, b, 10); got["wrong"] > 0 {
 				t.Fatal(got)
 			}
 			time.Sleep(time.Second)
 		}
 		v, _ := b.Node("wrong")
-		if v.Eligible || v.Why != "clients cannot connect: connection refused" || v.Reach != placement.NeverReached {
+		if v.Eligible() || v.Why() != "clients cannot connect: connection refused" || v.Reach != nodes.NeverReached {
 			t.Errorf("%+v", v)
 		}
 		o.setError("wrong", nil)
 		time.Sleep(5 * time.Second)
-		if got := nodes(t, b, 100); got["wrong"] == 0 {
+		if got := assignMany(t, b, 100); got["wrong"] == 0 {
 			t.Error(got)
 		}
 	})
@@ -129,7 +129,7 @@ func TestConsecutiveProbes(t *testing.T) {
 		join(proto.Peer{ID: "a", URL: "ws://a"})
 		join(proto.Peer{ID: "b", URL: "ws://b"})
 		time.Sleep(3 * time.Second)
-		reach := func() placement.Reach {
+		reach := func() nodes.Reach {
 			v, _ := b.Node("a")
 			return v.Reach
 		}
@@ -151,7 +151,7 @@ func TestConsecutiveProbes(t *testing.T) {
 		for range 3 { // never three in a row
 			o.setError("a", errors.New("timeout"))
 			await(2)
-			if reach() != placement.Reached {
+			if reach() != nodes.Reached {
 				t.Fatal("taken out after two failures")
 			}
 			o.setError("a", nil)
@@ -159,26 +159,26 @@ func TestConsecutiveProbes(t *testing.T) {
 		}
 		o.setError("a", errors.New("timeout"))
 		await(3)
-		if reach() != placement.Unreachable {
+		if reach() != nodes.Unreachable {
 			t.Fatal(reach())
 		}
-		if got := nodes(t, b, 50); got["a"] > 0 {
+		if got := assignMany(t, b, 50); got["a"] > 0 {
 			t.Error(got)
 		}
 		o.setError("a", nil)
 		await(1)
-		if reach() != placement.Unreachable {
+		if reach() != nodes.Unreachable {
 			t.Error("brought back after one success")
 		}
 		await(1)
-		if reach() != placement.Reached {
+		if reach() != nodes.Reached {
 			t.Error("not brought back after two successes")
 		}
 		// If no node can be reached, the fault may be this broker's own.
 		o.setError("a", errors.New("no route"))
 		o.setError("b", errors.New("no route"))
 		await(4)
-		if got := nodes(t, b, 10); got["a"]+got["b"] != 10 {
+		if got := assignMany(t, b, 10); got["a"]+got["b"] != 10 {
 			t.Error(got)
 		}
 	})
@@ -193,7 +193,7 @@ func TestNewAddress(t *testing.T) {
 		o.setError("a", errors.New("refused"))
 		join(proto.Peer{ID: "a", URL: "ws://elsewhere"})
 		time.Sleep(time.Second)
-		if v, _ := b.Node("a"); v.Reach != placement.NeverReached || v.Eligible {
+		if v, _ := b.Node("a"); v.Reach != nodes.NeverReached || v.Eligible() {
 			t.Errorf("%+v", v)
 		}
 		b.Leave("a")
@@ -243,7 +243,7 @@ func TestClientReports(t *testing.T) {
 func TestHealthConfig(t *testing.T) {
 	cfg := broker.Config{
 		Issuer: issuer, Store: memory.New(time.Now), Cluster: &cluster{},
-		Placement: placement.NewTable(placement.Config{}, nil, time.Now()), Health: broker.Health{Interval: time.Second},
+		Health: broker.Health{Interval: time.Second},
 	}
 	if _, err := broker.New(cfg); err == nil {
 		t.Error("no error for Health without a Probe")

@@ -1,14 +1,46 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/broker/nodes"
 )
+
+// Health configures how the broker probes the nodes' addresses: a node can be a
+// member of the cluster while clients cannot connect to it. The zero value of a
+// field means its default; without an Interval there are no probes.
+type Health struct {
+	// Interval is the time between two probes of a node. 0: nodes are not probed
+	// and count as reachable.
+	Interval time.Duration
+	// Timeout bounds a probe. Default 1 s, or Interval if that is less.
+	Timeout time.Duration
+	// Out is the number of consecutive failed probes after which a node gets no
+	// sessions. In is the number of consecutive successful probes after which it
+	// gets sessions again. Defaults 3 and 2. A node gets no sessions before its
+	// first successful probe.
+	Out, In int
+}
+
+func (h Health) withDefaults() Health {
+	h.Timeout = cmp.Or(h.Timeout, min(probeTimeout, h.Interval))
+	return h
+}
+
+func (h Health) probes() nodes.Probes {
+	return nodes.Probes{Interval: h.Interval, Out: h.Out, In: h.In}
+}
 
 const (
 	// probeTimeout bounds a probe.
 	probeTimeout = time.Second
+	// probesAtOnce bounds the concurrent probes. A thousand nodes that do not answer
+	// add up to a thousand seconds of waiting in each interval.
+	probesAtOnce = 256
 	// probeSpacing is the least time between two probes of one node for client
 	// reports, so that many reports cost little.
 	probeSpacing = time.Second
@@ -33,15 +65,12 @@ type probes struct {
 	wg     sync.WaitGroup
 }
 
-// nodeProbe is the latest probe of a node.
+// nodeProbe is the latest probe of a node for a client report.
 type nodeProbe struct {
 	at     time.Time
-	before reportID      // the node's last report before the probe
-	failed chan struct{} // closed when the probe found the node gone
+	before nodes.ReportID // the node's last report before the probe
+	failed chan struct{}  // closed when the probe found the node gone
 }
-
-// reportID identifies a report of a node.
-type reportID struct{ generation, seq uint64 }
 
 func newProbes() *probes {
 	p := &probes{last: map[string]nodeProbe{}, slots: make(chan struct{}, probesAtOnce)}
@@ -49,10 +78,48 @@ func newProbes() *probes {
 	return p
 }
 
-// checkNode starts a probe of the node, unless one started less than probeSpacing
-// ago, and does not wait for it. The returned channel is closed when the probe
-// finds the node gone; it may be nil.
-func (b *Broker) checkNode(to target) <-chan struct{} {
+// probeDue starts the periodic probes that are due, and returns the time until the next
+// one is due, at most restTick.
+func (b *Broker) probeDue() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.nodes.StartProbes(b.cfg.Now(), restTick, func(id, url string) bool {
+		return b.probes.tryGo(func() { b.probeAddress(id, url) }) // if too many run, the next tick starts the others
+	})
+}
+
+// probeAddress probes a node once and records the result.
+func (b *Broker) probeAddress(id, url string) {
+	ctx, cancel := context.WithTimeout(b.probes.ctx, b.cfg.Health.Timeout)
+	defer cancel()
+	err := b.cfg.Probe(ctx, id, url)
+	if b.probes.ctx.Err() != nil {
+		return
+	}
+	b.hooks.Probed(id, err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before, after := b.nodes.Probed(b.cfg.Now(), id, url, err, rand.Float64())
+	if err != nil || before != after {
+		b.pace.stir()
+	}
+	switch {
+	case before == after:
+	case after != nodes.Reached:
+		b.log.Warn("node gets no sessions: clients cannot connect to it", "node", id, "url", url, "error", err)
+	case before != nodes.Untried:
+		b.log.Info("node is reachable again and gets sessions", "node", id, "url", url)
+	}
+}
+
+// clientReport records that a user could not reach a node, and starts a probe of it,
+// unless one started less than probeSpacing ago. It does not wait for the probe. The
+// returned channel is closed when the probe finds the node gone; it may be nil.
+func (b *Broker) clientReport(to target, user string) <-chan struct{} {
+	b.mu.Lock()
+	b.nodes.ClientReport(b.cfg.Now(), to.id, user)
+	b.pace.stir()
+	b.mu.Unlock()
 	if b.cfg.Probe == nil {
 		return nil
 	}
@@ -76,11 +143,13 @@ func (b *Broker) checkNode(to target) <-chan struct{} {
 	}
 	p := nodeProbe{now, last, make(chan struct{})}
 	all.last[to.id] = p
-	all.wg.Go(func() { b.probe(to, p.failed) })
+	all.wg.Go(func() { b.probeReported(to, p.failed) })
 	return p.failed
 }
 
-func (b *Broker) probe(to target, failed chan<- struct{}) {
+// probeReported probes a node that a client could not reach, and suspends it if this
+// broker cannot reach it either.
+func (b *Broker) probeReported(to target, failed chan<- struct{}) {
 	last := b.lastReport(to.id)
 	ctx, cancel := context.WithTimeout(b.probes.ctx, probeTimeout)
 	defer cancel()
@@ -97,38 +166,19 @@ func (b *Broker) probe(to target, failed chan<- struct{}) {
 }
 
 // lastReport returns the identity of the node's last report.
-func (b *Broker) lastReport(id string) reportID {
+func (b *Broker) lastReport(id string) nodes.ReportID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n := b.nodes[id]; n != nil {
-		return n.lastReport()
+	if n := b.node(id); n != nil {
+		return n.LastReport()
 	}
-	return reportID{}
+	return nodes.ReportID{}
 }
 
-func (n *node) lastReport() reportID { return reportID{n.peer.Generation, n.seq} }
-
-// suspend suspends the node, unless it has left, or has reported since last: then
-// it is alive, and its address may be one that only clients can reach.
-func (b *Broker) suspend(id string, last reportID) bool {
+func (b *Broker) suspend(id string, last nodes.ReportID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := b.nodes[id]
-	if n == nil || n.lastReport() != last {
-		return false
-	}
-	now := b.cfg.Now()
-	n.suspended = now.Add(suspension)
-	b.table.Suspend(id, n.suspended)
-	return true
-}
-
-// clear ends a suspension. The caller holds b.mu.
-func (b *Broker) clear(n *node, now time.Time) {
-	if n.suspended.After(now) {
-		n.suspended = now
-		b.table.Suspend(n.peer.ID, now)
-	}
+	return b.nodes.Suspend(id, last, b.cfg.Now().Add(suspension))
 }
 
 // tryGo runs f in a goroutine, unless too many run or the broker is closed.

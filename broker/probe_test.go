@@ -14,7 +14,7 @@ import (
 func (h *fixture) eligible() map[string]bool {
 	list := map[string]bool{}
 	for _, v := range h.Nodes() {
-		list[v.Peer.ID] = v.Eligible
+		list[v.Peer.ID] = v.Eligible()
 	}
 	return list
 }
@@ -61,11 +61,11 @@ func TestSuspensionExpires(t *testing.T) {
 		synctest.Wait()
 		h.clock.advance(5 * time.Second)
 		for _, v := range h.Nodes() {
-			if v.Peer.ID == a.Node.ID && v.Why == "" {
+			if v.Peer.ID == a.Node.ID && v.Why() == "" {
 				t.Error("eligible without a report")
 			}
-			if v.Peer.ID == a.Node.ID && v.Why[:9] == "suspended" {
-				t.Errorf("still %s", v.Why)
+			if v.Peer.ID == a.Node.ID && v.Why()[:9] == "suspended" {
+				t.Errorf("still %s", v.Why())
 			}
 		}
 	})

@@ -159,7 +159,7 @@ func pollAfter(ahead int) time.Duration {
 func (b *Broker) freeCapacity(r session.Record) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.table.FreeCapacity(b.cfg.Now(), hints(r, ""))
+	return b.picker.FreeCapacity(b.cfg.Now(), hints(r, ""))
 }
 
 // queueLengths caches the lengths of the queues.

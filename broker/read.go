@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 )
 
@@ -25,23 +24,4 @@ func (b *Broker) Sessions(ctx context.Context, user string, limit int) ([]sessio
 		return nil, err
 	}
 	return b.store.Sessions(ctx, user, limit)
-}
-
-// Nodes returns what is known of every node, by id. It takes time proportional to
-// the number of nodes and blocks the broker's decisions meanwhile: call it for a
-// person or a scrape, not for every login.
-func (b *Broker) Nodes() []placement.NodeView {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.table.Nodes(b.cfg.Now())
-}
-
-// Node returns what is known of one node.
-func (b *Broker) Node(id string) (placement.NodeView, bool) {
-	for _, v := range b.Nodes() {
-		if v.Peer.ID == id {
-			return v, true
-		}
-	}
-	return placement.NodeView{}, false
 }

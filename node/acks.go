@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/proto/stream"
 )
 
 // ackDelay is how long an acknowledgement waits for more messages to acknowledge, or
@@ -87,15 +89,14 @@ func (s *Session) acknowledge() (now bool) {
 	if c == nil {
 		return false // the next welcome acknowledges
 	}
-	pending, now := s.stream.AckDue()
-	switch {
-	case now:
-		c.ackPending = true
-	case pending && c.ackAt == 0:
+	switch c.out.Acknowledge() {
+	case stream.AckNow:
+		return true
+	case stream.AckLater:
 		c.ackAt = at(time.Now().Add(ackDelay))
 		s.node.acks.add(c, c.ackAt)
 	}
-	return now
+	return false
 }
 
 // sendDelayedAck writes the acknowledgement that was due at the given time, unless it
@@ -109,8 +110,7 @@ func (c *conn) sendDelayedAck(due instant) {
 	}
 	c.ackAt = 0
 	writeHere := false
-	if pending, _ := s.stream.AckDue(); pending {
-		c.ackPending = true
+	if c.out.WantAck() {
 		writeHere = c.becomeWriter()
 	}
 	s.mu.Unlock()
@@ -123,5 +123,5 @@ func (c *conn) sendDelayedAck(due instant) {
 // the message that is about to be written, because it is due soon anyway. The caller
 // holds session.mu.
 func (c *conn) piggybackAck() bool {
-	return c.ackAt != 0 && c.ackAt-at(time.Now()) < instant(ackDelay/2) && c.messageWaits()
+	return c.ackAt != 0 && c.ackAt-at(time.Now()) < instant(ackDelay/2) && c.out.MessageWaits(c.lastWritable())
 }

@@ -92,6 +92,7 @@ func (n *Node) Drain(plan DrainPlan) error {
 	}
 	n.drain = d
 	n.draining.Store(true)
+	n.noteLoad()
 	n.log.Info("drain started", "sessions", live, "window", plan.Window, "deadline", d.deadline)
 	return nil
 }
@@ -111,6 +112,7 @@ func (n *Node) Undrain() error {
 	}
 	n.drain = nil
 	n.draining.Store(false)
+	n.noteLoad()
 	n.log.Info("drain canceled", "sessions", len(n.sessions))
 	return nil
 }

@@ -76,6 +76,7 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 	n.mu.Lock()
 	if n.sessions[s.ID] == s {
 		delete(n.sessions, s.ID)
+		n.noteLoad()
 	}
 	counted := !n.ended
 	if counted {

@@ -42,6 +42,7 @@ type Node struct {
 	persistSlots  chan struct{} // limits the attempts to persist sessions, see persistConcurrency
 	runs          chan struct{} // closed when Run starts
 	runsOnce      sync.Once
+	loadChanged   chan struct{} // see LoadChanged; buffered
 
 	mu               sync.RWMutex // protects the following
 	sessions         map[string]*Session
@@ -75,6 +76,7 @@ func New(cfg Config) (*Node, error) {
 		persistSlots:     make(chan struct{}, persistConcurrency),
 		persisting:       make(map[*Session]*persistAttempt),
 		runs:             make(chan struct{}),
+		loadChanged:      make(chan struct{}, 1),
 	}
 	n.checkpointer = newCheckpointer(n)
 	n.wg.Add(1)

@@ -60,7 +60,7 @@ func (s *Session) push(m Message, frame []byte, key string) (result string, seq 
 	if err := s.send(m, frame); err != nil {
 		return "", 0, err
 	}
-	if s.conn != nil && s.conn.messageWaits() {
+	if s.conn != nil && s.conn.out.MessageWaits(s.conn.lastWritable()) {
 		s.conn.wakeWriter()
 	}
 	if key != "" {

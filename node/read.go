@@ -189,7 +189,7 @@ func (c *conn) control(b []byte) proto.CloseCode {
 	case proto.TypeAck:
 		// The client can have received only what was written to this connection, or
 		// what it confirmed at the start of the connection.
-		if ctl.Received >= c.next || s.stream.Ack(ctl.Received) != nil {
+		if c.out.Ack(ctl.Received) != nil {
 			return proto.CloseProtocolError
 		}
 	case proto.TypePing:

@@ -201,6 +201,7 @@ func (n *Node) addSession(rec session.Record, claims proto.Claims, stored *sessi
 		return nil, proto.CloseFull
 	}
 	n.sessions[s.ID] = s
+	n.noteLoad()
 	n.arrivals++
 	if len(n.arrivalsByIssuer) >= maxIssuers && n.arrivalsByIssuer[claims.Issuer] == 0 {
 		clear(n.arrivalsByIssuer) // brokers see the count fall and start again from it
@@ -249,7 +250,7 @@ func (c *conn) attach(s *Session, req attachRequest) proto.CloseCode {
 	reset := s.beginStream(req, resumed)
 	c.session = s
 	s.client, s.attempt, s.token = req.client, req.attempt, req.fingerprint
-	c.next = s.stream.Acked() + 1
+	c.out.Begin(s.stream)
 	c.urgent = n.welcome(s, req, resumed, reset)
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
 	s.conn = c

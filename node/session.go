@@ -128,7 +128,9 @@ func (s *Session) send(m Message, frame []byte) error {
 		s.node.metrics.dropped.WithLabelValues("detached").Inc()
 		return nil
 	case m.Volatile:
-		s.conn.pushVolatile(frame)
+		if dropped := s.conn.out.PushVolatile(frame); dropped > 0 {
+			s.node.metrics.dropped.WithLabelValues("slow").Add(float64(dropped))
+		}
 		return nil
 	case s.stream == nil:
 		return ErrOverflow

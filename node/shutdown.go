@@ -17,6 +17,7 @@ import (
 func (n *Node) Shutdown(ctx context.Context) error {
 	defer n.closeDrained()
 	n.draining.Store(true)
+	n.noteLoad()
 	n.stopOnce.Do(func() { close(n.stopping) })
 	attempts := n.persistAll(ctx, n.all())
 	// Before the waits, which a callback that does not return makes long: an end that

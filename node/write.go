@@ -2,20 +2,18 @@ package node
 
 import (
 	"errors"
+	"math"
 	"os"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/usher-broker/usher/proto"
+	"github.com/usher-broker/usher/proto/stream"
 )
 
-// Limits of the output that is not part of the stream.
-const (
-	maxVolatileBytes = 64 << 10
-	maxVolatile      = 256
-	maxPongs         = 16
-)
+// maxPongs limits the pongs that wait to be written.
+const maxPongs = 16
 
 // conn is one connection of a session.
 type conn struct {
@@ -32,21 +30,11 @@ type conn struct {
 	draining         bool   // the session has moved, and the client is expected to close
 	awaitsCheckpoint uint64 // nothing is written before the checkpoint of this number is stored; 0 for none
 	pongs            []uint64
-	ackPending       bool    // an acknowledgement goes out with the next write
+	out              stream.Outbox
 	ackAt            instant // when a delayed acknowledgement is due; 0 if there is none
 	drainTimer       *time.Timer
-	next             uint64 // number of the next reliable frame to write
-	volatiles        []volatileFrame
-	volatile         int // bytes in volatiles
 	closing          *closing
 	pingAt           time.Time
-}
-
-// volatileFrame waits for the reliable frames that were sent before it, so that a
-// client sees messages in the order in which they were sent.
-type volatileFrame struct {
-	after uint64
-	frame []byte
 }
 
 // closing says how a connection ends.
@@ -82,7 +70,7 @@ func (c *conn) becomeWriter() bool {
 // more than the answer. The caller holds session.mu.
 func (c *conn) startWriting() (writeHere bool) {
 	switch {
-	case !c.messageWaits() || !c.becomeWriter():
+	case !c.out.MessageWaits(c.lastWritable()) || !c.becomeWriter():
 		return false
 	case c.handling:
 		return true
@@ -150,14 +138,11 @@ func (c *conn) stopIfDone() bool {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil || c.mayWrite() && (c.urgent != nil || len(c.pongs) > 0 || c.ackPending && s.stream != nil || c.messageWaits()) {
+	if c.closing != nil || c.mayWrite() && (c.urgent != nil || len(c.pongs) > 0 || c.out.Waits(c.lastWritable())) {
 		return false
 	}
 	if len(c.pongs) == 0 {
 		c.pongs = nil
-	}
-	if len(c.volatiles) == 0 {
-		c.volatiles = nil
 	}
 	c.writing = false
 	return true
@@ -171,20 +156,15 @@ func (c *conn) mayWrite() bool {
 	return !s.frozen && !c.draining && (c.awaitsCheckpoint == 0 || c.awaitsCheckpoint <= s.checkpoint.done)
 }
 
-// messageWaits reports whether nextMessage would return a message. The caller holds
+// lastWritable returns the number of the last reliable frame that may be written: in a node
+// with checkpoints, the last one that is in a stored checkpoint. The caller holds
 // session.mu.
-func (c *conn) messageWaits() bool {
-	return len(c.volatiles) > 0 && c.volatiles[0].after < c.next || c.frame() != nil
-}
-
-// frame returns the next reliable frame, or nil if there is none that may be written.
-// The caller holds session.mu.
-func (c *conn) frame() []byte {
+func (c *conn) lastWritable() uint64 {
 	s := c.session
-	if s.stream == nil || s.node.cfg.Checkpoint && c.next > s.checkpoint.released {
-		return nil
+	if !s.node.cfg.Checkpoint {
+		return math.MaxUint64
 	}
-	return s.stream.Frame(c.next)
+	return s.checkpoint.released
 }
 
 // nextFrame removes and returns the next frame to write, or returns how the
@@ -206,44 +186,18 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 		c.pongs = c.pongs[1:]
 		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypePong, ID: id}), nil
 	}
-	if s.stream != nil && (c.ackPending || c.piggybackAck()) {
-		c.ackPending, c.ackAt = false, 0
-		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: s.stream.TakeAck()}), nil
+	if c.piggybackAck() {
+		c.out.WantAck()
 	}
-	if b := c.nextMessage(); b != nil {
+	switch item := c.out.Next(c.lastWritable()); item.Kind {
+	case stream.Ack:
+		c.ackAt = 0
+		return websocket.MessageText, proto.AppendControl(nil, proto.Control{Type: proto.TypeAck, Received: item.Received}), nil
+	case stream.Message:
 		s.node.metrics.sent.Inc()
-		return websocket.MessageBinary, b, nil
+		return websocket.MessageBinary, item.Frame, nil
 	}
 	return 0, nil, c.closing
-}
-
-// nextMessage removes and returns the next message, in the order in which they were
-// sent. The caller holds session.mu.
-func (c *conn) nextMessage() []byte {
-	if len(c.volatiles) > 0 && c.volatiles[0].after < c.next {
-		b := c.volatiles[0].frame
-		c.volatiles = c.volatiles[1:]
-		c.volatile -= len(b)
-		return b
-	}
-	b := c.frame()
-	if b != nil {
-		c.next++
-	}
-	return b
-}
-
-// pushVolatile queues a volatile frame. If too much waits, it drops the oldest
-// frames: for data such as positions the newest is the most useful. The caller holds
-// session.mu.
-func (c *conn) pushVolatile(frame []byte) {
-	for len(c.volatiles) > 0 && (len(c.volatiles) >= maxVolatile || c.volatile+len(frame) > maxVolatileBytes) {
-		c.volatile -= len(c.volatiles[0].frame)
-		c.volatiles = c.volatiles[1:]
-		c.session.node.metrics.dropped.WithLabelValues("slow").Inc()
-	}
-	c.volatiles = append(c.volatiles, volatileFrame{c.session.stream.Sent(), frame})
-	c.volatile += len(frame)
 }
 
 // pushPong queues the answer to a ping. It returns the code to close with if the

@@ -84,7 +84,7 @@ func Start(o Options) (_ *Auth, err error) {
 		handler = o.Wrap(handler)
 	}
 	r.http = process.Serve(secured, handler, o.Logger)
-	r.http.HTTP.RegisterOnShutdown(a.Close)
+	r.http.OnClose(a.Close)
 	return r, nil
 }
 

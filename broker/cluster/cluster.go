@@ -119,10 +119,11 @@ type Cluster struct {
 	pending map[callID]chan proto.CommandResult
 	recent  recent
 
-	observers atomic.Uint64 // number of joins of members that place sessions
-	contested atomic.Bool   // another member uses the id of this one
-	joined    atomic.Bool
-	joinError atomic.Pointer[error]
+	observers      atomic.Uint64 // number of joins of members that place sessions
+	observerJoined chan struct{} // receives a value after each of these joins; buffered
+	contested      atomic.Bool   // another member uses the id of this one
+	joined         atomic.Bool
+	joinError      atomic.Pointer[error]
 }
 
 // member is a member, possibly this one, and where messages to it are sent.
@@ -143,7 +144,7 @@ func Join(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, log: cfg.Logger.With("member", cfg.Self.ID), self: cfg.Self,
-		slots: make(chan struct{}, maxServing), nonce: newNonce(), sent: &traffic{},
+		slots: make(chan struct{}, maxServing), observerJoined: make(chan struct{}, 1), nonce: newNonce(), sent: &traffic{},
 		members: map[string]member{}, refused: map[string]memberlist.Node{}, pending: map[callID]chan proto.CommandResult{},
 	}
 	var err error

@@ -82,6 +82,10 @@ func (c *Cluster) update(n *memberlist.Node) {
 		c.log.Info("member joined", "id", p.ID, "role", p.Role.String(), "addr", n.Address())
 		if p.Role.Places() {
 			c.observers.Add(1)
+			select {
+			case c.observerJoined <- struct{}{}:
+			default: // the reporter has not looked since the last join
+			}
 		}
 	}
 	if c.cfg.Events.Update != nil && !c.eventsOff {

@@ -127,7 +127,7 @@ func (c *Cluster) bind(at netip.AddrPort, last uint16, logger *log.Logger) (*tra
 		if err == nil {
 			bound := &transport{NetTransport: t, ctx: c.ctx, filter: newNetworkFilter(c.cfg.Networks, &c.counts.foreign), sent: c.sent}
 			if bound.filter != nil {
-				go bound.filter.run(t)
+				bound.filter.wg.Go(func() { bound.filter.run(t) })
 			}
 			return bound, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/memberlist"
@@ -18,6 +19,7 @@ type networkFilter struct {
 	streams  chan net.Conn
 	quit     chan struct{} // closed when no one reads packets and streams any more
 	done     chan struct{} // closed when the transport delivers nothing any more
+	wg       sync.WaitGroup
 }
 
 // newNetworkFilter returns nil if members may gossip from anywhere.
@@ -92,5 +94,6 @@ func (t *transport) Shutdown() error {
 	close(t.filter.quit)
 	err := t.NetTransport.Shutdown() // its listeners end when what they have received has been read
 	close(t.filter.done)
+	t.filter.wg.Wait()
 	return err
 }

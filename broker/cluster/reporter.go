@@ -7,8 +7,13 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// Load provides the load of the node. The reporter calls it 40 times a second.
+// Load provides the load of the node. The reporter reads it at least once a second,
+// and after each change, at most 40 times a second.
 type Load interface {
+	// LoadChanged returns a channel on which a value arrives after each change of what
+	// Load returns. It always returns the same channel, and only the reporter receives
+	// from it.
+	LoadChanged() <-chan struct{}
 	// Load returns the node's state, the number of sessions it holds, attached or
 	// detached, and the number of attached ones.
 	Load() (state proto.NodeState, live, attached uint32)
@@ -36,16 +41,32 @@ func (c *Cluster) RunReporter(ctx context.Context, l Load) {
 		capacity: c.self.Capacity, signs: c.cfg.Sign != nil, published: nodeLoad{c.self.State, c.self.Live}, metaAt: time.Now(),
 	}}
 	c.mu.Unlock()
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		r.step(time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	wait := func(changed <-chan struct{}, joined <-chan struct{}) bool {
 		select {
-		case <-ticker.C:
+		case <-timer.C:
+		case <-changed:
+		case <-joined:
 		case <-ctx.Done():
-			return
+			return false
 		case <-c.ctx.Done():
+			return false
+		}
+		return true
+	}
+	for {
+		stepped := time.Now()
+		timer.Reset(r.step(stepped))
+		if !wait(l.LoadChanged(), c.observerJoined) {
 			return
+		}
+		// Changes that follow one another quickly are published together.
+		if early := stepInterval - time.Since(stepped); early > 0 {
+			timer.Reset(early)
+			if !wait(nil, nil) {
+				return
+			}
 		}
 	}
 }
@@ -57,9 +78,12 @@ type reporter struct {
 	seq  uint64
 }
 
-func (r *reporter) step(now time.Time) {
+// step publishes what is due, and returns how long to wait for the next step if
+// nothing changes.
+func (r *reporter) step(now time.Time) time.Duration {
 	state, live, attached := r.load.Load()
-	report, meta := r.p.due(now, nodeLoad{state, live}, r.c.observers.Load())
+	observers := r.c.observers.Load()
+	report, meta := r.p.due(now, nodeLoad{state, live}, observers)
 	if meta {
 		r.c.mu.Lock()
 		self := r.c.self
@@ -72,6 +96,7 @@ func (r *reporter) step(now time.Time) {
 	if report {
 		r.report(state, live, attached)
 	}
+	return r.p.next(nodeLoad{state, live}, observers).Sub(now)
 }
 
 func (r *reporter) report(state proto.NodeState, live, attached uint32) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/usher-broker/usher/proto"
 )
@@ -76,15 +79,81 @@ func TestPublisherRates(t *testing.T) {
 	}
 }
 
+// TestPublisherNext checks that next returns the first time at which due publishes
+// something.
+func TestPublisherNext(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		t0 := time.Unix(1_700_000_000, 0)
+		drawLoad := func(label string) nodeLoad {
+			return nodeLoad{
+				rapid.SampledFrom([]proto.NodeState{proto.StateReady, proto.StateFull}).Draw(t, label+" state"),
+				rapid.Uint32Range(0, 30).Draw(t, label),
+			}
+		}
+		p := publisher{
+			capacity: 100, published: drawLoad("published"), metaAt: t0.Add(-time.Duration(rapid.IntRange(0, 9999).Draw(t, "meta age")) * time.Millisecond),
+			reported: drawLoad("reported"), reportedAt: t0.Add(-time.Duration(rapid.IntRange(0, 999).Draw(t, "report age")) * time.Millisecond),
+			signs: rapid.Bool().Draw(t, "signs"),
+		}
+		s := drawLoad("load")
+		observers := uint64(rapid.IntRange(0, 1).Draw(t, "observers"))
+		p.due(t0, s, observers)
+		at := p.next(s, observers)
+		if !at.After(t0) || at.After(t0.Add(reportInterval)) {
+			t.Fatalf("next is %v after due", at.Sub(t0))
+		}
+		early := p
+		if report, meta := early.due(at.Add(-1), s, observers); report || meta {
+			t.Fatalf("due before %v", at.Sub(t0))
+		}
+		if report, meta := p.due(at, s, observers); !report && !meta {
+			t.Fatalf("not due after %v", at.Sub(t0))
+		}
+	})
+}
+
+// TestReporterRests checks that the reporter of a node whose load does not change reads
+// it once a second, and that it reports a change at once.
+func TestReporterRests(t *testing.T) {
+	var a recorder
+	auth := authConfig("a")
+	auth.Events = a.events()
+	_, n := pair(t, auth, nodeConfig("n"))
+	load := &fakeLoad{state: proto.StateReady, live: 40, changed: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var reporter sync.WaitGroup
+	defer reporter.Wait()
+	defer cancel()
+	reporter.Go(func() { n.RunReporter(ctx, load) })
+	eventually(t, "a report", func() bool { return len(a.reported()) > 0 })
+	before := load.reads.Load()
+	time.Sleep(2 * time.Second)
+	if reads := load.reads.Load() - before; reads > 4 {
+		t.Errorf("the reporter has read an unchanged load %d times in 2 s", reads)
+	}
+	load.mu.Lock()
+	load.live = 500
+	load.mu.Unlock()
+	load.changed <- struct{}{}
+	changed := time.Now()
+	eventually(t, "a report of the change", func() bool { all := a.reported(); return all[len(all)-1].Live == 500 })
+	t.Logf("reported %v after the change", time.Since(changed))
+}
+
 // fakeLoad is a Load with settable values.
 type fakeLoad struct {
 	mu      sync.Mutex
 	state   proto.NodeState
 	live    uint32
 	arrived map[string]uint64
+	changed chan struct{}
+	reads   atomic.Int64
 }
 
+func (l *fakeLoad) LoadChanged() <-chan struct{} { return l.changed }
+
 func (l *fakeLoad) Load() (proto.NodeState, uint32, uint32) {
+	l.reads.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state, l.live, l.live / 2
@@ -107,7 +176,7 @@ func TestRunReporter(t *testing.T) {
 	auth, other := authConfig("a"), authConfig("b")
 	auth.Events, other.Events = a.events(), b.events()
 	ca, n := pair(t, auth, nodeConfig("n"))
-	load := &fakeLoad{state: proto.StateReady, live: 40, arrived: map[string]uint64{"a": 3, "b": 4}}
+	load := &fakeLoad{state: proto.StateReady, live: 40, arrived: map[string]uint64{"a": 3, "b": 4}, changed: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -136,6 +205,7 @@ func TestRunReporter(t *testing.T) {
 	load.mu.Lock()
 	load.state, load.live = proto.StateDraining, 500
 	load.mu.Unlock()
+	load.changed <- struct{}{}
 	eventually(t, "the report", func() bool { return last(&a).State == proto.StateDraining })
 	eventually(t, "the metadata", func() bool { p := b.peer("n"); return p.State == proto.StateDraining && p.Live == 500 })
 	cancel()

@@ -19,7 +19,7 @@ import (
 
 	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/httpapi"
-	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
@@ -37,8 +37,8 @@ type Broker interface {
 	Explain(ctx context.Context, req proto.AssignmentRequest, unreachable string) (broker.Explanation, error)
 	Session(ctx context.Context, sid string) (session.Record, error)
 	Sessions(ctx context.Context, user string, limit int) ([]session.Record, error)
-	Nodes() []placement.NodeView
-	Node(id string) (placement.NodeView, bool)
+	Nodes() []nodes.View
+	Node(id string) (nodes.View, bool)
 }
 
 // Config is the configuration of a Server. Broker and Listen are required.

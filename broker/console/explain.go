@@ -17,10 +17,10 @@ type explanationJSON struct {
 	Node     string        `json:"node,omitempty"`
 	Group    string        `json:"group_node,omitempty"`
 	Sessions []sessionJSON `json:"sessions"`
-	Nodes    []verdictJSON `json:"nodes"`
+	Nodes    []ratingJSON  `json:"nodes"`
 }
 
-type verdictJSON struct {
+type ratingJSON struct {
 	ID          string   `json:"id"`
 	Region      string   `json:"region,omitempty"`
 	Pool        string   `json:"pool"`
@@ -57,20 +57,20 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) *proto.Problem 
 	if err != nil {
 		return s.brokerProblem(r, err)
 	}
-	out := explanationJSON{User: req.User, Node: e.Node, Group: e.Group, Sessions: []sessionJSON{}, Nodes: []verdictJSON{}}
+	out := explanationJSON{User: req.User, Node: e.Node, Group: e.Group, Sessions: []sessionJSON{}, Nodes: []ratingJSON{}}
 	for _, rec := range e.Sessions {
 		out.Sessions = append(out.Sessions, showSession(rec))
 	}
 	for _, v := range e.Nodes {
-		out.Nodes = append(out.Nodes, showVerdict(v))
+		out.Nodes = append(out.Nodes, showRating(v))
 	}
 	httpapi.WriteJSON(w, out)
 	return nil
 }
 
-func showVerdict(v placement.Verdict) verdictJSON {
-	n := showNode(v.NodeView)
-	out := verdictJSON{
+func showRating(v placement.Rating) ratingJSON {
+	n := showNode(v.View)
+	out := ratingJSON{
 		ID: n.ID, Region: n.Region, Pool: n.Pool, Candidate: v.Candidate, Chosen: v.Chosen,
 		Capacity: n.Capacity, Estimate: n.Estimate, LoadPenalty: v.LoadPenalty, Because: v.Because,
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/usher-broker/usher/broker"
 	"github.com/usher-broker/usher/broker/console"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -145,7 +146,7 @@ func (h *fixture) audits() []map[string]any {
 type fakeBroker struct {
 	err         error // what all methods with an error return
 	panics      bool  // methods without an error panic
-	views       []placement.NodeView
+	views       []nodes.View
 	sessions    []session.Record
 	assigned    proto.AssignmentRequest
 	unreachable string // of the last explanation
@@ -167,16 +168,16 @@ func newFakeBroker() *fakeBroker {
 	}
 	return &fakeBroker{
 		ended: map[string]proto.CloseCode{}, drained: map[string]proto.DrainRequest{}, result: proto.PushSent,
-		views: []placement.NodeView{
+		views: []nodes.View{
 			{
 				Peer:   peer,
 				Report: proto.Report{ID: "node-1", State: proto.StateFull, Capacity: 2000, Live: 20, Attached: 19, ArrivedAll: 91_220},
-				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Reach: placement.Reached, Eligible: true,
+				Age:    430 * time.Millisecond, Pending: 3, Estimate: 26.04999, Reach: nodes.Reached,
 			},
 			{
 				Peer:   proto.Peer{ID: "a/b c", Role: proto.RoleNode, State: proto.StateDraining, Pool: "vip", Capacity: 5, Live: 2},
 				Report: proto.Report{ID: "a/b c", State: proto.StateReady, Capacity: 5, Live: 3, Attached: 1},
-				Reach:  placement.NeverReached, Unreached: "refused", LoadPenalty: 40, Why: "draining",
+				Reach:  nodes.NeverReached, Unreached: "refused", LoadPenalty: 40, Verdict: nodes.Verdict{Level: nodes.NotReady, Reasons: []string{"draining"}},
 			},
 		},
 		sessions: []session.Record{{
@@ -261,9 +262,9 @@ func (b *fakeBroker) Explain(ctx context.Context, req proto.AssignmentRequest, u
 	}
 	return broker.Explanation{
 		Node: "node-1", Group: "node-1", Sessions: b.sessions,
-		Nodes: []placement.Verdict{
-			{NodeView: b.views[0], Candidate: true, Score: 0.25, Scored: true, Chosen: true, Because: "it has the best score"},
-			{NodeView: b.views[1], Because: "draining"},
+		Nodes: []placement.Rating{
+			{View: b.views[0], Candidate: true, Score: 0.25, Scored: true, Chosen: true, Because: "it has the best score"},
+			{View: b.views[1], Because: "draining"},
 		},
 	}, nil
 }
@@ -298,20 +299,20 @@ func (b *fakeBroker) Sessions(ctx context.Context, user string, limit int) ([]se
 	return list, nil
 }
 
-func (b *fakeBroker) Nodes() []placement.NodeView {
+func (b *fakeBroker) Nodes() []nodes.View {
 	if b.panics {
 		panic("a bug")
 	}
 	return b.views
 }
 
-func (b *fakeBroker) Node(id string) (placement.NodeView, bool) {
+func (b *fakeBroker) Node(id string) (nodes.View, bool) {
 	for _, v := range b.Nodes() {
 		if v.Peer.ID == id {
 			return v, true
 		}
 	}
-	return placement.NodeView{}, false
+	return nodes.View{}, false
 }
 
 func (b *fakeBroker) note(ctx context.Context) {

@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"github.com/usher-broker/usher/broker/httpapi"
-	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -35,7 +35,7 @@ type nodeJSON struct {
 
 // showNode prefers the node's report to gossip, which is coarser and slower. The
 // exception is a drain: it shows as soon as either source reports it.
-func showNode(v placement.NodeView) nodeJSON {
+func showNode(v nodes.View) nodeJSON {
 	p := v.Peer
 	state, capacity, live := p.State, p.Capacity, p.Live
 	if v.Report.ID != "" {
@@ -54,7 +54,7 @@ func showNode(v placement.NodeView) nodeJSON {
 		Capacity: capacity, Live: live, Attached: v.Report.Attached, Arrived: v.Report.ArrivedAll, Pending: v.Pending,
 		Estimate: math.Round(v.Estimate*10) / 10, ReportAgeMS: max(v.Age.Milliseconds(), 0),
 		LoadPenalty: v.LoadPenalty, Reach: v.Reach.String(), Unreached: v.Unreached,
-		Eligible: v.Eligible, Why: v.Why, Version: p.Version,
+		Eligible: v.Eligible(), Why: v.Why(), Version: p.Version,
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // newTable returns a table, one of four brokers', that knows n nodes in four
 // regions.
-func newTable(n int) *Table {
+func newTable(n int) *world {
 	l := newLeast()
 	l.SetBrokers(4)
 	for i := range n {

@@ -12,14 +12,14 @@ import (
 // fails a condition is picked only if every other node fails a later one.
 func TestRelaxation(t *testing.T) {
 	now := after(10 * time.Second)
-	fresh := func(l *Table, id string, live uint32) { l.Report(now, report(id, 1, 100, live, 0)) }
+	fresh := func(l *world, id string, live uint32) { l.Report(now, report(id, 1, 100, live, 0)) }
 	l := newLeast(ready("silent", 100, 0), ready("suspended", 100, 0), ready("estimated", 100, 95), ready("good", 100, 90))
 	l.SetBrokers(8)
 	fresh(l, "suspended", 0)
 	fresh(l, "estimated", 95)
 	fresh(l, "good", 80)
-	l.Suspend("suspended", now.Add(time.Minute))
-	l.nodes["estimated"].pending.add(l.at(now))
+	l.suspend("suspended", now.Add(time.Minute))
+	l.Sent(l.Find("estimated"))
 
 	for _, want := range []string{"good", "silent", "suspended", "estimated"} {
 		for range 2 {
@@ -93,8 +93,8 @@ func TestFillsToCapacity(t *testing.T) {
 
 func TestSuspendEnds(t *testing.T) {
 	l := newLeast(ready("a", 100, 0), ready("b", 100, 50))
-	l.Suspend("a", after(time.Second))
-	l.Suspend("ghost", after(time.Second))
+	l.suspend("a", after(time.Second))
+	l.suspend("ghost", after(time.Second))
 	if id := pick(t, l, t0, Hints{}); id != "b" {
 		t.Errorf("picked %s, which is suspended", id)
 	}
@@ -102,8 +102,8 @@ func TestSuspendEnds(t *testing.T) {
 	if id := pick(t, l, after(time.Second), Hints{}); id != "a" {
 		t.Errorf("picked %s after the suspension expired", id)
 	}
-	l.Suspend("a", after(time.Hour))
-	l.Suspend("a", t0) // ends the suspension
+	l.suspend("a", after(time.Hour))
+	l.suspend("a", t0) // ends the suspension
 	if id := pick(t, l, after(2*time.Second), Hints{}); id != "a" {
 		t.Errorf("picked %s after the suspension ended", id)
 	}
@@ -168,7 +168,13 @@ func TestUnderfullIsBeyondError(t *testing.T) {
 		l := newLeast(ready("a", 1000, 20), ready("b", 1000, 10))
 		l.SetBrokers(brokers)
 		l.Tick(t0)
-		if got := len(l.pools[proto.DefaultPool].boosted); got != want {
+		got := 0
+		for _, f := range l.fills {
+			if f.underfull[0] {
+				got++
+			}
+		}
+		if got != want {
 			t.Errorf("%d brokers: %d nodes are underfull, want %d", brokers, got, want)
 		}
 	}

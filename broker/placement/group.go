@@ -1,59 +1,87 @@
 package placement
 
 import (
-	"sort"
-	"time"
+	"slices"
+
+	"github.com/usher-broker/usher/broker/nodes"
 )
 
-// regionKey names the nodes of one region in a pool.
-type regionKey struct{ pool, region string }
+// groupKey names the nodes of one region in a pool, or of the whole pool if region
+// is "".
+type groupKey struct{ pool, region string }
+
+func (f *fill) key() groupKey { return groupKey{f.Pool(), f.Region()} }
+
+// kind is an index of fill.underfull.
+func (k groupKey) kind() int { return min(len(k.region), 1) }
 
 // group holds the nodes of a pool, or of one region of a pool, as of the last
 // refresh.
 type group struct {
-	members []*node
-	open    []candidate // the eligible members
-	upTo    []uint64    // upTo[i] is the summed weight of open[0..i], in hundredths
-	boosted []int       // indices in open of the underfull nodes
-	cursor  int         // index in boosted of the last boosted pick
+	members []*fill
+	open    []Node // the eligible members
 }
 
-// candidate is an eligible node of a group.
-type candidate struct {
-	n *node
-	// handicap is added to the estimate of an underfull node when it competes
-	// with the others. With it the node counts as being at their mean, and gets
-	// as many sessions as any other node, besides its boosted picks. By its real
-	// load it would get every session, and an empty node must not be flooded.
-	handicap float64
+// refresh recomputes the groups from the nodes.
+func (p *Picker) refresh() {
+	p.changes = p.table.Changes()
+	p.follow()
+	for _, g := range p.groups {
+		g.members, g.open = g.members[:0], g.open[:0]
+	}
+	for _, f := range p.fills {
+		open := f.Eligible()
+		p.add(groupKey{f.Pool(), ""}, f, open)
+		if f.Region() != "" {
+			p.add(f.key(), f, open)
+		}
+	}
+	for k, g := range p.groups {
+		if len(g.members) == 0 {
+			delete(p.groups, k)
+			continue
+		}
+		g.findUnderfull(k.kind(), 1/p.table.Share(), p.cfg.Underfull)
+	}
 }
 
-func (c candidate) key(perOwn float64) float64 {
-	return (c.n.estimate(perOwn) + c.handicap + 1) / c.n.weight()
+// follow brings fills in line with the nodes of the table.
+func (p *Picker) follow() {
+	all := p.table.All()
+	if slices.EqualFunc(p.fills, all, func(f *fill, n *nodes.Node) bool { return f.Node == n }) {
+		return
+	}
+	old := make(map[*nodes.Node]*fill, len(p.fills))
+	for _, f := range p.fills {
+		old[f.Node] = f
+	}
+	p.fills = make([]*fill, len(all))
+	for i, n := range all {
+		f := old[n]
+		if f == nil { // it joined or restarted
+			f = &fill{Node: n, serial: p.starts}
+			p.starts++
+		}
+		p.fills[i] = f
+	}
 }
 
-func (g *group) reset() {
-	g.members, g.open, g.upTo, g.boosted = g.members[:0], g.open[:0], g.upTo[:0], g.boosted[:0]
-}
-
-func (g *group) add(n *node, open bool) {
-	g.members = append(g.members, n)
+func (p *Picker) add(k groupKey, f *fill, open bool) {
+	g := p.groups[k]
+	if g == nil {
+		g = &group{}
+		p.groups[k] = g
+	}
+	g.members = append(g.members, f)
 	if !open {
 		return
 	}
 	before := uint64(0)
-	if len(g.upTo) > 0 {
-		before = g.upTo[len(g.upTo)-1]
+	if len(g.open) > 0 {
+		before = g.open[len(g.open)-1].upTo
 	}
-	g.open = append(g.open, candidate{n: n})
-	g.upTo = append(g.upTo, before+uint64(n.weight()*100)+1)
+	g.open = append(g.open, Node{fill: f, p: p, upTo: before + uint64(f.Weight()*100) + 1})
 }
-
-// The two kinds of group that contain a node.
-const (
-	inPool = iota
-	inRegion
-)
 
 // nearMean is the fraction of the underfull bound within which an underfull node
 // counts as caught up. If it already did so at the bound itself, it would lose
@@ -64,76 +92,35 @@ const nearMean = 0.2
 // part of it, and by more sessions than the error of the estimate may be.
 func (g *group) findUnderfull(kind int, perOwn, part float64) {
 	var load, capacity float64
-	for _, c := range g.open {
-		load += c.n.estimate(perOwn)
-		capacity += c.n.weight()
+	for i := range g.open {
+		load += g.open[i].Load()
+		capacity += g.open[i].Weight()
 	}
-	if capacity == 0 {
-		return
-	}
-	mean := load / capacity
-	for i, c := range g.open {
-		n, own := c.n, c.n.weight()
+	first, mean := -1, load/capacity
+	for i := range g.open {
+		n := &g.open[i]
+		own, estimate, underfull := n.Weight(), n.Load(), &n.underfull[kind]
 		bound := part * mean * own
-		if n.underfull[kind] {
+		if *underfull {
 			bound *= nearMean
 		}
-		est := n.estimate(perOwn)
-		n.underfull[kind] = mean*own-est > max(bound, 2*perOwn)
-		if n.underfull[kind] {
-			g.boosted = append(g.boosted, i)
-			load -= est
+		*underfull = mean*own-estimate > max(bound, 2*perOwn)
+		if *underfull {
+			load -= estimate
 			capacity -= own
+			if first < 0 {
+				first = i
+			}
 		}
 	}
 	mean = load / capacity // of the other nodes; some remain, because not all can be below the mean
-	for _, i := range g.boosted {
-		c := &g.open[i]
-		c.handicap = max(0, mean*c.n.weight()-c.n.estimate(perOwn))
-	}
-}
-
-// draw returns the index of the candidate at position x of the summed weights.
-func (g *group) draw(x uint64) int {
-	return sort.Search(len(g.upTo), func(i int) bool { return g.upTo[i] > x })
-}
-
-// refresh recomputes the groups from the nodes.
-func (t *Table) refresh(at time.Duration) {
-	t.stale = false
-	for _, g := range t.pools {
-		g.reset()
-	}
-	for _, g := range t.regions {
-		g.reset()
-	}
-	for _, n := range t.sorted {
-		n.pending.advance(at)
-		open := t.level(n, at) == eligible
-		groupOf(t.pools, n.peer.Pool).add(n, open)
-		if n.peer.Region != "" {
-			groupOf(t.regions, regionKey{n.peer.Pool, n.peer.Region}).add(n, open)
+	next := first
+	for i := len(g.open) - 1; i >= 0; i-- {
+		n := &g.open[i]
+		n.boosted = next
+		if n.underfull[kind] {
+			n.handicap = max(0, mean*n.Weight()-n.Load())
+			next = i
 		}
-	}
-	updateGroups(t, inPool, t.pools)
-	updateGroups(t, inRegion, t.regions)
-}
-
-func groupOf[K comparable](groups map[K]*group, k K) *group {
-	g := groups[k]
-	if g == nil {
-		g = &group{}
-		groups[k] = g
-	}
-	return g
-}
-
-func updateGroups[K comparable](t *Table, kind int, groups map[K]*group) {
-	for k, g := range groups {
-		if len(g.members) == 0 {
-			delete(groups, k)
-			continue
-		}
-		g.findUnderfull(kind, t.perOwn, t.cfg.Underfull)
 	}
 }

@@ -1,6 +1,11 @@
 package placement
 
-import "math"
+import (
+	"math"
+	"math/rand/v2"
+
+	"github.com/usher-broker/usher/broker/nodes"
+)
 
 // Hash sends the sessions of one user, or of one group, to the same node as long
 // as the nodes are the same, and moves few keys when they change. It uses
@@ -15,29 +20,30 @@ type Hash struct {
 
 const defaultBound = 1.25
 
-// Pick takes time proportional to the number of nodes.
-func (p Hash) Pick(c *Candidates, h Hints) int {
+// Select takes time proportional to the number of nodes.
+func (p Hash) Select(list []Node, h Hints, r *rand.Rand) int {
 	if h.Key == "" {
-		return Random{}.Pick(c, h)
+		return Random{}.Select(list, h, r)
 	}
 	setDefault(&p.Bound, defaultBound)
 	load, weight := 1.0, 0.0
-	for i := range c.Len() {
-		load += c.Load(i)
-		weight += c.Weight(i)
+	for i := range list {
+		load += list[i].Load()
+		weight += list[i].Weight()
 	}
-	key := hashOf(h.Key)
+	key := nodes.HashOf(h.Key)
 	best, first, bestScore, firstScore := -1, -1, 0.0, 0.0
-	for i := range c.Len() {
-		if !c.Open(i) {
+	for i := range list {
+		n := &list[i]
+		if !n.Open() {
 			continue
 		}
-		score := rendezvous(key, c.Hash(i), c.Weight(i))
+		score := rendezvous(key, n)
 		if first < 0 || score < firstScore {
 			first, firstScore = i, score
 		}
-		share := math.Ceil(p.Bound * load / weight * c.Weight(i))
-		if c.Load(i)+1 <= share && (best < 0 || score < bestScore) {
+		share := math.Ceil(p.Bound * load / weight * n.Weight())
+		if n.Load()+1 <= share && (best < 0 || score < bestScore) {
 			best, bestScore = i, score
 		}
 	}
@@ -48,31 +54,14 @@ func (p Hash) Pick(c *Candidates, h Hints) int {
 }
 
 // Score is the node's score for the key; its load does not count.
-func (Hash) Score(c *Candidates, i int, h Hints) float64 {
-	return rendezvous(hashOf(h.Key), c.Hash(i), c.Weight(i))
+func (Hash) Score(list []Node, i int, h Hints) float64 {
+	return rendezvous(nodes.HashOf(h.Key), &list[i])
 }
 
 // rendezvous returns an exponential variable with the node's weight as its rate,
 // drawn by the hash. Each of several nodes has the least value with a probability
 // in proportion to its weight.
-func rendezvous(key, node uint64, weight float64) float64 {
-	u := (float64(mix(key^node)>>11) + 0.5) / (1 << 53)
-	return -math.Log(u) / weight
-}
-
-// hashOf is FNV-1a with a final mix. It must be the same in every process and
-// version; otherwise brokers would send a key to different nodes.
-func hashOf(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return mix(h)
-}
-
-// mix is the finalizer of SplitMix64.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+func rendezvous(key uint64, n *Node) float64 {
+	u := (float64(nodes.Mix(key^n.Hash())>>11) + 0.5) / (1 << 53)
+	return -math.Log(u) / n.Weight()
 }

@@ -1,5 +1,7 @@
 package placement
 
+import "math/rand/v2"
+
 // Least sends each session to the least loaded of a few nodes. A node far below
 // the mean load is filled faster than at random, at a bounded rate.
 type Least struct {
@@ -8,6 +10,8 @@ type Least struct {
 	Candidates int
 	// Few is the number of nodes up to which all are compared instead. 0 is 8.
 	Few int
+
+	boosted int // index of the node that got the last boosted pick
 }
 
 const (
@@ -15,93 +19,70 @@ const (
 	defaultFew        = 8
 )
 
-// Pick compares a few nodes; its time does not depend on how many there are.
-func (p Least) Pick(c *Candidates, _ Hints) int {
-	setDefault(&p.Candidates, defaultCandidates)
-	setDefault(&p.Few, defaultFew)
-	if i := c.boost(p.Candidates); i >= 0 {
+// Select compares a few nodes; its time does not depend on how many there are.
+func (l *Least) Select(nodes []Node, _ Hints, r *rand.Rand) int {
+	setDefault(&l.Candidates, defaultCandidates)
+	setDefault(&l.Few, defaultFew)
+	if i := l.boost(nodes); i >= 0 {
 		return i
 	}
-	if c.Len() > p.Few {
-		if i := c.leastOf(p.Candidates); i >= 0 {
+	if len(nodes) > l.Few {
+		if i := l.leastOfFew(nodes, r); i >= 0 {
 			return i
 		}
 	}
-	return c.least(c.key)
+	return lowest(nodes, r, (*Node).key)
 }
 
 // Score is the utilisation of the node including the new session.
-func (Least) Score(c *Candidates, i int, _ Hints) float64 { return c.key(i) }
+func (*Least) Score(nodes []Node, i int, _ Hints) float64 { return nodes[i].key() }
+
+// key is the utilisation that Least compares.
+func (n *Node) key() float64 { return (n.Load() + n.handicap + 1) / n.Weight() }
 
 // boost returns an underfull node that has boosted picks left, or -1. It rotates
-// among them and looks at no more than few.
-func (c *Candidates) boost(few int) int {
-	g := c.g
-	for range min(few, len(g.boosted)) {
-		g.cursor = (g.cursor + 1) % len(g.boosted)
-		if i := g.boosted[g.cursor]; g.open[i].n.tokens >= 1 && c.Open(i) {
+// among them and looks at no more than Candidates.
+func (l *Least) boost(nodes []Node) int {
+	for range l.Candidates {
+		i := nodes[l.boosted%len(nodes)].boosted
+		if i < 0 {
+			return -1
+		}
+		l.boosted = i
+		if nodes[i].Boosted() {
 			return i
 		}
 	}
 	return -1
 }
 
-// leastOf draws few candidates by weight and returns the one with the least key,
-// or -1. Some of those drawn may no longer be eligible since the refresh, so it
-// draws up to three times as many.
-func (c *Candidates) leastOf(few int) int {
-	best, lowest := -1, 0.0
-	for drawn, seen := 0, 0; drawn < 3*few && seen < few; drawn++ {
-		i := c.Draw()
-		if !c.Open(i) {
+// leastOfFew draws nodes by weight and returns the one with the least key, or -1.
+// Some of those drawn may no longer be eligible since the refresh, so it draws up to
+// three times as many.
+func (l *Least) leastOfFew(nodes []Node, r *rand.Rand) int {
+	best, least := -1, 0.0
+	for drawn, seen := 0, 0; drawn < 3*l.Candidates && seen < l.Candidates; drawn++ {
+		i := draw(nodes, r)
+		if !nodes[i].Open() {
 			continue
 		}
 		seen++
-		if key := c.key(i); best < 0 || key < lowest {
-			best, lowest = i, key
+		if key := nodes[i].key(); best < 0 || key < least {
+			best, least = i, key
 		}
 	}
 	return best
 }
-
-// PowerOfTwo draws two nodes by weight and picks the one with the lower
-// utilisation.
-type PowerOfTwo struct{}
-
-// Pick compares two nodes.
-func (PowerOfTwo) Pick(c *Candidates, _ Hints) int {
-	if c.Len() <= 2 {
-		return c.emptiest()
-	}
-	best := -1
-	for drawn, seen := 0, 0; drawn < 8 && seen < 2; drawn++ {
-		i := c.Draw()
-		if i == best || !c.Open(i) {
-			continue
-		}
-		seen++
-		if best < 0 || c.Load(i)/c.Weight(i) < c.Load(best)/c.Weight(best) {
-			best = i
-		}
-	}
-	if best < 0 {
-		return c.emptiest()
-	}
-	return best
-}
-
-// Score is the node's utilisation.
-func (PowerOfTwo) Score(c *Candidates, i int, _ Hints) float64 { return c.Load(i) / c.Weight(i) }
 
 // Random picks a node at random, by weight.
 type Random struct{}
 
-// Pick takes the same time however many nodes there are.
-func (Random) Pick(c *Candidates, _ Hints) int {
+// Select takes the same time however many nodes there are.
+func (Random) Select(nodes []Node, _ Hints, r *rand.Rand) int {
 	for range 3 {
-		if i := c.Draw(); c.Open(i) {
+		if i := draw(nodes, r); nodes[i].Open() {
 			return i
 		}
 	}
-	return c.least(func(int) float64 { return 0 })
+	return lowest(nodes, r, func(*Node) float64 { return 0 })
 }

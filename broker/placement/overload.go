@@ -44,38 +44,40 @@ type Shed struct {
 //
 // Each region is balanced by itself: sessions are in a region because they prefer
 // it.
-func (t *Table) Overloaded(now time.Time, o Overload) []Shed {
+func (p *Picker) Overloaded(now time.Time, o Overload) []Shed {
 	o = o.withDefaults()
-	at := t.at(now)
-	groups := t.balances(at)
-	var over []*node
-	for _, n := range t.sorted {
-		if !t.counts(n, at) {
-			n.shedding = false
+	p.table.SetTime(now)
+	p.follow()
+	balances := p.balances()
+	var over []*fill
+	for _, f := range p.fills {
+		if !f.counts() {
+			f.shedding = false
 			continue
 		}
-		b := groups[n.key()]
-		slack := b.slack(n, o)
-		switch surplus := float64(n.live) - b.share(n); {
+		b := balances[f.key()]
+		slack := b.slack(f, o)
+		surplus := float64(f.Live()) - b.share(f)
+		switch {
 		case surplus > slack:
-			n.shedding = true
+			f.shedding = true
 		case surplus <= slack/2:
-			n.shedding = false
+			f.shedding = false
 		}
-		if n.shedding {
-			over = append(over, n)
-			b.surplus += float64(n.live) - b.share(n)
-		} else if n.estimate(t.perOwn) < b.share(n) {
-			b.fillRate += float64(n.capacity) / t.cfg.FillTime.Seconds()
+		if f.shedding {
+			over = append(over, f)
+			b.surplus += surplus
+		} else if f.Load() < b.share(f) {
+			b.fillRate += float64(f.Capacity()) / p.cfg.FillTime.Seconds()
 		}
 	}
 	list := make([]Shed, 0, len(over))
-	for _, n := range over {
-		b := groups[n.key()]
-		surplus := float64(n.live) - b.share(n)
+	for _, f := range over {
+		b := balances[f.key()]
+		surplus := float64(f.Live()) - b.share(f)
 		few := max(b.fillRate*surplus/b.surplus, 1)
-		target := max(b.share(n)+b.slack(n, o)/2, float64(n.live)-few)
-		list = append(list, Shed{n.peer.ID, uint32(math.Ceil(target))})
+		target := max(b.share(f)+b.slack(f, o)/2, float64(f.Live())-few)
+		list = append(list, Shed{f.ID(), uint32(math.Ceil(target))})
 	}
 	return list
 }
@@ -87,36 +89,33 @@ type balance struct {
 	fillRate       float64 // sessions a second that the other nodes can take
 }
 
-func (b *balance) share(n *node) float64 { return b.load / b.capacity * float64(n.capacity) }
+func (b *balance) share(f *fill) float64 { return b.load / b.capacity * float64(f.Capacity()) }
 
-func (b *balance) slack(n *node, o Overload) float64 {
-	return max(b.share(n)*o.Distance, float64(o.Slack))
+func (b *balance) slack(f *fill, o Overload) float64 {
+	return max(b.share(f)*o.Distance, float64(o.Slack))
 }
 
-func (t *Table) balances(at time.Duration) map[regionKey]*balance {
-	groups := map[regionKey]*balance{}
-	for _, n := range t.sorted {
-		if !t.counts(n, at) {
+func (p *Picker) balances() map[groupKey]*balance {
+	balances := map[groupKey]*balance{}
+	for _, f := range p.fills {
+		if !f.counts() {
 			continue
 		}
-		b := groups[n.key()]
+		b := balances[f.key()]
 		if b == nil {
 			b = &balance{}
-			groups[n.key()] = b
+			balances[f.key()] = b
 		}
-		n.pending.advance(at)
-		b.load += n.estimate(t.perOwn)
-		b.capacity += float64(n.capacity)
+		b.load += f.Load()
+		b.capacity += float64(f.Capacity())
 	}
-	return groups
+	return balances
 }
 
 // counts reports whether the node has a fair share of the sessions of its pool:
 // it takes sessions, or would if it were not full, and has reported its load
 // recently.
-func (t *Table) counts(n *node, at time.Duration) bool {
-	return n.reported && at-n.reportedAt < t.cfg.ReportAge && at >= n.suspended && n.capacity > 0 &&
-		(n.state == proto.StateReady || n.state == proto.StateFull)
+func (f *fill) counts() bool {
+	return f.Reported() && f.Alive() && f.Capacity() > 0 &&
+		(f.State() == proto.StateReady || f.State() == proto.StateFull)
 }
-
-func (n *node) key() regionKey { return regionKey{n.peer.Pool, n.peer.Region} }

@@ -2,7 +2,6 @@ package placement
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 // suspended do not count.
 func TestOverloadedProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		now := time.Unix(1_700_000_000, 0)
-		l := NewTable(Config{Issuer: "b"}, rand.New(rand.NewPCG(1, 1)), now)
+		now := t0
+		l := newLeast()
 		type group struct{ load, capacity float64 }
 		groups := map[string]group{}
 		live, capacity, where := map[string]float64{}, map[string]float64{}, map[string]string{}

@@ -3,13 +3,13 @@ package placement
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -18,7 +18,7 @@ import (
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := t0
-		l := NewTable(Config{Policy: fewOf(rapid.IntRange(1, 8).Draw(t, "few"))}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
+		l := newWorld(Config{Selector: fewOf(rapid.IntRange(1, 8).Draw(t, "few"))}, nodes.Config{}, rapid.Uint64().Draw(t, "seed"))
 		id := rapid.Custom(func(t *rapid.T) string { return fmt.Sprintf("n%d", rapid.IntRange(0, 11).Draw(t, "node")) })
 		pool := rapid.SampledFrom([]string{"", proto.DefaultPool, "vip"})
 		region := rapid.SampledFrom([]string{"", "eu", "us"})
@@ -45,7 +45,7 @@ func TestProperties(t *testing.T) {
 			"cancel":  func(t *rapid.T) { l.Cancel(now, id.Draw(t, "id")) },
 			"brokers": func(t *rapid.T) { l.SetBrokers(rapid.IntRange(0, 20).Draw(t, "n")) },
 			"suspend": func(t *rapid.T) {
-				l.Suspend(id.Draw(t, "id"), now.Add(time.Duration(rapid.IntRange(-1, 10).Draw(t, "s"))*time.Second))
+				l.suspend(id.Draw(t, "id"), now.Add(time.Duration(rapid.IntRange(-1, 10).Draw(t, "s"))*time.Second))
 			},
 			"time": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(1, 4000).Draw(t, "ms")) * time.Millisecond)
@@ -57,15 +57,11 @@ func TestProperties(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
-				for _, v := range l.Nodes(now) {
-					sum := 0
-					for _, b := range l.nodes[v.Peer.ID].pending.ring {
-						sum += int(b)
+				for _, v := range l.Views(now) {
+					if o := v.Outcomes; v.Pending < 0 || o.Sent != o.Arrived+o.Missed+uint64(v.Pending) {
+						t.Fatalf("%s: %d pending of %+v", v.Peer.ID, v.Pending, o)
 					}
-					if v.Pending < 0 || v.Pending != sum {
-						t.Fatalf("%s: pending %d, in the buckets %d", v.Peer.ID, v.Pending, sum)
-					}
-					if v.Eligible != (v.Why == "") || v.Estimate < float64(v.Pending) {
+					if v.Eligible() != (v.Why() == "") || v.Estimate < float64(v.Pending) {
 						t.Fatalf("%+v", v)
 					}
 				}
@@ -74,26 +70,26 @@ func TestProperties(t *testing.T) {
 	})
 }
 
-func checkPick(t *rapid.T, l *Table, now time.Time, h Hints) {
-	before := l.Nodes(now)
+func checkPick(t *rapid.T, l *world, now time.Time, h Hints) {
+	before := l.Views(now)
 	id, err := l.Pick(now, h)
 	pool := h.Pool
 	if pool == "" {
 		pool = proto.DefaultPool
 	}
-	candidates := slices.DeleteFunc(slices.Clone(before), func(v NodeView) bool { return v.Peer.Pool != pool || v.Peer.ID == h.Exclude })
-	i := slices.IndexFunc(candidates, func(v NodeView) bool { return v.Peer.ID == id })
-	open := slices.ContainsFunc(candidates, func(v NodeView) bool { return v.Eligible })
-	hasFull := slices.ContainsFunc(candidates, func(v NodeView) bool { return l.level(l.nodes[v.Peer.ID], l.at(now)) == full })
+	candidates := slices.DeleteFunc(slices.Clone(before), func(v nodes.View) bool { return v.Peer.Pool != pool || v.Peer.ID == h.Exclude })
+	i := slices.IndexFunc(candidates, func(v nodes.View) bool { return v.Peer.ID == id })
+	open := slices.ContainsFunc(candidates, func(v nodes.View) bool { return v.Eligible() })
+	hasFull := slices.ContainsFunc(candidates, func(v nodes.View) bool { return l.Find(v.Peer.ID).Level() == nodes.Full })
 	switch {
 	case err == nil && i < 0:
 		t.Fatalf("Pick(%+v) = %s: excluded, of another pool, or unknown", h, id)
-	case err == nil && open && !candidates[i].Eligible:
-		t.Fatalf("Pick(%+v) = %s (%s) while another is eligible", h, id, candidates[i].Why)
-	case err == nil && l.nodes[id].state != proto.StateReady:
-		t.Fatalf("Pick(%+v) = %s, which is %v", h, id, l.nodes[id].state)
+	case err == nil && open && !candidates[i].Eligible():
+		t.Fatalf("Pick(%+v) = %s (%s) while another is eligible", h, id, candidates[i].Why())
+	case err == nil && l.Find(id).State() != proto.StateReady:
+		t.Fatalf("Pick(%+v) = %s, which is %v", h, id, l.Find(id).State())
 	case err == nil:
-		if after := l.nodes[id].pending.sum; after != candidates[i].Pending+1 {
+		if after := l.Find(id).View().Pending; after != candidates[i].Pending+1 {
 			t.Fatalf("pending of %s went from %d to %d", id, candidates[i].Pending, after)
 		}
 	case open:
@@ -108,7 +104,7 @@ func checkPick(t *rapid.T, l *Table, now time.Time, h Hints) {
 func TestBurstSpreads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "nodes")
-		l := NewTable(Config{}, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), t0)
+		l := newWorld(Config{}, nodes.Config{}, rapid.Uint64().Draw(t, "seed"))
 		l.SetBrokers(rapid.IntRange(1, 16).Draw(t, "brokers"))
 		live := rapid.Uint32Range(0, 5000).Draw(t, "live")
 		for i := range n {
@@ -159,6 +155,6 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-func fewOf(n int) func(string) Policy {
-	return func(string) Policy { return Least{Few: n} }
+func fewOf(n int) func(string) Selector {
+	return func(string) Selector { return &Least{Few: n} }
 }

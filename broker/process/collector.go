@@ -4,9 +4,9 @@ import (
 	"context"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"time"
 )
 
 // Go's garbage collector runs each time the heap has grown by a percentage. Most
@@ -19,18 +19,39 @@ const (
 	collectMinimum = 32 << 20 // bytes
 )
 
-// TuneCollector adjusts the percentage of the garbage collector to the heap until
-// ctx ends. If GOGC is set it returns at once.
+// TuneCollector adjusts the percentage of the garbage collector to the heap, after
+// each run of the collector, until ctx ends. If GOGC is set it returns at once.
 func TuneCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
+	percent := 0 // as set last; each change stops all goroutines for a moment
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tune := func() {
+	collected := make(chan struct{}, 1)
+	for {
 		metrics.Read(sample)
 		live := max(float64(sample[0].Value.Uint64()), 1<<20)
-		debug.SetGCPercent(int(math.Max(collectPercent, 100*collectMinimum/live)))
+		if next := int(math.Max(collectPercent, 100*collectMinimum/live)); next != percent {
+			percent = next
+			debug.SetGCPercent(percent)
+		}
+		noteCollection(collected)
+		select {
+		case <-ctx.Done():
+			return
+		case <-collected:
+		}
 	}
-	tune()
-	Every(ctx, time.Second, tune)
+}
+
+// noteCollection sends a value after the next run of the collector: it makes an object
+// that nothing refers to, and that run finds it.
+func noteCollection(collected chan<- struct{}) {
+	type unused struct{ _ *int } // an object with a pointer is not put in one block with others
+	runtime.AddCleanup(new(unused), func(collected chan<- struct{}) {
+		select {
+		case collected <- struct{}{}:
+		default:
+		}
+	}, collected)
 }

@@ -17,8 +17,9 @@ import (
 type Server struct {
 	HTTP *http.Server
 
-	ln   net.Listener
-	done chan struct{}
+	ln      net.Listener
+	done    chan struct{}
+	onClose []func()
 }
 
 // CloseTimeout is the time that requests to the ops port and to the private API get
@@ -84,11 +85,18 @@ func (s *Server) Addr() string {
 	return s.ln.Addr().String()
 }
 
+// OnClose adds a function that Close calls first, such as one that ends requests which
+// would not end by themselves. Call it before Close.
+func (s *Server) OnClose(f func()) { s.onClose = append(s.onClose, f) }
+
 // Close stops accepting connections and waits for the requests in progress, for
 // timeout at most. Then it closes their connections.
 func (s *Server) Close(timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	for _, f := range s.onClose {
+		f()
+	}
 	if err := s.HTTP.Shutdown(ctx); err != nil {
 		_ = s.HTTP.Close()
 	}

@@ -18,6 +18,6 @@ func (b *Broker) API(ln net.Listener, keys *console.Keys, rate int, log *slog.Lo
 		return nil, err
 	}
 	s := process.Serve(ln, api.Handler(), log)
-	s.HTTP.RegisterOnShutdown(api.Close)
+	s.OnClose(api.Close)
 	return s, nil
 }

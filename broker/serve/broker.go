@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +22,7 @@ import (
 // broker.
 type PlacementFlags struct {
 	DuplicateLogins []string `help:"What happens to the login of a user who has a session: replace ends the old session, reject refuses the login, allow:N ends the oldest sessions over N, allow ends none. POOL=POLICY applies to one pool. Must be the same on every auth and broker." default:"replace" placeholder:"POLICY"`
-	Placement       []string `help:"How a node is chosen for a session: least, power-of-two, round-robin, weighted-round-robin, random or hash. POOL=POLICY applies to one pool. Must be the same on every auth and broker." default:"least" placeholder:"POLICY"`
+	Placement       []string `help:"How a node is chosen for a session: least, round-robin, weighted-round-robin, random or hash. POOL=POLICY applies to one pool. Must be the same on every auth and broker." default:"least" placeholder:"POLICY"`
 	Rebalance       bool     `help:"Move idle sessions from nodes that hold more than their share to others. Must be the same on every auth and broker."`
 
 	ProbeFlags `embed:""`
@@ -76,7 +75,7 @@ func Start(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, process.FlagError{Flag: "--duplicate-logins", Err: err}
 	}
-	policy, err := placement.ParsePolicies(o.Placement)
+	selector, err := placement.ParsePolicies(o.Placement)
 	if err != nil {
 		return nil, process.FlagError{Flag: "--placement", Err: err}
 	}
@@ -94,9 +93,7 @@ func Start(o Options) (_ *Broker, err error) {
 	}
 	calls := &lateCluster{}
 	b.Broker, err = broker.New(broker.Config{
-		Issuer: b.Issuer, Store: o.Store, Signer: o.Signer, Cluster: calls,
-		Placement: placement.NewTable(placement.Config{Issuer: b.Issuer, Policy: policy, Probed: health.Interval > 0},
-			mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())), time.Now()),
+		Issuer: b.Issuer, Store: o.Store, Signer: o.Signer, Cluster: calls, Selector: selector,
 		Duplicates: duplicates, Rebalance: o.Rebalance,
 		TokenTTL: o.TokenTTL, Logger: o.Logger, Probe: probe, Health: health, Queue: broker.Queue{Limit: o.QueueLimit}, Hooks: hooks(o.Registry),
 	})

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/nodes"
 )
 
 // hooks count the decisions of a broker.
@@ -57,7 +57,7 @@ func hooks(reg prometheus.Registerer) broker.Hooks {
 // nodeCollector publishes what a broker knows of the nodes. Only nodes that
 // clients cannot reach have a series of their own: there may be a thousand nodes.
 type nodeCollector struct {
-	nodes func() []placement.NodeView
+	nodes func() []nodes.View
 }
 
 var (
@@ -75,17 +75,17 @@ func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
-	eligible, reach := 0, map[placement.Reach]int{}
+	eligible, reach := 0, map[nodes.Reach]int{}
 	for _, v := range c.nodes() {
 		reach[v.Reach]++
-		if v.Eligible {
+		if v.Eligible() {
 			eligible++
 		}
-		if v.Reach == placement.Unreachable || v.Reach == placement.NeverReached {
+		if v.Reach == nodes.Unreachable || v.Reach == nodes.NeverReached {
 			ch <- prometheus.MustNewConstMetric(unreachableDesc, prometheus.GaugeValue, 1, v.Peer.ID, strings.ToValidUTF8(v.Unreached, "?"))
 		}
 	}
-	for _, r := range []placement.Reach{placement.Reached, placement.Unreachable, placement.NeverReached, placement.Untried} {
+	for _, r := range []nodes.Reach{nodes.Reached, nodes.Unreachable, nodes.NeverReached, nodes.Untried} {
 		ch <- prometheus.MustNewConstMetric(nodesDesc, prometheus.GaugeValue, float64(reach[r]), r.String())
 	}
 	ch <- prometheus.MustNewConstMetric(eligibleDesc, prometheus.GaugeValue, float64(eligible))

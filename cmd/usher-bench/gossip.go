@@ -83,7 +83,9 @@ func (c *gossipCmd) measure(ctx context.Context, n int) (r gossipResult, err err
 		}
 		list = append(list, m)
 		if i >= c.Auths {
-			reporters.Go(func() { m.RunReporter(ctx, &drifting{change: c.Change, began: time.Now()}) })
+			load := &drifting{change: c.Change, began: time.Now(), changed: make(chan struct{})}
+			reporters.Go(func() { load.run(ctx) })
+			reporters.Go(func() { m.RunReporter(ctx, load) })
 		}
 	}
 	for {
@@ -157,9 +159,25 @@ func closeAll(list []*cluster.Cluster) {
 
 // drifting is the load of a node. It rises and falls evenly between empty and full.
 type drifting struct {
-	change float64
-	began  time.Time
+	change  float64
+	began   time.Time
+	changed chan struct{}
 }
+
+// driftInterval is the time between two changes of the load.
+const driftInterval = 25 * time.Millisecond
+
+// run announces the changes until ctx ends.
+func (d *drifting) run(ctx context.Context) {
+	process.Every(ctx, driftInterval, func() {
+		select {
+		case d.changed <- struct{}{}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+func (d *drifting) LoadChanged() <-chan struct{} { return d.changed }
 
 func (d *drifting) Load() (state proto.NodeState, live, attached uint32) {
 	full := time.Since(d.began).Seconds() * d.change

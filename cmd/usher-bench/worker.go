@@ -213,11 +213,13 @@ func (w *worker) next(ctx context.Context, note func(progress)) (workerLine, err
 func (w *worker) stop() {
 	w.in.Close()
 	_ = w.cmd.Process.Signal(syscall.SIGTERM)
-	go func() {
+	var rest sync.WaitGroup
+	rest.Go(func() {
 		for range w.lines {
 			continue // so that the process does not block while it writes
 		}
-	}()
+	})
+	defer rest.Wait()
 	kill := time.AfterFunc(5*time.Second, func() { _ = w.cmd.Process.Kill() })
 	defer kill.Stop()
 	_ = w.cmd.Wait()

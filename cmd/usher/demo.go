@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/usher-broker/usher/broker/httpapi"
-	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/node/dev"
 	"github.com/usher-broker/usher/proto"
 )
@@ -77,7 +77,7 @@ type demoNode struct {
 func (d demoAPI) list(w http.ResponseWriter, _ *http.Request) {
 	list := []demoNode{}
 	for _, v := range d.cluster.Nodes() {
-		list = append(list, demoNode{v.Peer.ID, stateOf(v), v.Report.Live, v.Why})
+		list = append(list, demoNode{v.Peer.ID, stateOf(v), v.Report.Live, v.Why()})
 	}
 	slices.SortFunc(list, func(a, b demoNode) int { // node-10 after node-9
 		if len(a.ID) != len(b.ID) {
@@ -88,8 +88,8 @@ func (d demoAPI) list(w http.ResponseWriter, _ *http.Request) {
 	httpapi.WriteJSON(w, map[string]any{"nodes": list})
 }
 
-func stateOf(v placement.NodeView) string {
-	if v.Eligible || v.Peer.State == proto.StateDraining {
+func stateOf(v nodes.View) string {
+	if v.Eligible() || v.Peer.State == proto.StateDraining {
 		return v.Peer.State.String()
 	}
 	return "silent"

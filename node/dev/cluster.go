@@ -14,7 +14,7 @@ import (
 	"github.com/usher-broker/usher/auth/credential"
 	authserve "github.com/usher-broker/usher/auth/serve"
 	"github.com/usher-broker/usher/broker/cluster"
-	"github.com/usher-broker/usher/broker/placement"
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/process"
 	brokerserve "github.com/usher-broker/usher/broker/serve"
 	"github.com/usher-broker/usher/broker/session"
@@ -203,7 +203,7 @@ func awaitNodes(n int, brokers ...*brokerserve.Broker) error {
 func eligible(b *brokerserve.Broker) int {
 	n := 0
 	for _, v := range b.Nodes() {
-		if v.Eligible {
+		if v.Eligible() {
 			n++
 		}
 	}
@@ -220,7 +220,7 @@ func (c *Cluster) APIAddr() string { return c.api.Addr() }
 func (c *Cluster) OpsAddr() string { return c.ops.Addr() }
 
 // Nodes returns what the broker knows of the nodes.
-func (c *Cluster) Nodes() []placement.NodeView { return c.broker.Nodes() }
+func (c *Cluster) Nodes() []nodes.View { return c.broker.Nodes() }
 
 // Close stops the cluster. Calls after the first wait for it.
 func (c *Cluster) Close() {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,8 +55,10 @@ func RunCommand(ctx context.Context, app node.App, cfg Config) error {
 	defer cancel()
 	hurry := make(chan struct{})
 	done := make(chan struct{})
+	var handler sync.WaitGroup
+	defer handler.Wait()
 	defer close(done)
-	go func() {
+	handler.Go(func() {
 		for _, act := range []func(){cancel, func() { close(hurry) }} {
 			select {
 			case <-signals:
@@ -64,7 +67,7 @@ func RunCommand(ctx context.Context, app node.App, cfg Config) error {
 				return
 			}
 		}
-	}()
+	})
 	return run(ctx, hurry, app, cfg)
 }
 
@@ -107,7 +110,10 @@ func run(ctx context.Context, hurry <-chan struct{}, app node.App, cfg Config) e
 	log.Info("node runs", "node", n.ID, "url", n.URL, "url_from", n.urlSource, "listen", n.http.Addr(), "gossip", n.Cluster.Addr(), "ops", ops.Addr(), "app", appName(app))
 	select {
 	case <-n.Node.Drained():
-		time.Sleep(drainedNotice)
+		select {
+		case <-time.After(drainedNotice):
+		case <-ctx.Done():
+		}
 		return nil
 	case <-ctx.Done():
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/usher-broker/usher/auth"
 	"github.com/usher-broker/usher/auth/credential"
 	"github.com/usher-broker/usher/broker"
-	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/broker/session/memory"
 	"github.com/usher-broker/usher/broker/token"
@@ -192,8 +191,8 @@ func (w *world) startAuth(name string) {
 	var err error
 	a.broker, err = broker.New(broker.Config{
 		Issuer: a.issuer, Store: w.store, Signer: w.keys, Cluster: w,
-		Placement: placement.NewTable(placement.Config{Issuer: a.issuer, Probed: true}, rand.New(rand.NewPCG(w.opts.Seed, 3)), time.Now()),
-		Probe:     w.probe, Health: broker.Health{Interval: 2 * time.Second}, Logger: w.log.With("at", name),
+		Random: rand.New(rand.NewPCG(w.opts.Seed, 3)),
+		Probe:  w.probe, Health: broker.Health{Interval: 2 * time.Second}, Logger: w.log.With("at", name),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -12,8 +12,9 @@ var rules = []struct {
 }{
 	{"proto/...", []string{"proto/..."}, nil},
 
-	{"broker/placement", []string{"proto"}, nil},
-	{"broker/placement/simulate", []string{"proto", "broker/placement"}, nil},
+	{"broker/nodes", []string{"proto"}, nil},
+	{"broker/placement", []string{"proto", "broker/nodes"}, nil},
+	{"broker/placement/simulate", []string{"proto", "broker/nodes", "broker/placement"}, nil},
 	{"broker/cluster", []string{"proto"}, nil},
 	{"broker/token/tokentest", []string{"proto"}, nil},
 	{"broker/token", []string{"proto", "proto/strictjson"}, []string{"proto/vectors", "broker/token/tokentest"}},
@@ -21,12 +22,12 @@ var rules = []struct {
 	{"broker/session", []string{"proto"}, nil},
 	{"broker/session/redistest", nil, nil},
 	{"broker/session/...", []string{"proto", "broker/session"}, []string{"broker/session/..."}},
-	{"broker/console", []string{"proto", "proto/strictjson", "broker", "broker/httpapi", "broker/placement", "broker/session"}, []string{"broker/..."}},
-	{"broker", []string{"proto", "broker/placement", "broker/session"}, []string{"broker/..."}},
+	{"broker/console", []string{"proto", "proto/strictjson", "broker", "broker/httpapi", "broker/nodes", "broker/placement", "broker/session"}, []string{"broker/..."}},
+	{"broker", []string{"proto", "broker/nodes", "broker/placement", "broker/session"}, []string{"broker/..."}},
 
 	{"broker/process/acme", nil, nil},
 	{"broker/process", []string{"proto", "broker/cluster", "broker/httpapi", "broker/process/acme", "broker/session", "broker/session/redis"}, nil},
-	{"broker/serve", []string{"proto", "broker", "broker/cluster", "broker/console", "broker/placement", "broker/process", "broker/session"}, nil},
+	{"broker/serve", []string{"proto", "broker", "broker/cluster", "broker/console", "broker/nodes", "broker/placement", "broker/process", "broker/session"}, nil},
 
 	{"auth/credential", []string{"proto", "proto/strictjson"}, nil},
 	{"auth/serve", []string{"auth", "auth/credential", "broker", "broker/process", "broker/token"}, nil},
@@ -41,7 +42,7 @@ var rules = []struct {
 	{"node/field", []string{"proto", "node"}, nil},
 	{"node/serve", []string{"proto", "node", "broker/cluster", "broker/httpapi", "broker/process", "broker/session", "broker/token"}, []string{"broker/session/memory"}},
 	{"node/dev", []string{
-		"proto", "auth/credential", "auth/serve", "broker/cluster", "broker/placement", "broker/process", "broker/serve",
+		"proto", "auth/credential", "auth/serve", "broker/cluster", "broker/nodes", "broker/process", "broker/serve",
 		"broker/session", "broker/session/memory", "broker/token", "node", "node/serve",
 	}, []string{"client-sdk/go"}},
 	{"node/examples/...", []string{"proto", "node", "node/serve"}, nil}, // what a game server needs
@@ -49,8 +50,8 @@ var rules = []struct {
 
 	{"cmd/usher/conformance", []string{"proto", "proto/stream"}, nil},
 	{"cmd/usher", []string{
-		"proto", "auth/credential", "auth/serve", "broker", "broker/cluster", "broker/console", "broker/httpapi", "broker/placement", "broker/process",
-		"broker/serve", "broker/session/redis", "broker/token", "client-sdk/go", "cmd/usher/conformance", "node", "node/dev", "node/field", "node/serve",
+		"proto", "auth/credential", "auth/serve", "broker", "broker/cluster", "broker/console", "broker/httpapi", "broker/nodes", "broker/process",
+		"broker/serve", "broker/session", "broker/session/redis", "broker/token", "client-sdk/go", "cmd/usher/conformance", "node", "node/dev", "node/field", "node/serve",
 	}, nil},
 	{"cmd/usher-bench/load", []string{"proto", "proto/stream"}, nil},
 	{"cmd/usher-bench", []string{
@@ -111,4 +112,4 @@ var meaninglessNames = []string{"common", "util", "utils", "types", "helpers", "
 
 // standardOnly lists packages that may import only the standard library and the
 // packages that rules allows. Their tests may import more.
-var standardOnly = []string{"proto/...", "node/internal/wire", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}
+var standardOnly = []string{"proto/...", "node/internal/wire", "broker/nodes", "broker/placement", "broker/placement/simulate", "broker/session", "broker/httpapi"}

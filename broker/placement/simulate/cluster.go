@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/proto"
 )
@@ -43,7 +44,7 @@ type delivery struct {
 type sim struct {
 	rng     *rand.Rand
 	nodes   []*simNode
-	brokers []*placement.Table // empty if the oracle decides
+	brokers []broker // empty if the oracle decides
 	weights []float64
 	by      chooser
 
@@ -123,50 +124,51 @@ func (n *simNode) state() proto.NodeState {
 	return proto.StateReady
 }
 
-// policies gives each broker a table with a policy. With blind, the brokers do
+// broker is the part of a broker that places sessions.
+type broker struct {
+	*nodes.Table
+	*placement.Picker
+}
+
+// policies gives each broker a table and a policy. With blind, the brokers do
 // not count their pending sessions. The zero value uses the default policy.
 type policies struct {
-	policy placement.Policy // one value for all brokers: only for policies without state
-	make   func() placement.Policy
-	blind  bool
+	make  func() placement.Selector
+	blind bool
 }
 
 func (p policies) config() placement.Config {
-	return placement.Config{Policy: func(string) placement.Policy {
-		switch {
-		case p.make != nil:
-			return p.make()
-		case p.policy != nil:
-			return p.policy
-		}
-		return placement.Least{}
-	}}
+	if p.make == nil {
+		return placement.Config{}
+	}
+	return placement.Config{Selector: func(string) placement.Selector { return p.make() }}
 }
 
 func (p policies) start(s *sim) {
 	s.brokers = nil
 	for i := range s.weights {
-		l := placement.NewTable(p.config(), rand.New(rand.NewPCG(uint64(i), s.rng.Uint64())), s.now)
-		l.SetBrokers(len(s.weights))
+		table := nodes.New(nodes.Config{}, s.now)
+		table.SetBrokers(len(s.weights))
 		for _, n := range s.nodes {
 			if !n.dead {
-				l.Update(s.now, n.peer())
+				table.Update(s.now, n.peer())
 			}
 		}
-		s.brokers = append(s.brokers, l)
+		rng := rand.New(rand.NewPCG(uint64(i), s.rng.Uint64()))
+		s.brokers = append(s.brokers, broker{table, placement.NewPicker(p.config(), table, rng)})
 	}
 }
 
 func (p policies) pick(s *sim, h placement.Hints) int {
 	b := s.broker()
-	id, err := s.brokers[b].Pick(s.now, h)
+	to, err := s.brokers[b].Pick(s.now, h)
 	if err != nil {
 		return -1
 	}
 	if p.blind {
-		s.brokers[b].Cancel(s.now, id)
+		s.brokers[b].Cancel(s.now, to.ID())
 	}
-	n, _ := strconv.Atoi(id[1:])
+	n, _ := strconv.Atoi(to.ID()[1:])
 	s.send(n, b)
 	return n
 }
@@ -253,7 +255,7 @@ func (s *sim) step() {
 	delete(s.reports, s.ms)
 	for i, b := range s.brokers {
 		if (s.ms+7*i)%100 == 0 {
-			b.Tick(s.now)
+			b.Picker.Tick(s.now)
 		}
 	}
 	if s.ms%50 == 0 {

@@ -1,6 +1,10 @@
 package simulate
 
-import "github.com/usher-broker/usher/broker/placement"
+import (
+	"math/rand/v2"
+
+	"github.com/usher-broker/usher/broker/placement"
+)
 
 // FreeCapacity is the name of a policy for comparison only: it draws a node at
 // random, weighted by its free capacity.
@@ -8,26 +12,26 @@ const FreeCapacity = "random-free-capacity"
 
 type freeCapacity struct{}
 
-// Pick implements placement.Policy.
-func (freeCapacity) Pick(c *placement.Candidates, _ placement.Hints) int {
-	free := func(i int) float64 {
-		if !c.Open(i) {
+// Select implements placement.Selector.
+func (freeCapacity) Select(nodes []placement.Node, _ placement.Hints, r *rand.Rand) int {
+	free := func(n *placement.Node) float64 {
+		if !n.Open() {
 			return 0
 		}
-		return max(c.Weight(i)-c.Load(i), 0)
+		return max(n.Weight()-n.Load(), 0)
 	}
 	total := 0.0
-	for i := range c.Len() {
-		total += free(i)
+	for i := range nodes {
+		total += free(&nodes[i])
 	}
-	x := c.Rand().Float64() * total
+	x := r.Float64() * total
 	last := -1
-	for i := range c.Len() {
-		r := free(i)
-		if r > 0 {
+	for i := range nodes {
+		capacity := free(&nodes[i])
+		if capacity > 0 {
 			last = i
 		}
-		if x -= r; x < 0 {
+		if x -= capacity; x < 0 {
 			return i
 		}
 	}

@@ -80,14 +80,15 @@ func chooserOf(name string) (chooser, error) {
 	case Oracle:
 		return oracle{}, nil
 	case StaleLeast:
-		return policies{policy: placement.Least{Candidates: 1, Few: maxNodes}, blind: true}, nil
+		least := func() placement.Selector { return &placement.Least{Candidates: 1, Few: maxNodes} }
+		return policies{make: least, blind: true}, nil
 	case FreeCapacity:
-		return policies{policy: freeCapacity{}}, nil
+		return policies{make: func() placement.Selector { return freeCapacity{} }}, nil
 	}
 	if _, err := placement.New(name); err != nil {
 		return nil, fmt.Errorf("%w, %s, %s, %s", err, Oracle, FreeCapacity, StaleLeast)
 	}
-	return policies{make: func() placement.Policy {
+	return policies{make: func() placement.Selector {
 		p, _ := placement.New(name)
 		return p
 	}}, nil

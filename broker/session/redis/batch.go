@@ -20,6 +20,8 @@ type batcher struct {
 	mu      sync.Mutex
 	waiting []*pendingCmd
 	running int
+	closed  bool           // no run starts any more
+	wg      sync.WaitGroup // of runs
 }
 
 const (
@@ -45,15 +47,8 @@ func (b *batcher) process(ctx context.Context, cmd *onceCmd) error {
 		return b.client.Process(ctx, cmd)
 	}
 	p := &pendingCmd{ctx, cmd, make(chan struct{})}
-	b.mu.Lock()
-	b.waiting = append(b.waiting, p)
-	start := b.running < maxBatches
-	if start {
-		b.running++
-	}
-	b.mu.Unlock()
-	if start {
-		go b.run()
+	if !b.add(p) {
+		return goredis.ErrClosed
 	}
 	select {
 	case <-p.done:
@@ -61,6 +56,30 @@ func (b *batcher) process(ctx context.Context, cmd *onceCmd) error {
 	case <-ctx.Done():
 		return ctx.Err() // the batch still uses cmd, and may execute it
 	}
+}
+
+// add has the command sent. It returns false if the batcher is closed.
+func (b *batcher) add(p *pendingCmd) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.waiting = append(b.waiting, p)
+	if b.running < maxBatches {
+		b.running++
+		b.wg.Go(b.run)
+	}
+	return true
+}
+
+// close waits until no command is being sent. Close the client first, so that this
+// takes no time.
+func (b *batcher) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.wg.Wait()
 }
 
 // run sends batches until no command is waiting.

@@ -100,6 +100,7 @@ func Open(url string, opts Options) (*Store, error) {
 
 // Close implements session.Store.
 func (s *Store) Close() error {
+	defer s.batches.close()
 	if err := s.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
 		return fmt.Errorf("redis: close: %w", err)
 	}

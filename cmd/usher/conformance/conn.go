@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -67,8 +68,10 @@ func (c *conn) serve(ctx context.Context, st step, received uint64) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var writer sync.WaitGroup
+	defer writer.Wait()
 	defer cancel()
-	go c.write(ctx)
+	writer.Go(func() { c.write(ctx) })
 	if st.after == 0 && st.cut {
 		c.fault(ctx, st)
 		return

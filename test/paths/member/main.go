@@ -144,7 +144,7 @@ func (m *member) execute(line string) (value string, err error) {
 	case "nodes":
 		n := 0
 		for _, v := range m.broker.Nodes() {
-			if v.Eligible {
+			if v.Eligible() {
 				n++
 			}
 		}

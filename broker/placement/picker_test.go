@@ -3,48 +3,26 @@ package placement
 import (
 	"errors"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/proto"
 )
 
-var t0 = time.Unix(1_700_000_000, 0)
-
-func after(d time.Duration) time.Time { return t0.Add(d) }
-
-func newLeast(nodes ...proto.Peer) *Table {
-	l := NewTable(Config{Issuer: "auth-1/1"}, rand.New(rand.NewPCG(1, 2)), t0)
-	for _, n := range nodes {
-		l.Update(t0, n)
-	}
-	return l
-}
-
-func ready(id string, capacity, live uint32) proto.Peer {
-	return proto.Peer{ID: id, Role: proto.RoleNode, State: proto.StateReady, Capacity: capacity, Live: live, Generation: 1}
-}
-
-func report(id string, seq uint64, capacity, live uint32, arrived uint64) proto.Report {
-	return proto.Report{
-		ID: id, Generation: 1, Seq: seq, State: proto.StateReady, Capacity: capacity, Live: live, Arrived: arrived, ArrivedAll: arrived,
-	}
-}
-
-func view(t *testing.T, l *Table, now time.Time, id string) NodeView {
+func view(t *testing.T, l *world, now time.Time, id string) nodes.View {
 	t.Helper()
-	for _, v := range l.Nodes(now) {
+	for _, v := range l.Views(now) {
 		if v.Peer.ID == id {
 			return v
 		}
 	}
 	t.Fatalf("no node %s", id)
-	return NodeView{}
+	return nodes.View{}
 }
 
-func pick(t *testing.T, l *Table, now time.Time, h Hints) string {
+func pick(t *testing.T, l *world, now time.Time, h Hints) string {
 	t.Helper()
 	id, err := l.Pick(now, h)
 	if err != nil {
@@ -141,7 +119,7 @@ func TestReportsOutOfOrder(t *testing.T) {
 	if v := view(t, l, t0, "a"); v.Report.Live != 50 || v.Report.Arrived != 7 {
 		t.Errorf("an old report was accepted: %+v", v.Report)
 	}
-	if n := len(l.Nodes(t0)); n != 1 {
+	if n := len(l.Views(t0)); n != 1 {
 		t.Errorf("%d nodes", n)
 	}
 }
@@ -227,7 +205,7 @@ func TestShare(t *testing.T) {
 		now = now.Add(100 * time.Millisecond)
 		l.Tick(now)
 	}
-	if got := 1 / l.perOwn; math.Abs(got-0.25) > 0.01 {
+	if got := l.Share(); math.Abs(got-0.25) > 0.01 {
 		t.Errorf("share %.3f after a long time without arrivals, want 0.25", got)
 	}
 }
@@ -240,11 +218,11 @@ func TestShareIsBounded(t *testing.T) {
 	r.ArrivedAll = 1 << 40 // nearly all arrivals are of other brokers
 	l.Report(t0, r)
 	l.Tick(t0)
-	if s := 1 / l.perOwn; s < 1.0/128 {
+	if s := l.Share(); s < 1.0/128 {
 		t.Errorf("share %v", s)
 	}
 	l.SetBrokers(0)
-	if s := 1 / l.perOwn; s <= 0 || s > 1 {
+	if s := l.Share(); s <= 0 || s > 1 {
 		t.Errorf("share %v with 0 brokers", s)
 	}
 }
@@ -343,23 +321,23 @@ func TestWhy(t *testing.T) {
 	l := newLeast(draining, starting, stateFull, ready("full", 9, 9), ready("estimated", 9, 6), ready("fine", 9, 0), ready("zero", 0, 0),
 		ready("suspended", 9, 0), proto.Peer{ID: "auth", Role: proto.RoleAuth})
 	l.SetBrokers(4)
-	l.nodes["estimated"].pending.add(0)
-	l.Suspend("suspended", after(3*time.Second))
+	l.Sent(l.Find("estimated"))
+	l.suspend("suspended", after(3*time.Second))
 	want := map[string]string{
 		"draining": "draining", "starting": "starting", "statefull": "full: 0 of 9", "full": "full: 9 of 9",
 		"estimated": "about 10 of 9", "fine": "", "zero": "full: 0 of 0", "suspended": "suspended after a failed probe for another 3s",
 	}
-	views := l.Nodes(t0)
+	views := l.Views(t0)
 	for _, v := range views {
 		w := want[v.Peer.ID]
-		if v.Eligible != (w == "") || !strings.Contains(v.Why, w) {
-			t.Errorf("%s: eligible %v, why %q; want %q", v.Peer.ID, v.Eligible, v.Why, w)
+		if v.Eligible() != (w == "") || !strings.Contains(v.Why(), w) {
+			t.Errorf("%s: eligible %v, why %q; want %q", v.Peer.ID, v.Eligible(), v.Why(), w)
 		}
 	}
 	if len(views) != len(want) {
 		t.Errorf("%d views", len(views))
 	}
-	if v := view(t, l, after(3500*time.Millisecond), "fine"); v.Eligible || v.Why != "no report for 3.5s" {
-		t.Errorf("silent: %v %q", v.Eligible, v.Why)
+	if v := view(t, l, after(3500*time.Millisecond), "fine"); v.Eligible() || v.Why() != "no report for 3.5s" {
+		t.Errorf("silent: %v %q", v.Eligible(), v.Why())
 	}
 }
