@@ -1,21 +1,32 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"runtime/debug"
 
+	"github.com/usher-broker/usher/node/internal/lock"
 	"github.com/usher-broker/usher/proto"
 )
 
 // This file holds the calls of the App. s.callbackLock is held during each.
 
+// appState is what the App knows of a session. Session.callbackLock protects it.
+type appState uint8
+
+const (
+	appUnaware  appState = iota // Opened was not called yet
+	appAway                     // no connection, or the App was not notified of it yet
+	appAttached                 // the App was notified of a connection, and not yet of its end
+)
+
 // ensureOpened notifies the App of the session, with Opened and Restore, if it was
 // not notified yet.
 func (s *Session) ensureOpened() {
-	if s.opened {
+	if s.app != appUnaware {
 		return
 	}
-	s.opened = true
+	s.app = appAway
 	s.notifyOpened()
 	s.notifyRestore()
 }
@@ -32,7 +43,7 @@ func (s *Session) notifyMessage(m Message) {
 
 func (s *Session) notifyDetached() {
 	defer s.recovered()
-	s.appAttached = false
+	s.app = appAway
 	s.node.cfg.App.Detached(s)
 }
 
@@ -48,7 +59,7 @@ func (s *Session) notifyReset(r Reset) {
 
 func (s *Session) notifyClosed(code proto.CloseCode) {
 	defer s.recovered()
-	s.appAttached = false // or Detached could follow
+	s.app = appAway // or Detached could follow
 	s.node.cfg.App.Closed(s, code)
 }
 
@@ -63,4 +74,45 @@ func (s *Session) recovered() {
 	s.node.log.Error("application panicked", "session", s.ID, "user", s.User,
 		"panic", v, slog.String("stack", string(debug.Stack())))
 	s.cut(proto.CloseInternal)
+}
+
+// callbackLock serializes the calls of the App for one session. Unlike a sync.Mutex
+// it can be waited for until a context ends, because a call may take long.
+type callbackLock chan struct{}
+
+func newCallbackLock() callbackLock { return make(callbackLock, 1) }
+
+func (l callbackLock) Lock() {
+	l <- struct{}{}
+	lock.Locked[lock.Callbacks](l, false)
+}
+
+// Unlock unlocks l. Any goroutine may call it.
+func (l callbackLock) Unlock() {
+	lock.Unlocked(l)
+	<-l
+}
+
+func (l callbackLock) TryLock() bool {
+	select {
+	case l <- struct{}{}:
+		lock.Locked[lock.Callbacks](l, true)
+		return true
+	default:
+		return false
+	}
+}
+
+// LockUntil locks l and returns true, or returns false when ctx ends first.
+func (l callbackLock) LockUntil(ctx context.Context) bool {
+	if l.TryLock() {
+		return true
+	}
+	select {
+	case l <- struct{}{}:
+		lock.Locked[lock.Callbacks](l, false)
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

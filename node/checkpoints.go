@@ -72,7 +72,7 @@ func newCheckpointer(n *Node) *checkpointer {
 
 // add queues the session for a checkpoint. The caller holds s.mu.
 func (c *checkpointer) add(s *Session) {
-	if s.initCheckpoint().queued || s.endCode != 0 {
+	if s.initCheckpoint().queued || s.phase == ended {
 		return
 	}
 	s.checkpoint.queued = true
@@ -183,7 +183,7 @@ func (s *Session) beginCheckpoint() (b begunCheckpoint, busy bool) {
 	defer s.callbackLock.Unlock()
 	s.mu.Lock()
 	s.checkpoint.queued = false
-	if s.endCode != 0 || s.frozen {
+	if s.phase >= moving {
 		s.mu.Unlock()
 		return b, false
 	}

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,11 +34,57 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		n.refuseHTTP(w, problem)
 		return
 	}
+	who, ok := n.authenticate(w, r, raw)
+	if !ok {
+		return
+	}
+
+	// The token is authentic from here on. A browser can read a close code only, so
+	// every further error is reported after the upgrade.
+	req, err := parseAttachRequest(query, who)
+	var got acquired
+	switch {
+	case err != nil:
+	case who.expired:
+		err = closeWith(proto.CloseTokenExpired)
+	default:
+		got, err = n.acquire(r.Context(), req)
+	}
+	c, upgradeErr := n.upgrade(w, r)
+	if upgradeErr != nil {
+		n.refused(req, "upgrade", upgradeErr)
+		return
+	}
+	if err == nil {
+		err = c.attach(got, req)
+	}
+	if err != nil {
+		n.wg.Go(func() { n.refuse(c, req, err) })
+		return
+	}
+	// The reader runs in a new goroutine: attaching needs a deep stack, and a
+	// goroutine whose stack has grown would keep it for as long as the connection
+	// lives.
+	n.wg.Add(1)
+	go c.serve()
+}
+
+// identity is what the token and the proof of a handshake say.
+type identity struct {
+	claims      proto.Claims
+	fingerprint token.Fingerprint // of the token
+	expired     bool              // the token is authentic, and too old
+	proof       uint64            // number of its proof; 0 if its token is not bound to a key
+}
+
+// authenticate verifies the token and the proof of a handshake. If one of them is not
+// accepted, it answers the request and returns false.
+func (n *Node) authenticate(w http.ResponseWriter, r *http.Request, raw string) (who identity, ok bool) {
 	claims, fingerprint, err := n.verify(r.Context(), raw)
 	expired := errors.Is(err, token.ErrExpired)
 	if err != nil && !expired {
 		n.refuseToken(w, err)
-		return
+		return identity{}, false
 	}
 	proof, err := handshakeProof(r.Header, raw, claims)
 	if err != nil {
@@ -48,42 +93,9 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 			Status: http.StatusUnauthorized, Code: proto.ProblemInvalidProof,
 			Detail: "The token is bound to a key. Send a proof of possession of that key, made for this token and for attaching.",
 		})
-		return
+		return identity{}, false
 	}
-
-	// The token is authentic from here on. A browser can read a close code only, so
-	// every further error is reported after the upgrade.
-	req, err := parseAttachRequest(query)
-	req.claims, req.fingerprint, req.proof = claims, fingerprint, proof
-	var s *Session
-	var code proto.CloseCode
-	switch {
-	case err != nil:
-		code = proto.CloseProtocolError
-	case expired:
-		code = proto.CloseTokenExpired
-	default:
-		s, code = n.acquire(r.Context(), &req)
-	}
-	c, err := n.upgrade(w, r)
-	if err != nil {
-		n.refused(req, "upgrade", err)
-		return
-	}
-	if code != 0 {
-		n.wg.Go(func() { n.refuse(c, req, code) })
-		return
-	}
-	if code := c.attach(s, req); code != 0 {
-		req.closeReason = s.closeReason()
-		n.wg.Go(func() { n.refuse(c, req, code) })
-		return
-	}
-	// The reader runs in a new goroutine: attaching needs a deep stack, and a
-	// goroutine whose stack has grown would keep it for as long as the connection
-	// lives.
-	n.wg.Add(1)
-	go c.serve()
+	return identity{claims, fingerprint, expired, proof}, true
 }
 
 // verify verifies a token. It does not check the signature of the token with which
@@ -105,7 +117,7 @@ func (n *Node) verify(ctx context.Context, raw string) (claims proto.Claims, fin
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.token == p && s.endCode == 0
+		return s.token == p && s.phase != ended
 	})
 	return claims, fingerprint, err
 }
@@ -127,11 +139,12 @@ func (n *Node) refuseToken(w http.ResponseWriter, err error) {
 	})
 }
 
-// refuse closes a connection that carries no session.
-func (n *Node) refuse(c *conn, req attachRequest, code proto.CloseCode) {
-	n.refused(req, code.String(), nil)
+// refuse closes a connection that carries no session, as err says.
+func (n *Node) refuse(c *conn, req attachRequest, err error) {
+	how := closeOf(err)
+	n.refused(req, how.code.String(), nil)
 	_, _ = c.net.flush(true) // the 101 response
-	c.close(code, cmp.Or(req.closeReason, code.String()))
+	c.close(how.code, how.text())
 }
 
 func (n *Node) refused(req attachRequest, why string, err error) {
@@ -242,35 +255,32 @@ func handshakeProof(h http.Header, raw string, c proto.Claims) (uint64, error) {
 
 // attachRequest is what a client asks for when it attaches.
 type attachRequest struct {
-	claims      proto.Claims
-	fingerprint token.Fingerprint // of the token
-	proof       uint64            // number of its proof; 0 if its token is not bound to a key
-	stream      string            // the stream to resume; "" for a new one
-	received    uint64
-	client      string  // "" if the client does not name itself
-	attempt     *uint64 // nil if the client does not count attempts
-	newStream   string  // name of the stream that begins if the named one does not continue
-	resetReason string  // why a stream that this node does not have cannot continue
-	closeReason string  // why the client cannot be served, if it is not the default reason of the code
+	identity
+	stream   string // the stream to resume; "" for a new one
+	received uint64
+	client   string  // "" if the client does not name itself
+	attempt  *uint64 // nil if the client does not count attempts
 }
 
-func parseAttachRequest(q url.Values) (attachRequest, error) {
-	w := attachRequest{stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
+// parseAttachRequest reads the query of a handshake. Its error closes the client with
+// proto.CloseProtocolError.
+func parseAttachRequest(q url.Values, who identity) (attachRequest, error) {
+	w := attachRequest{identity: who, stream: q.Get(proto.QueryStream), client: q.Get(proto.QueryClient)}
 	var err error
 	if v := q.Get(proto.QueryReceived); v != "" || w.stream != "" {
 		if w.received, err = parseCount(v); err != nil {
-			return w, fmt.Errorf("received: %w", err)
+			return w, closeWith(proto.CloseProtocolError)
 		}
 	}
 	if v := q.Get(proto.QueryAttempt); v != "" {
 		n, err := parseCount(v)
 		if err != nil {
-			return w, fmt.Errorf("attempt: %w", err)
+			return w, closeWith(proto.CloseProtocolError)
 		}
 		w.attempt = &n
 	}
 	if len(w.stream) > proto.MaxNameBytes || len(w.client) > proto.MaxNameBytes {
-		return w, fmt.Errorf("stream or client is longer than %d bytes", proto.MaxNameBytes)
+		return w, closeWith(proto.CloseProtocolError)
 	}
 	return w, nil
 }

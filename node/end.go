@@ -17,6 +17,7 @@ func (c *conn) detach(code proto.CloseCode) {
 	if carried {
 		s.node.wg.Add(1) // for the call below; the reader still counts in wg, so Shutdown has not ended
 		s.conn = nil
+		s.lostConnection()
 		s.recount()
 		s.detached = time.Now()
 		s.renewAt = time.Time{}
@@ -44,7 +45,7 @@ func (c *conn) detach(code proto.CloseCode) {
 		defer s.node.wg.Done()
 		s.callbackLock.Lock()
 		defer s.callbackLock.Unlock()
-		if s.appAttached && s.owns(nil) {
+		if s.app == appAttached && s.owns(nil) {
 			s.notifyDetached()
 		}
 	}()
@@ -61,7 +62,7 @@ func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) 
 	}
 	return n.endWith(s, code, reason, func(c *conn) {
 		if flush { // everything that was sent goes out, persisted or not: no message follows it
-			s.frozen, c.awaitsCheckpoint = false, 0
+			c.awaitsCheckpoint = 0
 			if s.checkpoint != nil {
 				s.checkpoint.released = math.MaxUint64
 			}
@@ -90,20 +91,20 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 		s.callbackLock.Lock()
 		defer s.callbackLock.Unlock()
 		s.notifyPendingReset()
-		if s.opened {
+		if s.app != appUnaware {
 			s.notifyClosed(code)
 		}
 	}
 
 	s.mu.Lock()
-	if s.endCode != 0 {
+	if s.enter(ended) != nil { // it has ended already
 		s.mu.Unlock()
 		if counted {
 			n.wg.Done()
 		}
 		return false
 	}
-	s.endCode, s.endReason = code, reason
+	s.how = &closeError{code, reason}
 	c := s.conn
 	if c != nil {
 		s.conn = nil

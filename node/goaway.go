@@ -45,7 +45,7 @@ func (s *Session) sendGoAway(g proto.GoAway, now time.Time) (asked, detached boo
 	defer s.mu.Unlock()
 	c := s.conn
 	switch {
-	case s.endCode != 0 || s.held || s.frozen:
+	case s.phase == ended || s.held || s.phase == moving:
 		return false, false
 	case c == nil:
 		return false, true
@@ -147,7 +147,7 @@ func (n *Node) idlest(now time.Time) (list []*Session, leaving int) {
 		case s.leaving != 0:
 			leaving++
 		case s.group != "": // all sessions of a group stay on one node
-		case s.conn != nil && !s.held && !s.frozen && s.endCode == 0 && at(now) >= s.goAwayAt+instant(goAwayRetry):
+		case s.conn != nil && !s.held && s.phase < moving && at(now) >= s.goAwayAt+instant(goAwayRetry):
 			all = append(all, idle{s, s.used})
 		}
 		s.mu.Unlock()

@@ -212,7 +212,7 @@ func (l *leaseRenewer) due(now time.Time) []*Session {
 	var due []*Session
 	for _, s := range l.node.all() {
 		s.mu.Lock()
-		if !now.Before(s.renewAt) && s.endCode == 0 {
+		if !now.Before(s.renewAt) && s.phase != ended {
 			due = append(due, s)
 		}
 		s.mu.Unlock()

@@ -32,7 +32,7 @@ func (n *Node) checkSession(s *Session, now time.Time) {
 	}
 	c := s.conn
 	if c == nil {
-		over := s.endCode == 0 && now.Sub(s.detached) >= n.cfg.ResumeWindow
+		over := s.phase != ended && now.Sub(s.detached) >= n.cfg.ResumeWindow
 		s.mu.Unlock()
 		if over && n.end(s, proto.CloseSessionEnded, "", false) {
 			n.renewer.end(s, proto.CloseSessionEnded)

@@ -51,7 +51,7 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 	}
 	unlock := s.callbackLock.Unlock
 	defer func() { unlock() }()
-	if !s.freeze() {
+	if s.freeze() != nil {
 		return proto.MoveBusy, nil // the session has ended, and the store knows it or soon will
 	}
 	v, err := s.state()

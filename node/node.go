@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-broker/usher/node/internal/lock"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -44,7 +45,7 @@ type Node struct {
 	runsOnce      sync.Once
 	loadChanged   chan struct{} // see LoadChanged; buffered
 
-	mu               sync.RWMutex // protects the following
+	mu               lock.RWMutex[lock.Node] // protects the following
 	sessions         map[string]*Session
 	arrivalsByIssuer map[string]uint64 // sessions that arrived, by the issuer of their token
 	arrivals         uint64

@@ -18,9 +18,9 @@ func TestEndsBeforeOpened(t *testing.T) {
 	j := newCallRecorder()
 	r := newRig(t, j, nil)
 	claims := r.login("ada")
-	s, code := r.node.addSession(session.Record{ID: claims.Session, User: "ada", Epoch: claims.Epoch}, claims, nil)
-	if code != 0 {
-		t.Fatal(code)
+	s, err := r.node.addSession(session.Record{ID: claims.Session, User: "ada", Epoch: claims.Epoch}, claims, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
 	r.node.end(s, proto.CloseKicked, "", false)
 	(&conn{session: s}).notifyAttached(false)

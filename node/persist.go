@@ -163,7 +163,7 @@ func (n *Node) awaitPersisted(ctx context.Context, attempts ...*persistAttempt) 
 // leaves out sessions that have ended otherwise.
 func (n *Node) logStuck(message string, attempts []*persistAttempt) (count int) {
 	for _, a := range attempts {
-		if a.isStuck() && a.session.endedCode() == 0 {
+		if a.isStuck() && a.session.endError() == nil {
 			count++
 			n.log.Warn(message, "session", a.session.ID, "user", a.session.User,
 				"waited", time.Since(a.began).Round(time.Millisecond))
@@ -183,7 +183,7 @@ func (n *Node) persist(a *persistAttempt, release func()) {
 	s := a.session
 	s.callbackLock.Lock()
 	defer s.callbackLock.Unlock()
-	if n.abandoned(a) || !s.freeze() {
+	if n.abandoned(a) || s.freeze() != nil {
 		return // the drain was canceled, or the session has ended
 	}
 	v, err := s.state()
@@ -230,30 +230,6 @@ func (s *Session) awaitMove() bool {
 	return true
 }
 
-// freeze stops sending and receiving until thaw. It reports whether the session can
-// be frozen: it has not ended and is not frozen already. The caller holds
-// s.callbackLock, so every message that was accepted has been handled.
-func (s *Session) freeze() bool {
-	s.notifyPendingReset() // the App of the next node does not know of it
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.endCode != 0 || s.frozen {
-		return false
-	}
-	s.frozen = true
-	return true
-}
-
-// thaw lets a frozen session continue that stays here after all.
-func (s *Session) thaw() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.frozen = false
-	if s.conn != nil {
-		s.conn.wakeWriter()
-	}
-}
-
 // state returns the complete session as it is stored. The caller holds
 // s.callbackLock.
 func (s *Session) state() (session.Saved, error) {
@@ -298,7 +274,7 @@ func (s *Session) takeSnapshot() (b []byte, err error) {
 	switch {
 	case !ok:
 		return nil, nil
-	case !s.opened:
+	case s.app == appUnaware:
 		return s.snapshot, nil
 	}
 	err = errors.New("node: the application panicked")
@@ -344,7 +320,6 @@ func (s *Session) restore(st *sessionState) {
 	s.stream = stream.Restore(s.node.streamLimits(), stream.State{Acked: st.Acked, Kept: st.Kept, Received: st.Received})
 	s.checkpoint.released = s.stream.Sent() // the store has these frames
 	s.client, s.attempt = st.Client, st.Attempt
-	s.moved = true
 }
 
 // continues reports whether the named stream can continue from this state.

@@ -54,7 +54,7 @@ func (s *Session) push(m Message, frame []byte, key string) (result string, seq 
 			result = proto.PushDropped
 		}
 	}
-	if key != "" && s.endCode == 0 && !s.frozen && s.keys.has(key) {
+	if key != "" && s.phase < moving && s.keys.has(key) {
 		return result, s.checkpoint.coveringSeq(), nil
 	}
 	if err := s.send(m, frame); err != nil {
@@ -82,7 +82,7 @@ func (s *Session) awaitCheckpoint(ctx context.Context, seq uint64) bool {
 	defer cancel()
 	for {
 		s.mu.Lock()
-		done, over := s.checkpoint.done >= seq, s.endCode != 0
+		done, over := s.checkpoint.done >= seq, s.phase == ended
 		s.mu.Unlock()
 		if done || over {
 			return done

@@ -3,10 +3,10 @@ package node
 import (
 	"encoding/json"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/node/internal/lock"
 	"github.com/usher-broker/usher/proto"
 	"github.com/usher-broker/usher/proto/stream"
 )
@@ -34,11 +34,13 @@ type Session struct {
 
 	// callbackLock is held during every call of the App for this session.
 	callbackLock callbackLock
-	opened       bool // Opened was called
-	appAttached  bool // the App was notified of a connection and not yet of its end
+	app          appState
 
-	mu           sync.Mutex // protects the following
-	name         string     // of the stream; empty if it has ended and no other has begun
+	mu           lock.Mutex[lock.Session] // protects the following
+	phase        phase
+	thawTo       phase       // the phase in which a frozen session continues if it stays
+	how          *closeError // how it ended; nil while it has not
+	name         string      // of the stream; empty if it has ended and no other has begun
 	stream       *stream.Stream
 	conn         *conn   // nil while detached
 	client       string  // of the last connection, if the client named itself
@@ -46,11 +48,7 @@ type Session struct {
 	pendingReset *Reset  // the App was not notified of it yet
 	prevName     string
 	prevWhy      string            // why the stream prevName ended
-	endReason    string            // the close reason, if it is not that of endCode
-	endCode      closeCode         // not 0 once the session has ended here
-	frozen       bool              // nothing is sent or received: the session is moving to another node, or may be
 	leased       bool              // the store has confirmed that this node holds the lease
-	moved        bool              // it came with its stream, and no client has attached here yet
 	held         bool              // the application keeps it here, see Hold
 	snapshot     []byte            // from the node before, not restored into the App yet
 	detached     time.Time         // since when, while detached
@@ -119,11 +117,10 @@ func (n *Node) frame(m Message) ([]byte, error) {
 // send queues an encoded frame without starting a write. It returns ErrSlow if too
 // much is unconfirmed, also while the session is detached. The caller holds s.mu.
 func (s *Session) send(m Message, frame []byte) error {
+	if err := s.phase.sendError(); err != nil {
+		return err
+	}
 	switch {
-	case s.endCode != 0:
-		return ErrClosed
-	case s.frozen:
-		return ErrMoving
 	case m.Volatile && s.conn == nil:
 		s.node.metrics.dropped.WithLabelValues("detached").Inc()
 		return nil
@@ -162,7 +159,7 @@ func (s *Session) mayKeep(size int) bool {
 // data kept for a detached session changes. The caller holds s.mu.
 func (s *Session) recount() {
 	kept := 0
-	if s.conn == nil && s.endCode == 0 && s.stream != nil {
+	if s.conn == nil && s.phase != ended && s.stream != nil {
 		kept = s.stream.Kept()
 	}
 	if kept != s.counted {
@@ -246,13 +243,6 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	return nil
 }
 
-// endedCode returns the code with which the session ended here, or 0 if it has not.
-func (s *Session) endedCode() proto.CloseCode {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.endCode
-}
-
 func (s *Session) setLeased() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,25 +255,17 @@ func (s *Session) isLeased() bool {
 	return s.leased
 }
 
-// checkProof returns proto.CloseStaleProof if the proof number was used before, and
-// otherwise records it and returns 0. A proof of 0 means none. While the store is
-// unavailable, this is the only check against replay.
-func (s *Session) checkProof(proof uint64) proto.CloseCode {
+// useProof records the number of a proof. It returns an error, which closes the client
+// with proto.CloseStaleProof, if the number was used before. A proof of 0 means none.
+// While the store is unavailable, this is the only check against replay.
+func (s *Session) useProof(proof uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if proof != 0 && proof <= s.proof {
-		return proto.CloseStaleProof
+		return closeWith(proto.CloseStaleProof)
 	}
 	s.proof = max(s.proof, proof)
-	return 0
-}
-
-// closeReason returns the close reason of an ended session, or "" if it is the
-// default one of the code.
-func (s *Session) closeReason() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.endReason
+	return nil
 }
 
 // Hold keeps a drain or a rebalance from asking the session to leave the node until

@@ -153,7 +153,7 @@ func (c *conn) stopIfDone() bool {
 // stored. The caller holds session.mu.
 func (c *conn) mayWrite() bool {
 	s := c.session
-	return !s.frozen && !c.draining && (c.awaitsCheckpoint == 0 || c.awaitsCheckpoint <= s.checkpoint.done)
+	return s.phase != moving && !c.draining && (c.awaitsCheckpoint == 0 || c.awaitsCheckpoint <= s.checkpoint.done)
 }
 
 // lastWritable returns the number of the last reliable frame that may be written: in a node
@@ -173,7 +173,7 @@ func (c *conn) nextFrame() (websocket.MessageType, []byte, *closing) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closing != nil && (!c.closing.flush || s.frozen) || !c.mayWrite() {
+	if c.closing != nil && !c.closing.flush || !c.mayWrite() {
 		return 0, nil, c.closing
 	}
 	if c.urgent != nil {

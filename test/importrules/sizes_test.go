@@ -17,22 +17,18 @@ import (
 const (
 	maxFunctionLines = 60
 	maxFileLines     = 400
-	maxNodeFiles     = 40
+	maxNodeFiles     = 42
 )
 
 // longFunctions and longFiles are exempt from the limits. A function is here because
 // it is a table; a line that is not needed is an error.
 var (
 	longFunctions = []string{
-		"node/connect.go (Node) connect",
 		"node/metrics.go newMetrics",
-		"node/resume.go (Node) acquire",
-		"node/resume.go (conn) attach",
 		"test/peers/cases.go cases",
 	}
 	longFiles = []string{
 		"broker/placement/simulate/cluster.go",
-		"node/resume.go",
 	}
 )
 
