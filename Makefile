@@ -57,6 +57,7 @@ test-slow: export USHER_SLOW = 1
 test-slow: need-cc need-redis need-tools ## tests with longer outages, more random schedules and more tools
 	$(GO_TEST) -count=1 $(SLOW)
 	go test -count=1 -timeout 40m ./test/chaos
+	USHER_SLOW= go test -tags lockorder -count=1 -timeout 40m ./node/... ./test/chaos
 
 test-containers: need-redis ## tests of the image and docker-compose.yml in a Docker engine
 	USHER_CONTAINERS=1 go test -count=1 -v -timeout 20m ./test/containers

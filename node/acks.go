@@ -2,8 +2,9 @@ package node
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/node/internal/lock"
 
 	"github.com/usher-broker/usher/proto/stream"
 )
@@ -17,7 +18,7 @@ const ackDelay = 150 * time.Millisecond
 // the same time, so they come due in the order in which they were added: one queue
 // for the node replaces a timer for each connection.
 type ackQueue struct {
-	mu   sync.Mutex
+	mu   lock.Mutex[lock.Leaf]
 	due  []ackDue
 	wake chan struct{}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/node/internal/lease"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -29,6 +30,7 @@ func (n *Node) acquire(ctx context.Context, req attachRequest) (acquired, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.StoreTimeout)
 	defer cancel()
+	defer n.leases.Acquiring()()
 	got := acquired{session: s, stream: rand.Text()[:16]}
 	var err error
 	switch {
@@ -49,7 +51,7 @@ func (n *Node) acquire(ctx context.Context, req attachRequest) (acquired, error)
 // that.
 func (n *Node) lookUp(claims proto.Claims) *Session {
 	s := n.session(claims.Session)
-	if s != nil && claims.Epoch > s.epoch {
+	if s != nil && claims.Epoch > s.lease.Epoch {
 		n.end(s, proto.CloseMoved, "", false)
 		return nil
 	}
@@ -60,7 +62,7 @@ func (n *Node) lookUp(claims proto.Claims) *Session {
 // knows without the store. s is nil if the node does not hold the session.
 func (n *Node) authorise(ctx context.Context, claims proto.Claims, s *Session) error {
 	switch {
-	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.epoch:
+	case claims.Node != n.cfg.ID, s != nil && claims.Epoch < s.lease.Epoch:
 		return closeWith(proto.CloseMoved)
 	case n.draining.Load() && (s == nil || n.isStopping()):
 		if s != nil { // its state must be stored before its client goes to another node
@@ -77,22 +79,22 @@ func (n *Node) authorise(ctx context.Context, claims proto.Claims, s *Session) e
 	return nil
 }
 
-// lease returns the lease that the claims name.
-func (n *Node) lease(claims proto.Claims) session.Lease {
-	return session.Lease{ID: claims.Session, Node: n.cfg.ID, Epoch: claims.Epoch, Instance: n.instance}
+// holder returns the lease that the claims name, as the store knows it.
+func (n *Node) holder(claims proto.Claims) session.Lease {
+	return n.leases.Holder(claims.Session, claims.Epoch)
 }
 
 // acquireNew acquires the lease of a session that this node does not hold, for a client
 // that names no stream, and adds the session.
 func (n *Node) acquireNew(ctx context.Context, req attachRequest, stream string) (s *Session, reset string, err error) {
-	rec, err := n.cfg.Store.Attach(ctx, n.lease(req.claims), stream, !n.cfg.Checkpoint, req.proof, n.leaseTTL())
+	rec, err := n.cfg.Store.Attach(ctx, n.holder(req.claims), stream, !n.cfg.Checkpoint, req.proof, n.leaseTTL())
 	if err == nil {
 		s, reset, err = n.addAcquired(ctx, req, rec)
 	}
 	if err != nil {
 		return nil, "", n.refusal(nil, req, rec, err)
 	}
-	s.setLeased()
+	n.leases.Confirm(&s.lease)
 	return s, reset, s.useProof(req.proof)
 }
 
@@ -103,7 +105,7 @@ func (n *Node) acquireKnown(ctx context.Context, req attachRequest, got acquired
 	if s.continues(req.stream) {
 		name = req.stream
 	}
-	if s.isLeased() { // the stored state is from this node and is of no use to it
+	if s.lease.Confirmed() { // the stored state is from this node and is of no use to it
 		return n.attachInStore(ctx, req, s, name, false)
 	}
 	// Acquiring the lease takes the stored state. This must not overlap with
@@ -111,7 +113,7 @@ func (n *Node) acquireKnown(ctx context.Context, req attachRequest, got acquired
 	if !s.callbackLock.LockUntil(ctx) {
 		return closeWith(proto.CloseInternal)
 	}
-	defer s.callbackLock.Unlock()
+	defer s.unlockCallbacks()
 	if err := s.endError(); err != nil {
 		return err // what this session has persisted is for the next owner
 	}
@@ -121,14 +123,14 @@ func (n *Node) acquireKnown(ctx context.Context, req attachRequest, got acquired
 // attachInStore tells the store that this node serves the session with the stream.
 // While the store is unavailable, or after it has lost its data, no other member can
 // have moved or ended a session whose lease this node holds. Then the node serves it,
-// and the lease renewer synchronizes with the store when it is available again.
+// and the lease keeper synchronizes with the store when it is available again.
 func (n *Node) attachInStore(ctx context.Context, req attachRequest, s *Session, stream string, take bool) error {
-	rec, err := n.cfg.Store.Attach(ctx, n.lease(req.claims), stream, take, req.proof, n.leaseTTL())
+	rec, err := n.cfg.Store.Attach(ctx, n.holder(req.claims), stream, take, req.proof, n.leaseTTL())
 	switch {
 	case err == nil:
-		s.setLeased()
+		n.leases.Confirm(&s.lease)
 		return s.useProof(req.proof)
-	case s.isLeased() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
+	case s.lease.Confirmed() && (errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNotFound)):
 		if err := s.useProof(req.proof); err != nil {
 			return err
 		}
@@ -168,7 +170,7 @@ func (n *Node) refusal(s *Session, req attachRequest, rec session.Record, err er
 // start of this node, has persisted. It must not be served before its lease is
 // acquired: until then the state remains in the store.
 func (n *Node) restoreSession(ctx context.Context, req attachRequest) (s *Session, reset string, err error) {
-	rec, found, err := n.cfg.Store.Restore(ctx, n.lease(req.claims))
+	rec, found, err := n.cfg.Store.Restore(ctx, n.holder(req.claims))
 	if err != nil {
 		return nil, "", n.refusal(nil, req, rec, err)
 	}
@@ -181,7 +183,7 @@ func (n *Node) restoreSession(ctx context.Context, req attachRequest) (s *Sessio
 // no stream. If the session had a stream before, the store may have a snapshot.
 func (n *Node) addAcquired(ctx context.Context, req attachRequest, rec session.Record) (s *Session, reset string, err error) {
 	var stored *sessionState
-	l := n.lease(req.claims)
+	l := n.holder(req.claims)
 	if rec.Stream != "" {
 		_, found, err := n.cfg.Store.Restore(ctx, l)
 		if err != nil {
@@ -221,11 +223,6 @@ func resetReason(rec session.Record, stream string, stored *sessionState) string
 	return ""
 }
 
-// leaseTTL returns how long the store keeps a session that this node serves without a
-// renewal. It is long enough that the record outlives a crash of the node by the
-// resume window.
-func (n *Node) leaseTTL() time.Duration { return n.cfg.ResumeWindow + 3*n.cfg.RenewInterval }
-
 // addSession creates the session of the record, with the stored state if there is
 // one. If another attach has created it in the meantime, addSession returns that
 // session. An error says with which code the client is closed if the node cannot hold
@@ -244,6 +241,8 @@ func (n *Node) addSession(rec session.Record, claims proto.Claims, stored *sessi
 		return nil, closeWith(proto.CloseFull)
 	}
 	n.sessions[s.ID] = s
+	n.leases.Add(&s.lease, (*leaseOwner)(s))
+	n.timers.Set(&s.timer, s.detached.Add(n.cfg.ResumeWindow)) // attach sets an earlier time
 	n.arrivals++
 	if len(n.arrivalsByIssuer) >= maxIssuers && n.arrivalsByIssuer[claims.Issuer] == 0 {
 		clear(n.arrivalsByIssuer) // brokers see the count fall and start again from it
@@ -257,13 +256,14 @@ func (n *Node) addSession(rec session.Record, claims proto.Claims, stored *sessi
 func (n *Node) newSession(rec session.Record, stored *sessionState) *Session {
 	s := &Session{
 		ID: rec.ID, User: rec.User, Ext: rec.Ext,
-		node: n, epoch: rec.Epoch, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
+		node: n, lease: lease.Lease{ID: rec.ID, Epoch: rec.Epoch}, pool: rec.Pool, region: rec.Region, group: rec.Group, created: rec.Created,
 		detached: time.Now(), callbackLock: newCallbackLock(),
 	}
+	s.timer.Value = s
 	if len(rec.Fallback) > 0 || rec.Strict {
 		s.regions = &regions{rec.Fallback, rec.Strict}
 	}
-	if _, mover := n.cfg.App.(Mover); mover || n.cfg.Checkpoint {
+	if n.checkpoints {
 		s.checkpoint = &checkpointState{}
 	}
 	if stored != nil {

@@ -107,12 +107,13 @@ func (s *Session) take(c *conn, got acquired, req attachRequest) (attachment, er
 	c.pingAt = time.Now().Add(n.cfg.PingInterval)
 	s.conn = c
 	s.recount()
-	s.renewAt = time.Time{}
+	n.leases.Changed(&s.lease)
 	if at(time.Now()) > s.leaving {
-		s.leaving = 0 // the client came back after the deadline, so it was assigned here again
+		s.changeLeaving(0) // the client came back after the deadline, so it was assigned here again
 	}
+	s.update(time.Now())
 	if n.cfg.Checkpoint {
-		n.checkpointer.add(s)
+		s.queueCheckpoint()
 		c.awaitsCheckpoint = s.checkpoint.coveringSeq()
 	}
 	if old != nil {
@@ -166,10 +167,6 @@ func (s *Session) beginStream(req attachRequest, got acquired, resumed bool) (re
 	return reset
 }
 
-func (n *Node) streamLimits() stream.Limits {
-	return stream.Limits{Messages: n.cfg.Limits.UnackedMessages, Bytes: n.cfg.Limits.UnackedBytes}
-}
-
 func (n *Node) isStopping() bool {
 	select {
 	case <-n.stopping:
@@ -203,7 +200,7 @@ func (n *Node) welcome(s *Session, req attachRequest, resumed bool, reset string
 func (c *conn) notifyAttached(resumed bool) {
 	s := c.session
 	s.callbackLock.Lock()
-	defer s.callbackLock.Unlock()
+	defer s.unlockCallbacks()
 	if s.endError() != nil {
 		return // endWith notifies the App of everything pending before Closed
 	}
@@ -219,11 +216,4 @@ func (c *conn) notifyAttached(resumed bool) {
 			s.notifyResumed()
 		}
 	}
-}
-
-// owns reports whether c is the connection of the session.
-func (s *Session) owns(c *conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conn == c
 }

@@ -194,3 +194,24 @@ func BenchmarkFan(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRebalance50000 measures the choice of the sessions that one step of a
+// rebalance asks, among 50,000 that were all used since the node has recorded their
+// use: the most work that a step can have.
+func BenchmarkRebalance50000(b *testing.B) {
+	n := idleNode(b)
+	used := instant(10 * manyIdle)
+	all := n.all()
+	for b.Loop() {
+		b.StopTimer()
+		for _, s := range all {
+			used++
+			s.used = used
+		}
+		b.StartTimer()
+		if _, looked := n.longestIdle(100, time.Now()); looked != shedLooks {
+			b.Fatalf("looked at %d sessions, want %d", looked, shedLooks)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed())/float64(b.N), "ns/tick")
+}

@@ -86,7 +86,7 @@ func TestCheckpointComesFirst(t *testing.T) {
 // hasHandled reports whether the application has handled n messages.
 func (s *Session) hasHandled(n int) bool {
 	s.callbackLock.Lock()
-	defer s.callbackLock.Unlock()
+	defer s.unlockCallbacks()
 	return *s.Data.(*int) == n
 }
 
@@ -100,14 +100,14 @@ func TestCheckpointFails(t *testing.T) {
 	s := app.session(t, "ada")
 	s.callbackLock.Lock()
 	app.snapshot = func(int) ([]byte, error) { return nil, errors.New("no") }
-	s.callbackLock.Unlock()
+	s.unlockCallbacks()
 	c.send(text("a"))
 	if code := c.closed(); code != int(proto.CloseInternal) {
 		t.Fatalf("closed with %d", code)
 	}
 	s.callbackLock.Lock()
 	app.snapshot = works
-	s.callbackLock.Unlock()
+	s.unlockCallbacks()
 	c2 := r.attach(r.claimsOf(s), resumeQuery(c.welcome.Stream, 0))
 	if m := c2.message(); string(m.Data) != "a 1" {
 		t.Errorf("got %q", m.Data)
@@ -119,7 +119,7 @@ func (r *rig) claimsOf(s *Session) proto.Claims {
 	now := time.Now().Unix()
 	return proto.Claims{
 		Issuer: "auth-1", Audience: proto.TokenAudience, User: s.User, Session: s.ID, Node: r.node.cfg.ID,
-		Epoch: s.epoch, IssuedAt: now, NotBefore: now, Expires: now + 600, ID: "1",
+		Epoch: s.lease.Epoch, IssuedAt: now, NotBefore: now, Expires: now + 600, ID: "1",
 	}
 }
 

@@ -67,7 +67,7 @@ type Config struct {
 	// LoadPenalty returns the percentage by which the node is to get fewer new
 	// sessions than its capacity allows: 0 if the application is well, 100 if it can
 	// take none. Sessions that the node holds stay. The node calls it ten times a
-	// second; it must not block. The node uses the higher of this value and its own
+	// second, or once a second while it holds no sessions; it must not block. The node uses the higher of this value and its own
 	// penalty, for a process that falls behind. Optional.
 	LoadPenalty func() int
 	// Limits limit what one session may hold.
@@ -97,6 +97,23 @@ type Limits struct {
 	MessageBytes    int // of one message's payload. Default 65,536
 	UnackedBytes    int // of payload sent and not confirmed, in each direction. Default 262,144
 	UnackedMessages int // the same, in messages. Default 1,024
+}
+
+// Rates limit what one connection may send per second, on average over two seconds. The
+// node does not refuse what exceeds them. It reads the connection more slowly, so
+// that data backs up at that client, and other clients do not wait.
+type Rates struct {
+	Bytes    int // bytes of WebSocket frames. Default 4,194,304; negative: no limit
+	Messages int // messages of the application and controls of the protocol. Default 2,000; negative: no limit
+	Frames   int // frames of all kinds, each fragment of a message included. Default 4,000; negative: no limit
+	Pings    int // WebSocket pings, pongs and closes. Default 50; negative: no limit
+}
+
+func (r *Rates) setDefaults() {
+	setDefault(&r.Bytes, 4<<20)
+	setDefault(&r.Messages, 2000)
+	setDefault(&r.Frames, 4000)
+	setDefault(&r.Pings, 50)
 }
 
 func (c *Config) setDefaults() error {

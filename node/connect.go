@@ -50,11 +50,12 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 	default:
 		got, err = n.acquire(r.Context(), req)
 	}
-	c, upgradeErr := n.upgrade(w, r)
+	ws, upgradeErr := n.wire.Upgrade(w, r, proto.Subprotocol)
 	if upgradeErr != nil {
 		n.refused(req, "upgrade", upgradeErr)
 		return
 	}
+	c := &conn{ws: ws}
 	if err == nil {
 		err = c.attach(got, req)
 	}
@@ -62,11 +63,7 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 		n.wg.Go(func() { n.refuse(c, req, err) })
 		return
 	}
-	// The reader runs in a new goroutine: attaching needs a deep stack, and a
-	// goroutine whose stack has grown would keep it for as long as the connection
-	// lives.
-	n.wg.Add(1)
-	go c.serve()
+	c.serve()
 }
 
 // identity is what the token and the proof of a handshake say.
@@ -143,7 +140,6 @@ func (n *Node) refuseToken(w http.ResponseWriter, err error) {
 func (n *Node) refuse(c *conn, req attachRequest, err error) {
 	how := closeOf(err)
 	n.refused(req, how.code.String(), nil)
-	_, _ = c.net.flush(true) // the 101 response
 	c.close(how.code, how.text())
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"math"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,8 @@ type drain struct {
 	total    int
 	asked    atomic.Int64 // clients asked to leave
 	cut      atomic.Uint32
-	over     bool // the last session has left, or the deadline has passed
+	emptied  time.Time // when the last session had left; used by Node.runGoAways only
+	over     bool      // the last session has left, or the deadline has passed
 }
 
 // Drain makes the node hand over its sessions and returns at once. From now on State
@@ -69,9 +71,9 @@ type drain struct {
 func (n *Node) Drain(plan DrainPlan) error {
 	plan.setDefaults()
 	now := time.Now()
-	live := len(n.all())
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	live := len(n.sessions)
 	if !n.running {
 		return ErrNotRunning
 	}
@@ -92,6 +94,7 @@ func (n *Node) Drain(plan DrainPlan) error {
 	}
 	n.drain = d
 	n.draining.Store(true)
+	n.drainQueue.start(maps.Values(n.sessions))
 	n.noteLoad()
 	n.log.Info("drain started", "sessions", live, "window", plan.Window, "deadline", d.deadline)
 	return nil
@@ -112,6 +115,7 @@ func (n *Node) Undrain() error {
 	}
 	n.drain = nil
 	n.draining.Store(false)
+	n.drainQueue.stop()
 	n.noteLoad()
 	n.log.Info("drain canceled", "sessions", len(n.sessions))
 	return nil
@@ -131,44 +135,95 @@ func (n *Node) Draining() *proto.Drain {
 	if d == nil {
 		return nil
 	}
-	held := 0
-	for _, s := range n.all() {
-		if s.isHeld() {
-			held++
-		}
-	}
 	return &proto.Drain{
-		Total: uint32(d.total), Remaining: uint32(live), Held: uint32(held), Cut: d.cut.Load(),
+		Total: uint32(d.total), Remaining: uint32(live), Held: uint32(n.held.Load()), Cut: d.cut.Load(),
 		Deadline: d.deadline, Keep: d.plan.Keep,
 	}
 }
 
-// stepDrain does the part of the drain that is due now.
-func (n *Node) stepDrain(ctx context.Context, d *drain, now time.Time) {
-	list := n.all()
-	if len(list) > 0 && !now.Before(d.deadline) {
-		n.cutRemaining(ctx, d, list)
-		n.endDrain(d, time.Now())
-		return
-	}
-	if len(list) == 0 {
-		n.endDrain(d, now)
-		return
-	}
-	// Sessions without a connection cannot be asked; they are persisted right away.
-	allowed := d.allowed(now)
-	for _, s := range list {
-		if d.asked.Load() >= allowed {
-			break
+// stepDrain does the part of the drain that is due now. It returns how long to wait for
+// the next part if nothing else happens. Every event that makes a session due calls
+// drainQueue.add. So at any time, a session that the node holds while it drains
+//   - was asked to leave on its present connection,
+//   - or is held by the application, frozen, or its welcome is not written yet,
+//   - or is in the drainQueue: ready, waiting for its time or for a free slot,
+//   - or is being persisted.
+func (n *Node) stepDrain(ctx context.Context, d *drain, now time.Time) (wait time.Duration) {
+	q := &n.drainQueue
+	n.mu.RLock()
+	live, over := len(n.sessions), d.over
+	n.mu.RUnlock()
+	switch {
+	case over: // what is left could not be persisted at the deadline
+		return n.askDue(d, now, math.MaxInt64)
+	case live == 0:
+		if wait := n.awaitDepartures(d, now); wait > 0 {
+			return wait
 		}
-		switch asked, detached := s.sendGoAway(proto.GoAway{Reason: "drain", ByMS: d.deadline.Sub(now).Milliseconds()}, now); {
-		case detached:
-			if n.tryPersist(s) {
+		n.endDrain(d, now)
+		return forever
+	case !now.Before(d.deadline):
+		n.cutRemaining(ctx, d)
+		n.endDrain(d, time.Now())
+		q.restart(d, n)
+		return 0
+	}
+	q.readyDue(at(now))
+	return min(n.askDue(d, now, d.allowed(now)), d.deadline.Sub(now))
+}
+
+// awaitDepartures returns how long a drain without sessions waits for clients that have
+// moved and still hold their old connection, because they have not attached to the next
+// node yet. It returns 0 if none is left. After drainGrace, or at the deadline, those
+// that are left are cut and resume at the next node.
+func (n *Node) awaitDepartures(d *drain, now time.Time) time.Duration {
+	if d.emptied.IsZero() {
+		d.emptied = now
+	}
+	if n.departing.Load() <= 0 {
+		return 0
+	}
+	return min(d.emptied.Add(drainGrace).Sub(now), d.deadline.Sub(now))
+}
+
+// askDue asks the sessions of the queue to leave until allowed were asked. It returns
+// how long to wait until the next one can be asked.
+func (n *Node) askDue(d *drain, now time.Time, allowed int64) (wait time.Duration) {
+	q := &n.drainQueue
+	for d.asked.Load() < allowed {
+		s := q.take(len(n.persistSlots) < cap(n.persistSlots))
+		if s == nil {
+			return q.nextRetry(at(now))
+		}
+		n.askToLeave(d, s, now)
+	}
+	return min(q.nextRetry(at(now)), d.nextAllowed(now))
+}
+
+// askToLeave asks the client of a session that was taken from the queue, or puts the
+// session back. A session without a connection cannot be asked; it is persisted right
+// away, and so is every session after the deadline.
+func (n *Node) askToLeave(d *drain, s *Session, now time.Time) {
+	result, retry := goAwayDetached, instant(0)
+	if now.Before(d.deadline) {
+		result, retry = s.sendGoAway(proto.GoAway{Reason: "drain", ByMS: d.deadline.Sub(now).Milliseconds()}, now)
+	} else if s.endError() != nil {
+		return
+	}
+	switch result {
+	case goAwaySent:
+		n.metrics.goaways.WithLabelValues("drain").Inc()
+		d.asked.Add(1)
+	case goAwayTooSoon:
+		n.drainQueue.retry(s, retry)
+	case goAwayDetached:
+		select {
+		case n.persistSlots <- struct{}{}:
+			if _, started := n.startPersist(s, n.releasePersistSlot); started {
 				d.asked.Add(1)
 			}
-		case asked:
-			n.metrics.goaways.WithLabelValues("drain").Inc()
-			d.asked.Add(1)
+		default:
+			n.drainQueue.awaitSlot(s)
 		}
 	}
 }
@@ -180,16 +235,8 @@ const drainGrace = 2 * time.Second
 // cutRemaining persists the sessions that are left at the deadline. A session whose
 // callback does not return within drainGrace keeps its stream and stays. It leaves
 // when the callback returns, and Shutdown ends it.
-func (n *Node) cutRemaining(ctx context.Context, d *drain, list []*Session) {
-	n.mu.RLock()
-	over := d.over
-	n.mu.RUnlock()
-	if over {
-		for _, s := range list {
-			n.tryPersist(s)
-		}
-		return
-	}
+func (n *Node) cutRemaining(ctx context.Context, d *drain) {
+	list := n.all()
 	cut := 0
 	for _, s := range list {
 		if !s.owns(nil) {
@@ -213,6 +260,21 @@ func (d *drain) allowed(now time.Time) int64 {
 	since, window := now.Sub(d.began).Seconds(), d.plan.Window.Seconds()
 	rate := min(d.plan.Rate, float64(d.total)/window)
 	return int64(math.Ceil(min(since, window)*rate + max(since-window, 0)*d.plan.Rate))
+}
+
+// nextAllowed returns how long it takes until allowed exceeds asked. The result may be
+// short by a rounding error.
+func (d *drain) nextAllowed(now time.Time) time.Duration {
+	window := d.plan.Window.Seconds()
+	rate := min(d.plan.Rate, float64(d.total)/window)
+	began, asked := now.Sub(d.began).Seconds(), float64(d.asked.Load())
+	var since float64
+	if within := asked / max(rate, 1e-9); within < window {
+		since = within
+	} else {
+		since = window + (asked-window*rate)/d.plan.Rate
+	}
+	return time.Duration(min(since-began, 1e9) * float64(time.Second)) // at most 30 years, or it overflows
 }
 
 func (n *Node) endDrain(d *drain, now time.Time) {

@@ -189,6 +189,7 @@ func TestShed(t *testing.T) {
 		s := r.node.session(claims.Session)
 		s.mu.Lock()
 		s.used = instant(1000 - i)
+		s.update(time.Now()) // in use, a session never becomes older than recorded
 		s.mu.Unlock()
 		if i == many-1 {
 			s.Hold()

@@ -20,20 +20,22 @@ func (c *conn) detach(code proto.CloseCode) {
 		s.lostConnection()
 		s.recount()
 		s.detached = time.Now()
-		s.renewAt = time.Time{}
+		s.node.leases.Changed(&s.lease)
+		s.update(s.detached)
 		s.node.attached.Add(-1)
 		if code != 0 {
 			c.shut(code)
 		}
 	}
-	if c.draining {
+	if c.stage == connDraining {
 		c.drainTimer.Stop()
 		s.node.drainingConns.Delete(c)
+		s.node.departed()
 	}
 	ending := c.closing != nil
 	s.mu.Unlock()
 	if !ending {
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow()
 	}
 	if !carried {
 		return
@@ -44,7 +46,7 @@ func (c *conn) detach(code proto.CloseCode) {
 	go func() { // the caller may hold s.callbackLock
 		defer s.node.wg.Done()
 		s.callbackLock.Lock()
-		defer s.callbackLock.Unlock()
+		defer s.unlockCallbacks()
 		if s.app == appAttached && s.owns(nil) {
 			s.notifyDetached()
 		}
@@ -78,6 +80,7 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 	if n.sessions[s.ID] == s {
 		delete(n.sessions, s.ID)
 		n.noteLoad()
+		n.noteLast()
 	}
 	counted := !n.ended
 	if counted {
@@ -89,7 +92,7 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 			defer n.wg.Done()
 		}
 		s.callbackLock.Lock()
-		defer s.callbackLock.Unlock()
+		defer s.unlockCallbacks()
 		s.notifyPendingReset()
 		if s.app != appUnaware {
 			s.notifyClosed(code)
@@ -105,6 +108,7 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 		return false
 	}
 	s.how = &closeError{code, reason}
+	s.removed()
 	c := s.conn
 	if c != nil {
 		s.conn = nil
@@ -114,7 +118,9 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 	if c == nil || c.closing == nil || !c.closing.flush {
 		s.stream = nil
 	}
+	s.signalCheckpoint()
 	s.recount()
+	n.leases.Remove(&s.lease)
 	s.mu.Unlock()
 
 	n.metrics.ended.WithLabelValues(closeLabel(code)).Inc()

@@ -93,6 +93,7 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 	}
 	// Labels start at 0, so that rate() sees the first increase.
 	for v, labels := range map[*prometheus.CounterVec][]string{
+		m.slowed:    {"bytes", "messages", "frames", "pings"},
 		m.attaches:  {"new", "resumed", "taken_over", "moved", "reset"},
 		m.resets:    {proto.ResetExpired, proto.ResetOverflow, proto.ResetNodeLost, proto.ResetUnknown},
 		m.dropped:   {"detached", "slow"},
@@ -114,14 +115,4 @@ func drainOf(n *Node) (d struct{ remaining, held float64 }) {
 		d.remaining, d.held = float64(p.Remaining), float64(p.Held)
 	}
 	return d
-}
-
-func closeLabel(code proto.CloseCode) string {
-	if code.Action() == proto.ActionApp {
-		return "application" // the codes of applications are unbounded, metric labels must not be
-	}
-	if s := code.String(); s != "" {
-		return s
-	}
-	return "other"
 }

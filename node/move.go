@@ -27,10 +27,12 @@ const (
 // the other node in one atomic step of the store. Until the result is known, neither
 // node serves the session; after it, exactly one does.
 func (n *Node) move(ctx context.Context, s *Session, epoch uint64, to string) proto.CommandResult {
-	if epoch != s.epoch {
-		return proto.CommandResult{Found: true, Error: fmt.Sprintf("the session has epoch %d here, not %d", s.epoch, epoch)}
+	if epoch != s.lease.Epoch {
+		return proto.CommandResult{Found: true, Error: fmt.Sprintf("the session has epoch %d here, not %d", s.lease.Epoch, epoch)}
 	}
+	n.departing.Add(1)
 	result, err := n.tryMove(ctx, s, to)
+	n.departed()
 	label := result
 	r := proto.CommandResult{Found: true, Result: result}
 	if err != nil {
@@ -46,10 +48,10 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 	if s.isHeld() {
 		return proto.MoveHeld, nil
 	}
-	if n.renewer.isDown() || !s.callbackLock.LockUntil(ctx) {
+	if n.leases.Down() || !s.callbackLock.LockUntil(ctx) {
 		return proto.MoveBusy, nil
 	}
-	unlock := s.callbackLock.Unlock
+	unlock := s.unlockCallbacks
 	defer func() { unlock() }()
 	if s.freeze() != nil {
 		return proto.MoveBusy, nil // the session has ended, and the store knows it or soon will
@@ -66,7 +68,7 @@ func (n *Node) tryMove(ctx context.Context, s *Session, to string) (result strin
 		// The session may have moved. It stays frozen until the result is known.
 		unlock = func() {}
 		n.wg.Go(func() {
-			defer s.callbackLock.Unlock()
+			defer s.unlockCallbacks()
 			n.resolveMove(s, request, v, to)
 		})
 		return proto.MoveBusy, nil
@@ -111,9 +113,7 @@ func (n *Node) finishMove(s *Session, rec session.Record, err error) string {
 		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason, false)
 		return proto.MoveDone
 	}
-	s.mu.Lock()
-	s.renewAt = time.Time{} // the store may have lost the record
-	s.mu.Unlock()
+	n.leases.Changed(&s.lease) // the store may have lost the record
 	s.thaw()
 	n.log.Warn("session did not move", "session", s.ID, "user", s.User, "error", err)
 	return proto.MoveBusy
@@ -124,9 +124,10 @@ func (n *Node) finishMove(s *Session, rec session.Record, err error) string {
 // client has attached to the other node and closes it.
 func (n *Node) releaseMoved(s *Session, to string) {
 	n.endWith(s, proto.CloseMoved, "", func(c *conn) {
-		c.draining = true
+		c.stage = connDraining
 		c.drainTimer = time.AfterFunc(connDrainTime, c.endDraining)
 		n.drainingConns.Store(c, true)
+		n.departing.Add(1)
 	})
 	n.log.Info("moved", "session", s.ID, "user", s.User, "to", to)
 }

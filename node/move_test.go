@@ -263,3 +263,54 @@ func TestMoveTooLate(t *testing.T) {
 		t.Errorf("%+v, %v", rec, err)
 	}
 }
+
+// A drain waits until the client of a session that has moved has closed its old
+// connection, because it may not have attached to the next node yet.
+func TestDrainWaitsForMovedClients(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	if err := r.node.Drain(DrainPlan{Window: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := r.requestMove(claims, "node-2"); got.Result != proto.MoveDone {
+		t.Fatalf("%+v", got)
+	}
+	select {
+	case <-r.node.Drained():
+		t.Error("drained under a client that has moved")
+	case <-time.After(drainGrace / 4):
+	}
+	c.ws.CloseNow()
+	began := time.Now()
+	select {
+	case <-r.node.Drained():
+	case <-time.After(20 * time.Second):
+		t.Fatal("not drained")
+	}
+	if took := time.Since(began); took > 3*drainGrace {
+		t.Errorf("drained %v after the client had closed its connection", took)
+	}
+}
+
+// A client that does not close its old connection does not hold up a drain for long.
+func TestDrainDoesNotWaitForever(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	claims := r.login("ada")
+	r.attach(claims, "")
+	if err := r.node.Drain(DrainPlan{Window: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := r.requestMove(claims, "node-2"); got.Result != proto.MoveDone {
+		t.Fatalf("%+v", got)
+	}
+	began := time.Now()
+	select {
+	case <-r.node.Drained():
+	case <-time.After(20 * time.Second):
+		t.Fatal("not drained")
+	}
+	if took := time.Since(began); took > connDrainTime {
+		t.Errorf("drained after %v", took)
+	}
+}

@@ -2,15 +2,16 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-broker/usher/node/internal/lease"
 	"github.com/usher-broker/usher/node/internal/lock"
+	"github.com/usher-broker/usher/node/internal/wheel"
+	"github.com/usher-broker/usher/node/internal/wire"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -18,26 +19,32 @@ import (
 // Handler, run Run, and end it with Shutdown. All methods are safe for concurrent
 // use.
 type Node struct {
-	cfg          Config
-	instance     string // random; identifies this start of the node
-	log          *slog.Logger
-	metrics      *metrics
-	renewer      *leaseRenewer
-	checkpointer *checkpointer
-	stallGuard   *stallGuard
-	meter        *meter
-	acks         *ackQueue
-	idlePoller   *idlePoller
-	penalty      loadPenalty
-	wg           sync.WaitGroup // all goroutines of the node, all handshakes, and 1 until Shutdown
-	releaseOnce  sync.Once      // releases that 1
+	cfg         Config
+	instance    string // random; identifies this start of the node
+	log         *slog.Logger
+	metrics     *metrics
+	leases      *lease.Keeper
+	wire        *wire.Server
+	checkpoints bool // sessions have checkpoints or snapshots
+	acks        *ackQueue
+	penalty     loadPenalty
+	timers      *wheel.Wheel[*Session]
+	idle        idleHeap       // the sessions that a rebalance may ask to leave
+	drainQueue  drainQueue     // the sessions that a drain is to ask next
+	wg          sync.WaitGroup // all goroutines of the node, all handshakes, and 1 until Shutdown
+	releaseOnce sync.Once      // releases that 1
 
 	draining      atomic.Bool
 	attached      atomic.Int64
+	held          atomic.Int64  // sessions that the application holds
+	leaving       atomic.Int64  // sessions that are to leave for a rebalance
 	kept          atomic.Int64  // payload bytes kept for detached sessions
 	drainingConns sync.Map      // *conn of sessions that have moved away, still open
+	departing     atomic.Int64  // moves in progress, and drainingConns
 	stopping      chan struct{} // closed by Shutdown
 	stopOnce      sync.Once
+	goneOnce      sync.Once
+	gone          chan struct{} // closed when wg is at 0 after Shutdown
 	drained       chan struct{} // closed when a drain has ended
 	drainedOnce   sync.Once
 	persistSlots  chan struct{} // limits the attempts to persist sessions, see persistConcurrency
@@ -57,71 +64,6 @@ type Node struct {
 	persisting       map[*Session]*persistAttempt // attempts in progress
 }
 
-// New returns a node that holds no sessions yet. It returns an error if cfg is
-// invalid.
-func New(cfg Config) (*Node, error) {
-	if err := cfg.setDefaults(); err != nil {
-		return nil, err
-	}
-	n := &Node{
-		cfg:              cfg,
-		instance:         rand.Text(),
-		log:              cfg.Logger.With("node", cfg.ID),
-		sessions:         make(map[string]*Session),
-		arrivalsByIssuer: make(map[string]uint64),
-		stallGuard:       newStallGuard(),
-		acks:             newAckQueue(),
-		idlePoller:       newIdlePoller(),
-		stopping:         make(chan struct{}),
-		drained:          make(chan struct{}),
-		persistSlots:     make(chan struct{}, persistConcurrency),
-		persisting:       make(map[*Session]*persistAttempt),
-		runs:             make(chan struct{}),
-		loadChanged:      make(chan struct{}, 1),
-	}
-	n.checkpointer = newCheckpointer(n)
-	n.wg.Add(1)
-	n.metrics = newMetrics(cfg.Registry, n)
-	n.meter = newMeter(cfg.Rates, n.metrics, n.log)
-	n.renewer = newLeaseRenewer(n)
-	return n, nil
-}
-
-// Handler returns the handler of the connect path, proto.ConnectPath. Serve it with
-// an http.Server that speaks HTTP/1.1 and whose connections can be hijacked.
-func (n *Node) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc(proto.ConnectPath, n.connect)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		proto.WriteProblem(w, &proto.Problem{
-			Status: http.StatusNotFound, Code: proto.ProblemNotFound,
-			Detail: "This is an Usher node; clients attach at " + proto.ConnectPath + ".",
-		})
-	})
-	return mux
-}
-
-// Run runs the background loops of the node until ctx ends: pings, resume windows,
-// lease renewal, checkpoints and drains. No message passes while Run is not running.
-// It returns nil, or an error if it is running already.
-func (n *Node) Run(ctx context.Context) error {
-	if !n.setRunning(true) {
-		return errors.New("node: Run is already running")
-	}
-	defer n.setRunning(false)
-	var loops sync.WaitGroup
-	loops.Go(func() { n.watchStalls(ctx) })
-	loops.Go(func() { n.renewer.run(ctx) })
-	loops.Go(func() { n.checkpointer.run(ctx) })
-	loops.Go(func() { n.acks.run(ctx) })
-	loops.Go(func() { n.idlePoller.run(ctx) })
-	loops.Go(func() { n.runGoAways(ctx) })
-	loops.Go(func() { n.watchLoadPenalty(ctx) })
-	n.watch(ctx)
-	loops.Wait()
-	return nil
-}
-
 // Running returns a channel that is closed when Run has started: from then on Drain
 // works. It stays closed when Run has ended.
 func (n *Node) Running() <-chan struct{} { return n.runs }
@@ -132,26 +74,8 @@ var ErrNotRunning = errors.New("node: Run is not running, so the node cannot dra
 // ErrStopping is returned by Undrain when the node stops and cannot go on.
 var ErrStopping = errors.New("node: the node is stopping, so its drain cannot be canceled")
 
-// setRunning records that Run starts or ends. It returns false if the node is already
-// in that state. When Run ends, a drain in progress ends too, and Drained is closed.
-func (n *Node) setRunning(running bool) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.running == running {
-		return false
-	}
-	n.running = running
-	if running {
-		n.runsOnce.Do(func() { close(n.runs) })
-	}
-	if d := n.drain; !running && d != nil && !d.plan.Keep {
-		n.closeDrained()
-	}
-	return true
-}
-
-// tick returns how often the node checks its sessions and renews leases: often enough
-// for the shortest interval, but rarely enough to cost next to nothing.
+// tick returns how exact the timers of sessions are, and how often the node renews
+// leases: often enough for the shortest interval, but rarely enough to cost next to nothing.
 func (c *Config) tick() time.Duration {
 	return min(time.Second, c.PingInterval/4, max(c.ResumeWindow/4, 10*time.Millisecond), c.RenewInterval/4)
 }
@@ -231,4 +155,97 @@ func (n *Node) all() []*Session {
 		list = append(list, s)
 	}
 	return list
+}
+
+// A process that does not run when it should is overloaded, however few sessions it
+// has. The node measures how late a timer fires. From lagFrom on it asks for fewer
+// sessions. At lagFull it reaches maxLagPenalty.
+const (
+	lagInterval = 100 * time.Millisecond
+	// lagIntervalEmpty is the interval of a node that holds no sessions: it is to use
+	// next to no CPU.
+	lagIntervalEmpty = time.Second
+	lagFrom          = 100 * time.Millisecond
+	lagFull          = time.Second
+	// lagMemory is how many intervals the moving average of the lag covers, two seconds:
+	// a single late timer of a node with sessions does not change their placement.
+	lagMemory = 20
+	// maxLagPenalty is below 100, because a slow node is better than none.
+	maxLagPenalty = 90
+)
+
+// loadPenalty holds the measured lag and the load penalty.
+type loadPenalty struct {
+	lag     atomic.Int64 // moving average, in nanoseconds
+	percent atomic.Int32
+}
+
+// addLag adds to the moving average how late a timer fired that was set for the
+// interval. A longer interval counts as several short ones, so the average always
+// covers the same time.
+func (p *loadPenalty) addLag(d, interval time.Duration) {
+	lag := time.Duration(p.lag.Load())
+	for range interval / lagInterval {
+		lag += (d - lag) / lagMemory
+	}
+	p.lag.Store(int64(lag))
+}
+
+// watchLoadPenalty updates the load penalty of the node until ctx ends: ten times a
+// second, or once a second while the node holds no sessions.
+func (n *Node) watchLoadPenalty(ctx context.Context) {
+	timer := time.NewTimer(lagInterval)
+	defer timer.Stop()
+	for {
+		interval := lagInterval
+		if n.live() == 0 {
+			interval = lagIntervalEmpty
+		}
+		began := time.Now()
+		timer.Reset(interval)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		n.penalty.addLag(max(time.Since(began)-interval, 0), interval)
+		n.penalty.percent.Store(int32(max(n.lagPenalty(), n.ownPenalty())))
+	}
+}
+
+func (n *Node) lagPenalty() int {
+	over := time.Duration(n.penalty.lag.Load()) - lagFrom
+	return int(maxLagPenalty * min(max(float64(over)/float64(lagFull-lagFrom), 0), 1))
+}
+
+// ownPenalty returns the load penalty that the application sets, or 0.
+func (n *Node) ownPenalty() int {
+	if n.cfg.LoadPenalty == nil {
+		return 0
+	}
+	return min(max(n.cfg.LoadPenalty(), 0), 100)
+}
+
+// LoadPenalty returns the percentage by which the node asks for fewer new sessions
+// than its capacity allows: 0 if all is well, 100 if it can take none.
+func (n *Node) LoadPenalty() uint8 { return uint8(n.penalty.percent.Load()) }
+
+// LoadChanged returns a channel on which a value arrives after a change of what Load
+// returns: a session was added or has ended, or a drain has begun or ended. Several
+// changes may arrive as one value. The channel is for one receiver.
+func (n *Node) LoadChanged() <-chan struct{} { return n.loadChanged }
+
+// noteLoad records a change of the load. It does not block.
+func (n *Node) noteLoad() {
+	select {
+	case n.loadChanged <- struct{}{}:
+	default: // the receiver has not looked since the last change
+	}
+}
+
+// live returns how many sessions the node holds.
+func (n *Node) live() int {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.sessions)
 }

@@ -58,7 +58,7 @@ func TestClosedIsLast(t *testing.T) {
 		}
 		r.node.end(s, proto.CloseKicked, "", false)
 		time.Sleep(time.Millisecond)
-		s.callbackLock.Unlock()
+		s.unlockCallbacks()
 
 		var calls []string
 		eventually(t, func() error {

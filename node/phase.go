@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/usher-broker/usher/proto"
 )
@@ -121,7 +122,11 @@ func (s *Session) freeze() error {
 func (s *Session) thaw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.enter(s.thawTo) == nil && s.conn != nil {
+	if s.enter(s.thawTo) != nil {
+		return
+	}
+	s.update(time.Now())
+	if s.conn != nil {
 		s.conn.wakeWriter()
 	}
 }
@@ -160,4 +165,14 @@ func closeOf(err error) *closeError {
 		return c
 	}
 	return &closeError{code: proto.CloseInternal}
+}
+
+func closeLabel(code proto.CloseCode) string {
+	if code.Action() == proto.ActionApp {
+		return "application" // the codes of applications are unbounded, metric labels must not be
+	}
+	if s := code.String(); s != "" {
+		return s
+	}
+	return "other"
 }

@@ -2,8 +2,11 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/usher-broker/usher/proto"
 )
 
 // Nothing leads out of the end, every phase but the end can end, and each phase but the
@@ -46,7 +49,8 @@ func TestEnter(t *testing.T) {
 
 // A session whose connection ends while it is frozen continues detached.
 func TestThaw(t *testing.T) {
-	for _, c := range []struct {
+	n := plainNode(t)
+	for i, c := range []struct {
 		before phase
 		lost   bool
 		after  phase
@@ -56,7 +60,8 @@ func TestThaw(t *testing.T) {
 		{attached, true, detached},
 		{detached, false, detached},
 	} {
-		s := &Session{phase: c.before}
+		s := fakeSession(t, n, fmt.Sprint("s-", i))
+		s.phase = c.before
 		if err := s.freeze(); err != nil {
 			t.Fatal(err)
 		}
@@ -72,5 +77,6 @@ func TestThaw(t *testing.T) {
 		if s.thaw(); s.phase != c.after {
 			t.Errorf("from %v, connection lost %v: continues %v, want %v", c.before, c.lost, s.phase, c.after)
 		}
+		n.end(s, proto.CloseSessionEnded, "", false)
 	}
 }

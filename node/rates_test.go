@@ -1,57 +1,13 @@
 package node
 
 import (
-	"log/slog"
-	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/usher-broker/usher/proto"
 )
-
-// A connection within its rate does not wait. After any silence it may send two
-// seconds' worth at once, and the excess waits as long as the rate says.
-func TestMeter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := &Node{}
-		m := newMeter(Rates{Bytes: -1, Messages: 100, Frames: 1000, Pings: 10}, newMetrics(prometheus.NewRegistry(), n), slog.New(slog.DiscardHandler))
-		peer, _ := net.Pipe()
-		var s spent
-		charge := func(n amounts) time.Duration {
-			start := time.Now()
-			m.charge(&s, at(start), n, peer)
-			return time.Since(start)
-		}
-		for range 500 { // at the rate
-			if wait := charge(amounts{rateMessages: 1, rateFrames: 1, rateBytes: 1 << 40}); wait != 0 {
-				t.Fatalf("waited %v within the rate", wait)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		time.Sleep(time.Hour)
-		if wait := charge(amounts{rateMessages: 200}); wait != 0 {
-			t.Errorf("waited %v for a burst", wait)
-		}
-		if wait := charge(amounts{rateMessages: 50}); wait != 500*time.Millisecond {
-			t.Errorf("waited %v for half a second's worth", wait)
-		}
-		if wait := charge(amounts{rateFrames: 1}); wait != 0 {
-			t.Errorf("a frame waited %v for messages", wait)
-		}
-		if wait := charge(amounts{ratePings: 30, rateMessages: 1}); wait != time.Second {
-			t.Errorf("pings waited %v", wait)
-		}
-		for name, want := range map[int]float64{rateBytes: 0, rateMessages: 1, rateFrames: 0, ratePings: 1} {
-			if n := testutil.ToFloat64(m.slowed[name]); n != want {
-				t.Errorf("%s: %v waits counted, want %v", rateNames[name], n, want)
-			}
-		}
-	})
-}
 
 // A client that floods is read slowly and loses nothing. Another client is served in
 // the meantime.

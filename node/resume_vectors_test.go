@@ -151,6 +151,7 @@ func (s *resumeTest) do(v vectors.ResumeStep) {
 		ses := s.session()
 		ses.mu.Lock()
 		ses.detached = ses.detached.Add(-time.Hour)
+		ses.update(time.Now())
 		ses.mu.Unlock()
 		eventually(s.t, func() error {
 			if rec, err := s.store.Get(context.Background(), s.claims.Session); rec.State != session.Ended {

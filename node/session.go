@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/node/internal/lease"
 	"github.com/usher-broker/usher/node/internal/lock"
+	"github.com/usher-broker/usher/node/internal/wheel"
 	"github.com/usher-broker/usher/proto"
 	"github.com/usher-broker/usher/proto/stream"
 )
@@ -25,7 +27,7 @@ type Session struct {
 	Data any
 
 	node    *Node
-	epoch   uint64
+	lease   lease.Lease
 	pool    string
 	region  string
 	regions *regions // nil if any region may serve
@@ -35,6 +37,10 @@ type Session struct {
 	// callbackLock is held during every call of the App for this session.
 	callbackLock callbackLock
 	app          appState
+
+	timer      wheel.Item[*Session] // for Node.timers
+	inIdleHeap heapPlace            // Node.idle protects it
+	inDrain    drainPlace           // Node.drainQueue protects it
 
 	mu           lock.Mutex[lock.Session] // protects the following
 	phase        phase
@@ -48,11 +54,9 @@ type Session struct {
 	pendingReset *Reset  // the App was not notified of it yet
 	prevName     string
 	prevWhy      string            // why the stream prevName ended
-	leased       bool              // the store has confirmed that this node holds the lease
 	held         bool              // the application keeps it here, see Hold
 	snapshot     []byte            // from the node before, not restored into the App yet
 	detached     time.Time         // since when, while detached
-	renewAt      time.Time         // when its lease is to be renewed
 	leaving      instant           // when it must leave for a rebalance; 0 if it may stay
 	goAwayAt     instant           // when the last goaway was sent
 	used         instant           // when a message last passed
@@ -62,8 +66,6 @@ type Session struct {
 	proof        uint64            // number of the last proof
 	token        token.Fingerprint // of the token of the last attach
 }
-
-type closeCode = proto.CloseCode
 
 // instant is a time in Unix nanoseconds. It is a third of the size of a time.Time.
 type instant int64
@@ -143,7 +145,7 @@ func (s *Session) send(m Message, frame []byte) error {
 	s.recount()
 	s.used = at(time.Now())
 	if s.node.cfg.Checkpoint {
-		s.node.checkpointer.add(s)
+		s.queueCheckpoint()
 	}
 	return nil
 }
@@ -177,7 +179,7 @@ func (s *Session) overflow() {
 	s.addPendingReset(proto.ResetOverflow, lost)
 	s.node.wg.Go(func() { // the caller may hold s.callbackLock
 		s.callbackLock.Lock()
-		defer s.callbackLock.Unlock()
+		defer s.unlockCallbacks()
 		s.notifyPendingReset()
 	})
 }
@@ -239,20 +241,8 @@ func (s *Session) Close(code proto.CloseCode, reason string) error {
 	if !s.node.end(s, code, reason, true) {
 		return ErrClosed
 	}
-	s.node.renewer.end(s, code)
+	s.node.leases.End(&s.lease, code)
 	return nil
-}
-
-func (s *Session) setLeased() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leased = true
-}
-
-func (s *Session) isLeased() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.leased
 }
 
 // useProof records the number of a proof. It returns an error, which closes the client
@@ -279,7 +269,19 @@ func (s *Session) Release() { s.hold(false) }
 func (s *Session) hold(held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held == held {
+		return
+	}
 	s.held = held
+	if s.phase == ended {
+		return
+	}
+	if held {
+		s.node.held.Add(1)
+	} else {
+		s.node.held.Add(-1)
+	}
+	s.update(time.Now())
 }
 
 // cut closes the connection, if there is one, and leaves the session detached.
@@ -297,4 +299,17 @@ func (s *Session) cut(code proto.CloseCode) {
 type regions struct {
 	fallback []string
 	strict   bool
+}
+
+// owns reports whether c is the connection of the session.
+func (s *Session) owns(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn == c
+}
+
+func (s *Session) isHeld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // plainNode returns a node that Run does not run.
-func plainNode(t *testing.T) *Node {
+func plainNode(t testing.TB) *Node {
 	t.Helper()
 	store := memory.New(time.Now)
 	t.Cleanup(func() { store.Close() })
@@ -111,11 +111,15 @@ type slowEnds struct {
 	refuse atomic.Int32 // calls yet to refuse
 }
 
-func (s *slowEnds) End(ctx context.Context, id string, epoch uint64, reason session.Reason, closeReason string, ttl time.Duration) (session.Record, error) {
-	if s.refuse.Add(-1) >= 0 {
-		return session.Record{}, fmt.Errorf("%w: refused by the test", session.ErrUnavailable)
+func (s *slowEnds) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
+	if s.refuse.Add(-1) < 0 {
+		return s.Store.EndAll(ctx, list, ttl)
 	}
-	return s.Store.End(ctx, id, epoch, reason, closeReason, ttl)
+	errs := make([]error, len(list))
+	for i := range errs {
+		errs[i] = fmt.Errorf("%w: refused by the test", session.ErrUnavailable)
+	}
+	return errs
 }
 
 // Sessions that the application ends right before Shutdown are ended in the store

@@ -16,8 +16,7 @@ import (
 )
 
 // wireCase is what a client writes below the protocol, and the result: a close code,
-// 0 for a connection that ends without one (the library finds the frame itself
-// broken), or a session that continues, with the frames that came back.
+// 0 for a connection that ends without one (the frame itself is broken), or a session that continues, with the frames that came back.
 type wireCase struct {
 	name  string
 	bytes string

@@ -49,9 +49,6 @@ type Leases interface {
 	// not serve the session, nor afterwards if the session has moved.
 	Move(ctx context.Context, request string, s Saved, to string) (Record, error)
 
-	// End ends one session, as Directory.End does.
-	End(ctx context.Context, id string, epoch uint64, reason Reason, closeReason string, ttl time.Duration) (Record, error)
-
 	// EndAll ends sessions, as Directory.End does, each under the epoch of its Ending
 	// and with the close reason of its code. Like End it removes them from their
 	// groups. ttl is that of all tombstones. The result has one error for each

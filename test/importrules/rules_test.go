@@ -37,9 +37,9 @@ var rules = []struct {
 	// and TestDependencies checks that they do not need them indirectly.
 	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token", "node/internal/..."}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
 	{"node/internal/wire", nil, nil},
-	{"node/internal/wheel", nil, nil},
+	{"node/internal/wheel", []string{"node/internal/lock"}, nil},
 	{"node/internal/lock", nil, nil},
-	{"node/internal/lease", []string{"broker/session", "node/internal/wheel"}, []string{"proto", "broker/session/memory"}},
+	{"node/internal/lease", []string{"broker/session", "node/internal/lock", "node/internal/wheel"}, []string{"proto", "broker/session/memory"}},
 	{"node/field", []string{"proto", "node"}, nil},
 	{"node/serve", []string{"proto", "node", "broker/cluster", "broker/httpapi", "broker/process", "broker/session", "broker/token"}, []string{"broker/session/memory"}},
 	{"node/dev", []string{

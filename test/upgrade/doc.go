@@ -11,5 +11,5 @@
 //     This shows that the test itself works, and that a restart of each process in
 //     both directions disturbs nobody.
 //
-// USHER_SLOW=1 runs more clients, and several rounds.
+// USHER_LONG=1 runs more clients, and several rounds.
 package upgrade

@@ -55,9 +55,9 @@ func binaries(t *testing.T) (before, after binary, strict bool) {
 	return before, after, from != ""
 }
 
-// pick returns ordinary, or slow if USHER_SLOW is set.
+// pick returns ordinary, or slow if USHER_LONG is set.
 func pick[T any](ordinary, slow T) T {
-	if os.Getenv("USHER_SLOW") != "" {
+	if os.Getenv("USHER_LONG") != "" {
 		return slow
 	}
 	return ordinary

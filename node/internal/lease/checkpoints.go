@@ -3,8 +3,9 @@ package lease
 import (
 	"context"
 	"hash/maphash"
-	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/node/internal/lock"
 
 	"github.com/usher-broker/usher/broker/session"
 )
@@ -25,7 +26,7 @@ const (
 type checkpointShard struct {
 	wake chan struct{} // has a value when the queue may have leases
 
-	mu    sync.Mutex
+	mu    lock.Mutex[lock.Leaf]
 	queue []*Lease // each once
 }
 

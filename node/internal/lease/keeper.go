@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-broker/usher/node/internal/lock"
+
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/node/internal/wheel"
 )
@@ -38,11 +40,11 @@ type Keeper struct {
 	shards [checkpointShards]checkpointShard
 	wake   chan struct{} // there is something new to do before the next round
 
-	mu        sync.Mutex // protects the following
-	list      []*Lease   // all that are kept, in no order
-	acquiring int        // calls of Acquiring that are not done
-	verified  int        // times that all leases were listed to verify them
-	suspect   bool       // a lease may have been missing then
+	mu        lock.Mutex[lock.Leases] // protects the following
+	list      []*Lease                // all that are kept, in no order
+	acquiring int                     // calls of Acquiring that are not done
+	verified  int                     // times that all leases were listed to verify them
+	suspect   bool                    // a lease may have been missing then
 	ends      map[string]session.Ending
 	down      bool
 	lossEnded sync.Cond // a call of Owner.Lost has returned
@@ -134,10 +136,12 @@ func (k *Keeper) interval() time.Duration {
 	return k.tick
 }
 
-// activate ends the rest of an empty Keeper: the stall guard beats, and a round begins
-// unless the last one was within a tick. It does nothing otherwise. k.mu is held.
+// activate ends the rest of an empty Keeper: the stall guard beats, and the next round
+// is no longer idleInterval away. The caller has just added a lease or an acquisition.
+// k.mu is held.
 func (k *Keeper) activate() {
-	if k.guard.start() {
+	started := k.guard.start()
+	if started || len(k.list)+k.acquiring == 1 {
 		k.signal()
 	}
 }

@@ -56,9 +56,12 @@ func (k *Keeper) Acquiring() (done func()) {
 	}
 }
 
-// Add begins to keep the lease: it is renewed in the next round and then every
+// Add begins to keep the lease: it is renewed after about a tick and then every
 // RenewInterval. The store need not have confirmed it yet, see Confirm. Add does
 // nothing if the lease is kept already.
+//
+// The first renewal is not at once, because the owner may be about to change what the
+// acquisition has written: its record must not undo that.
 func (k *Keeper) Add(l *Lease, o Owner) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -68,7 +71,7 @@ func (k *Keeper) Add(l *Lease, o Owner) {
 	l.owner, l.index = o, int32(len(k.list))
 	l.due.Value = l
 	k.list = append(k.list, l)
-	k.due.Set(&l.due, soon)
+	k.due.Set(&l.due, time.Now().Add(k.tick))
 	k.activate()
 }
 

@@ -14,15 +14,19 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// A lease is renewed at once, then every RenewInterval, and soon after a change, until
-// it is removed.
+// A lease is renewed soon, but not at once, then every RenewInterval, and soon after a
+// change, until it is removed.
 func TestRenew(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		after(65 * time.Second) // the last round was 5 s ago
 		o := r.add("ada")
-		synctest.Wait()
+		after(r.keeper.tick / 2)
+		if n := r.store.count("Renew"); n != 0 {
+			r.Errorf("%d renewals at once: the owner may not have used the lease yet", n)
+		}
+		after(2 * r.keeper.tick)
 		if n := r.store.count("Renew"); n != 1 {
-			r.Errorf("%d renewals at once", n)
+			r.Errorf("%d renewals soon", n)
 		}
 		after(10 * testInterval)
 		if n := r.store.count("Renew"); n < 10 || n > 11 {
@@ -372,4 +376,26 @@ func BenchmarkRound(b *testing.B) {
 		now = now.Add(time.Second)
 		k.renewDue(ctx, now)
 	}
+}
+
+// A lease that is added a moment after the last one was removed, before the stall guard
+// rests, is renewed like any other.
+func TestRenewAfterEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.keeper.tick = beatInterval / 10
+		stop := r.run()
+		ada := r.add("ada")
+		after(beatInterval + beatInterval/4)
+		ada.remove()
+		after(beatInterval / 4) // a round has seen no lease
+		before := r.store.count("Renew")
+		r.add("bob")
+		after(time.Second)
+		if n := r.store.count("Renew") - before; n != 1 {
+			t.Errorf("%d renewals of the new lease within a second, want 1", n)
+		}
+		stop()
+		r.keeper.Close()
+	})
 }

@@ -199,6 +199,11 @@ func (m *model) settle() {
 	if m.keeper.Stalled() || m.keeper.Down() {
 		m.fault("stalled is %v, down is %v", m.keeper.Stalled(), m.keeper.Down())
 	}
+	for range 10 { // a renewal may be in progress; its lease is not in the wheel
+		if m.keeper.due.Len() < len(m.keeper.all()) {
+			after(m.store.delay)
+		}
+	}
 	if n := len(m.keeper.all()); n != len(m.kept) || m.keeper.due.Len() != n || len(m.keeper.pendingEnds()) != 0 {
 		m.fault("%d leases are kept, %d due, %d ends pending; want %d, %d, none", n, m.keeper.due.Len(), len(m.keeper.pendingEnds()), len(m.kept), len(m.kept))
 	}

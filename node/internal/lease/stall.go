@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/usher-broker/usher/node/internal/lock"
 )
 
 const (
@@ -37,7 +39,7 @@ type stallGuard struct {
 	maxStall atomic.Int64  // longest allowed time since lastBeat, in nanoseconds
 	wake     chan struct{} // has a value when the guard no longer rests
 
-	mu     sync.Mutex
+	mu     lock.Mutex[lock.Leaf]
 	cond   sync.Cond
 	closed bool // wait returns at once
 }
@@ -115,6 +117,10 @@ func (k *Keeper) Stalled() bool { return k.guard.stalled() }
 
 // AwaitRunning blocks while Stalled. Call it before a message passes.
 func (k *Keeper) AwaitRunning() { k.guard.wait() }
+
+// Suspect makes Stalled true until the store has confirmed which leases are still held,
+// as if the process had not run for too long.
+func (k *Keeper) Suspect() { k.guard.set(0) }
 
 // Close makes all calls of AwaitRunning return, also those that follow.
 func (k *Keeper) Close() { k.guard.close() }

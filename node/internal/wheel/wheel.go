@@ -5,8 +5,9 @@ package wheel
 import (
 	"context"
 	"math"
-	"sync"
 	"time"
+
+	"github.com/usher-broker/usher/node/internal/lock"
 )
 
 // Item is an entry of a Wheel. Embed it or keep it beside what it stands for; it must
@@ -28,7 +29,7 @@ type Wheel[T any] struct {
 	start time.Time     // slot 0
 	wake  chan struct{} // has a value when the first bucket has changed to an earlier one
 
-	mu      sync.Mutex
+	mu      lock.Mutex[lock.Leaf]
 	buckets map[int64]*bucket[T]
 	order   slotHeap // the slots of buckets, which may be empty
 	count   int      // items that are set

@@ -38,7 +38,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 		raw.Close()
 		return nil, errors.New("wire: the client sent data before the handshake was complete")
 	}
-	c := s.newConn(raw)
+	c := s.NewConn(raw)
 	c.batch = s.batches.Get().(*batch)
 	c.batch.b = append(c.batch.b, switching(w.Header().Clone(), key, subprotocol)...)
 	return c, nil

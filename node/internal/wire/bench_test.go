@@ -81,7 +81,7 @@ func BenchmarkStream(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			b.ResetTimer()
-			s.newConn(conn).Serve(h)
+			s.NewConn(conn).Serve(h)
 			<-h.closed
 			if h.n != b.N {
 				b.Fatalf("%d of %d messages", h.n, b.N)

@@ -97,7 +97,7 @@ func TestDiscardsWhileClosing(t *testing.T) {
 func TestCloseUnserved(t *testing.T) {
 	s := New(testConfig())
 	near, far := tcpPair(t)
-	e := &echo{conn: s.newConn(near), closed: make(chan struct{})}
+	e := &echo{conn: s.NewConn(near), closed: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -113,7 +113,7 @@ func TestCloseUnserved(t *testing.T) {
 	s.Wait()
 
 	near, _ = tcpPair(t)
-	e = &echo{conn: s.newConn(near), closed: make(chan struct{})}
+	e = &echo{conn: s.NewConn(near), closed: make(chan struct{})}
 	e.conn.CloseNow()
 	e.conn.Serve(e)
 	e.awaitClosed(t)
@@ -193,7 +193,7 @@ func TestTimeouts(t *testing.T) {
 				near, far := net.Pipe()
 				defer far.Close()
 				r := &rig{t: t, server: New(testConfig())}
-				e := r.serve(r.server.newConn(near))
+				e := r.serve(r.server.NewConn(near))
 				f(t, e, &rawClient{far, t})
 				e.awaitClosed(t)
 				r.server.Wait()

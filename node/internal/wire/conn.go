@@ -142,7 +142,8 @@ const (
 	ended                        // nobody any more
 )
 
-func (s *Server) newConn(c net.Conn) *Conn {
+// NewConn returns a connection above c, whose handshake is complete. Upgrade calls it.
+func (s *Server) NewConn(c net.Conn) *Conn {
 	conn := &Conn{server: s, net: c}
 	conn.lastRead.Store(time.Now().UnixNano())
 	under, kind := c, plain

@@ -119,7 +119,7 @@ func weRead(t *testing.T, b []byte, step int) string {
 	s := New(cfg)
 	conn := &script{in: bytes.Clone(b), step: step, end: io.EOF}
 	h := &recording{closed: make(chan error, 1)}
-	c := s.newConn(conn)
+	c := s.NewConn(conn)
 	c.Serve(h)
 	s.Wait()
 	if err := <-h.closed; err == nil {

@@ -143,7 +143,7 @@ func TestRunEnds(t *testing.T) {
 	}()
 	r := &rig{t: t, server: s}
 	near, far := tcpPair(t)
-	e := r.serve(s.newConn(near))
+	e := r.serve(s.NewConn(near))
 	e.awaitRest(t)
 	cancel()
 	<-done

@@ -78,7 +78,7 @@ func TestRates(t *testing.T) {
 				s := New(cfg)
 				near, far := net.Pipe()
 				h := &recording{closed: make(chan error, 1)}
-				s.newConn(near).Serve(h)
+				s.NewConn(near).Serve(h)
 				begin := time.Now()
 				if _, err := far.Write(c.input); err != nil {
 					t.Fatal(err)
@@ -109,7 +109,7 @@ func TestAtTheRate(t *testing.T) {
 		s := New(cfg)
 		near, far := net.Pipe()
 		h := &recording{closed: make(chan error, 1)}
-		s.newConn(near).Serve(h)
+		s.NewConn(near).Serve(h)
 		for i := range 1000 {
 			if i == 500 {
 				time.Sleep(time.Hour)
@@ -136,7 +136,7 @@ func TestFragments(t *testing.T) {
 	s := New(cfg)
 	conn := &script{in: append(masked(nil, 0x02, nil), bytes.Repeat(masked(nil, 0, nil), maxFragments)...), step: 1000, end: io.EOF}
 	h := &recording{closed: make(chan error, 1)}
-	s.newConn(conn).Serve(h)
+	s.NewConn(conn).Serve(h)
 	s.Wait()
 	var violation *ProtocolError
 	if err := <-h.closed; n != 1 || fmt.Sprintf("%T", err) != fmt.Sprintf("%T", violation) {

@@ -30,7 +30,7 @@ func TestLoadPenaltyOfApp(t *testing.T) {
 func TestLoadPenaltyOfProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{}
-		late := n.penalty.addLag
+		late := func(d time.Duration) { n.penalty.addLag(d, lagInterval) }
 		late(1900 * time.Millisecond)
 		if s := n.lagPenalty(); s != 0 {
 			t.Errorf("one late timer: load penalty %d", s)
@@ -46,6 +46,15 @@ func TestLoadPenaltyOfProcess(t *testing.T) {
 		}
 		if s := n.lagPenalty(); s != 0 {
 			t.Errorf("timers on time again: load penalty %d", s)
+		}
+		n.penalty.lag.Store(0)
+		n.penalty.addLag(2*time.Second, lagIntervalEmpty)
+		long := n.penalty.lag.Swap(0)
+		for range lagIntervalEmpty / lagInterval {
+			late(2 * time.Second)
+		}
+		if short := n.penalty.lag.Swap(0); long != short {
+			t.Errorf("a long interval gives a lag of %v, as many short ones of %v", time.Duration(long), time.Duration(short))
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		go n.watchLoadPenalty(ctx)

@@ -16,7 +16,7 @@ func TestStoreFence(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
 	claims, kept := r.login("ada"), r.login("bob")
 	c, c2 := r.attach(claims, ""), r.attach(kept, "")
-	eventually(t, func() error { // the lease renewer has checked once
+	eventually(t, func() error { // the lease keeper has checked once
 		if got, err := r.store.Get(t.Context(), claims.Session); err != nil || got.State != session.Attached {
 			return fmt.Errorf("%+v, %v", got, err)
 		}
@@ -67,12 +67,12 @@ func TestStallThenMoved(t *testing.T) {
 	r := newRig(t, j, func(c *Config) { slow.Store, c.Store = wholeStore(c), slow })
 	lost, kept := r.login("lost"), r.login("kept")
 	c, c2 := r.attach(lost, ""), r.attach(kept, "")
-	stall := func() { r.node.stallGuard.lastBeat.Store(0) }
+	stall := func() { r.node.leases.Suspect() }
 	stall()
 	for waiting := true; waiting; { // a beat may have come in between
 		select {
 		case <-slow.entered:
-			waiting = !r.node.stallGuard.stalled()
+			waiting = !r.node.leases.Stalled()
 		case <-time.After(10 * time.Millisecond):
 		}
 		if waiting {

@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/http/httptest"
 	"runtime"
@@ -11,22 +10,30 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"pgregory.net/rapid"
 
 	"github.com/usher-broker/usher/proto"
 )
 
-// awaitIdle makes the user's connection idle and waits until it has no reader.
-func (r *rig) awaitIdle(app *callRecorder, user string) *conn {
+// readers returns how many goroutines read connections of nodes in this process.
+func readers() int {
+	b := make([]byte, 4<<20)
+	b = b[:runtime.Stack(b, true)]
+	return bytes.Count(b, []byte("internal/wire.(*reader).serve("))
+}
+
+// awaitRest makes the user's connection rest and waits until no connection of the
+// process has a reader.
+func (r *rig) awaitRest(app *callRecorder, user string) *conn {
 	r.t.Helper()
 	s := app.session(r.t, user)
 	var c *conn
 	eventually(r.t, func() error {
-		r.node.checkSession(s, time.Now().Add(idleAfter+time.Second))
+		r.node.checkSession(s, time.Now().Add(restAfter+time.Second))
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		if c = s.conn; c == nil || c.net.idle.polled.Load() == nil {
-			return errors.New("the connection still has a reader")
+		c = s.conn
+		s.mu.Unlock()
+		if n := readers(); c == nil || n > 0 {
+			return fmt.Errorf("connection %v, %d readers", c != nil, n)
 		}
 		return nil
 	})
@@ -34,8 +41,8 @@ func (r *rig) awaitIdle(app *callRecorder, user string) *conn {
 }
 
 func eachTransport(t *testing.T, f func(t *testing.T, secure bool)) {
-	if !canIdlePoll {
-		t.Skip("connections do not park on this system")
+	if runtime.GOOS != "linux" {
+		t.Skip("connections do not rest on this system")
 	}
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) { f(t, secure) })
@@ -44,7 +51,7 @@ func eachTransport(t *testing.T, f func(t *testing.T, secure bool)) {
 
 // A connection without a reader gets one when data arrives, repeatedly and with data
 // in pieces. It answers pings, and its end is noticed.
-func TestIdle(t *testing.T) {
+func TestRest(t *testing.T) {
 	eachTransport(t, func(t *testing.T, secure bool) {
 		app := newCallRecorder()
 		r := newRig(t, app, func(c *Config) { c.PingInterval = time.Hour / 2 })
@@ -55,10 +62,10 @@ func TestIdle(t *testing.T) {
 		c := r.attach(claims, "")
 		app.await(t, "ada", "opened")
 		for i := range 5 {
-			r.awaitIdle(app, "ada")
+			r.awaitRest(app, "ada")
 			c.send(text("%d", i))
 			app.await(t, "ada", append([]string{"opened"}, messagesUpTo(i)...)...)
-			go r.awaitIdle(app, "ada").ping()
+			r.awaitRest(app, "ada").ws.Ping()
 			if err := app.session(t, "ada").Send(text("to the idle client")); err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +73,7 @@ func TestIdle(t *testing.T) {
 				t.Errorf("got %q", m.Data)
 			}
 		}
-		r.awaitIdle(app, "ada")
+		r.awaitRest(app, "ada")
 		c.ws.CloseNow()
 		app.await(t, "ada", append(append([]string{"opened"}, messagesUpTo(4)...), "detached")...)
 	})
@@ -81,7 +88,7 @@ func messagesUpTo(n int) (list []string) {
 
 // A connection without a reader can be ended by its node, by a client that comes
 // back, and by Shutdown.
-func TestIdleEnds(t *testing.T) {
+func TestRestEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, secure bool) {
 		app := newCallRecorder()
 		r := newRig(t, app, nil)
@@ -90,18 +97,12 @@ func TestIdleEnds(t *testing.T) {
 		}
 		claims := r.login("ada")
 		c := r.attach(claims, "")
-		first := r.awaitIdle(app, "ada")
+		r.awaitRest(app, "ada")
 		back := r.attach(claims, resumeQuery(c.welcome.Stream, 0))
 		if code := c.closed(); code != int(proto.CloseReplaced) {
 			t.Errorf("the first connection was closed with %d", code)
 		}
-		eventually(t, func() error {
-			if first.net.idle.polled.Load() != nil {
-				return errors.New("the replaced connection is still idle")
-			}
-			return nil
-		})
-		r.awaitIdle(app, "ada")
+		r.awaitRest(app, "ada")
 		if err := app.session(t, "ada").Close(4500, "over"); err != nil {
 			t.Fatal(err)
 		}
@@ -109,12 +110,12 @@ func TestIdleEnds(t *testing.T) {
 			t.Errorf("closed with %d", code)
 		}
 		r.attach(r.login("bob"), "")
-		r.awaitIdle(app, "bob") // the Shutdown of the rig must end
+		r.awaitRest(app, "bob") // the Shutdown of the rig must end
 	})
 }
 
-// An idle session has no goroutine.
-func TestIdleGoroutines(t *testing.T) {
+// Sessions at rest have no goroutine.
+func TestRestGoroutines(t *testing.T) {
 	eachTransport(t, func(t *testing.T, secure bool) {
 		app := newCallRecorder()
 		r := newRig(t, app, nil)
@@ -126,12 +127,12 @@ func TestIdleGoroutines(t *testing.T) {
 			r.attach(r.login(fmt.Sprint("user-", i)), "")
 		}
 		before := runtime.NumGoroutine()
-		for i := range n {
-			r.awaitIdle(app, fmt.Sprint("user-", i))
-		}
 		eventually(t, func() error {
-			if now := runtime.NumGoroutine(); now > before-n {
-				return fmt.Errorf("%d goroutines, %d before %d sessions were idle", now, before, n)
+			for _, s := range r.node.all() {
+				r.node.checkSession(s, time.Now().Add(restAfter+time.Second))
+			}
+			if now := runtime.NumGoroutine(); now > before-n || readers() > 0 {
+				return fmt.Errorf("%d goroutines, %d before %d sessions rested", now, before, n)
 			}
 			return nil
 		})
@@ -172,49 +173,6 @@ func TestAcknowledgesTrickle(t *testing.T) {
 	for range acked {
 		continue
 	}
-}
-
-// completeFrame reads exactly the complete messages that the library would read.
-func TestCompleteFrame(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		payload := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "payload")
-		first := rapid.SampledFrom([]byte{0x81, 0x82, 0x82, 0x02, 0x80, 0x88, 0x89, 0xc2}).Draw(t, "first")
-		masked := rapid.IntRange(0, 5).Draw(t, "masked") > 0
-		key := [4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "key"))
-		frame := appendFrameHeader(nil, first&0xf, len(payload))
-		frame[0] = first
-		if masked {
-			frame[1] |= 0x80
-			frame = append(frame, key[:]...)
-		}
-		start := len(frame)
-		for i, b := range payload {
-			if masked {
-				b ^= key[i&3]
-			}
-			frame = append(frame, b)
-		}
-		cut := rapid.IntRange(0, len(frame)).Draw(t, "cut")
-		complete := masked && (first == 0x81 || first == 0x82)
-		rest := append(bytes.Clone(frame), 0x82, 0x80)
-		isText, got, n := completeFrame(rest)
-		if complete != (n > 0) {
-			t.Fatalf("% x: %d bytes are a complete message", frame, n)
-		}
-		if _, _, n := completeFrame(frame[:cut]); n != 0 && cut < len(frame) {
-			t.Fatalf("% x: %d of %d bytes are a complete message", frame, cut, len(frame))
-		}
-		if !complete {
-			return
-		}
-		if n != len(frame) || n-len(got) != start || isText != (first == 0x81) {
-			t.Fatalf("% x: text %v, %d bytes of %d", frame, isText, len(got), n)
-		}
-		unmask(got, [4]byte(rest[start-4:]))
-		if !bytes.Equal(got, payload) {
-			t.Fatalf("% x is not % x", got, payload)
-		}
-	})
 }
 
 // useTLS makes the rig serve with TLS.

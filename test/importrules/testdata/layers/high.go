@@ -1,0 +1,7 @@
+package layers
+
+type high struct{}
+
+func (h *high) method() {}
+
+func top() { lower(&high{}) }
