@@ -25,10 +25,12 @@ import (
 
 func TestScriptsUseOnlyKnownKeys(t *testing.T) {
 	t.Run("one server", func(t *testing.T) {
+		t.Parallel()
 		server := redistest.Start(t)
 		suiteWithKeyRule(t, server.URL(), server.Addr())
 	})
 	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
 		c := redistest.StartCluster(t)
 		suiteWithKeyRule(t, c.URL(), c.Servers[0].Addr(), c.Servers[1].Addr(), c.Servers[2].Addr())
 	})
