@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -78,8 +79,9 @@ func scriptsRun(t *testing.T, server *redistest.Server) int {
 	return n
 }
 
-// proxy forwards connections to a server and can lose a reply: instead of forwarding
-// it, the proxy closes the connection. The next connection works again.
+// proxy forwards connections to a server and can lose the reply to a script: instead of
+// forwarding it, the proxy closes the connection. The next connection works again. It
+// forwards the replies to what the client asks by itself, such as the map of a cluster.
 type proxy struct {
 	lose atomic.Bool
 	l    net.Listener
@@ -114,23 +116,32 @@ func (p *proxy) serve(to string) {
 				_ = in.Close()
 				continue
 			}
+			var script atomic.Bool // the last request was a script
 			p.wg.Go(func() {
 				defer out.Close()
-				_, _ = io.Copy(out, in)
+				_, _ = io.Copy(out, io.TeeReader(in, requestWriter{&script}))
 			})
 			p.wg.Go(func() {
 				defer in.Close()
-				p.replies(in, out)
+				p.replies(in, out, &script)
 			})
 		}
 	})
 }
 
-func (p *proxy) replies(in io.Writer, out io.Reader) {
+// requestWriter records whether what is written to it is a script.
+type requestWriter struct{ script *atomic.Bool }
+
+func (w requestWriter) Write(b []byte) (int, error) {
+	w.script.Store(bytes.Contains(b, []byte("evalsha")))
+	return len(b), nil
+}
+
+func (p *proxy) replies(in io.Writer, out io.Reader, script *atomic.Bool) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := out.Read(buf)
-		if err != nil || p.lose.CompareAndSwap(true, false) {
+		if err != nil || script.Load() && p.lose.CompareAndSwap(true, false) {
 			return
 		}
 		if _, err := in.Write(buf[:n]); err != nil {
