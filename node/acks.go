@@ -35,10 +35,7 @@ func (a *ackQueue) add(c *conn, at instant) {
 	defer a.mu.Unlock()
 	a.due = append(a.due, ackDue{c, at})
 	if len(a.due) == 1 {
-		select {
-		case a.wake <- struct{}{}:
-		default:
-		}
+		signal(a.wake)
 	}
 }
 

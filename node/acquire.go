@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -145,13 +144,12 @@ func (n *Node) attachInStore(ctx context.Context, req attachRequest, s *Session,
 // refusal ends it here.
 func (n *Node) refusal(s *Session, req attachRequest, rec session.Record, err error) error {
 	var how *closeError
-	switch {
-	case errors.As(err, &how):
+	if errors.As(err, &how) {
 		return how
-	case errors.Is(err, session.ErrEnded):
-		how = &closeError{cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason}
-	case errors.Is(err, session.ErrMoved):
-		how = &closeError{code: proto.CloseMoved}
+	}
+	how = lossOf(rec, err)
+	switch {
+	case how != nil:
 	case errors.Is(err, session.ErrReplayed):
 		return closeWith(proto.CloseStaleProof) // the session stays with its current connection
 	case errors.Is(err, session.ErrNotFound):

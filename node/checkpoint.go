@@ -1,9 +1,7 @@
 package node
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
@@ -41,11 +39,9 @@ func (o *leaseOwner) Record(now time.Time) (session.Record, time.Duration) {
 // Lost ends a session that has ended or belongs to another node according to the store.
 func (o *leaseOwner) Lost(err error, rec session.Record) {
 	s := (*Session)(o)
-	if errors.Is(err, session.ErrMoved) {
-		s.node.end(s, proto.CloseMoved, "", false)
-		return
+	if how := lossOf(rec, err); how != nil {
+		s.node.end(s, how.code, how.reason, false)
 	}
-	s.node.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason, false)
 }
 
 // renewNow writes the records of the sessions to the store, and waits for it.

@@ -47,9 +47,8 @@ const (
 
 // closing says how a connection ends.
 type closing struct {
-	code   proto.CloseCode
-	reason string
-	flush  bool // after everything that was sent, instead of before it
+	closeError
+	flush bool // after everything that was sent, instead of before it
 }
 
 // serve starts to read, in a new goroutine: attaching needs a deep stack, and a
@@ -180,7 +179,7 @@ func (c *conn) control(b []byte) error {
 // shut closes the connection with the code, before any waiting output. The caller
 // holds session.mu, and c is no longer the session's connection.
 func (c *conn) shut(code proto.CloseCode) {
-	c.end(&closing{code: code, reason: code.String()})
+	c.end(&closing{closeError: closeError{code: code}})
 }
 
 func (c *conn) end(how *closing) {

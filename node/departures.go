@@ -41,12 +41,7 @@ type retryEntry struct {
 }
 
 // signal wakes Node.runGoAways.
-func (q *drainQueue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
+func (q *drainQueue) signal() { signal(q.wake) }
 
 // start fills the queue with the sessions.
 func (q *drainQueue) start(sessions iter.Seq[*Session]) {

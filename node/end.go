@@ -58,10 +58,7 @@ func (c *conn) detach(code proto.CloseCode) {
 // one of the code. With flush, everything that was sent goes out first. end reports
 // whether the session was still there. It does not change the store; the caller does.
 func (n *Node) end(s *Session, code proto.CloseCode, reason string, flush bool) bool {
-	how := &closing{code: code, reason: reason, flush: flush}
-	if reason == "" {
-		how.reason = code.String()
-	}
+	how := &closing{closeError{code, reason}, flush}
 	return n.endWith(s, code, reason, func(c *conn) {
 		if flush { // everything that was sent goes out, persisted or not: no message follows it
 			c.awaitsCheckpoint = 0

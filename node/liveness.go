@@ -65,16 +65,23 @@ func (s *Session) schedule(now time.Time) {
 // nextCheck returns when the connection needs a check if nothing arrives until then.
 // The caller holds session.mu.
 func (c *conn) nextCheck(now time.Time) instant {
-	s, ping, t := c.session, instant(c.session.node.cfg.PingInterval), at(now)
+	ping, t := instant(c.session.node.cfg.PingInterval), at(now)
 	read := min(c.lastRead(), t) // the clock may have been set back
 	next := min(read+ping*5/2, max(read+ping, t+instant(c.pingAt.Sub(now))))
 	if !c.resting {
 		next = min(next, read+instant(restAfter))
 	}
+	return min(next, c.leaveBy())
+}
+
+// leaveBy returns when a client that was asked to leave for a rebalance must have left.
+// The caller holds session.mu.
+func (c *conn) leaveBy() instant {
+	s := c.session
 	if c.stage == connAsked && s.leaving != 0 && !s.held {
-		next = min(next, s.leaving)
+		return s.leaving
 	}
-	return next
+	return never
 }
 
 // lastRead returns when bytes last arrived.
@@ -106,10 +113,7 @@ func (s *Session) noteStale() {
 // or frozen; thaw calls update. The caller holds s.mu.
 func (s *Session) snapshotAt() instant {
 	cfg, c := &s.node.cfg, s.checkpoint
-	if cfg.Checkpoint || cfg.SnapshotInterval < 0 || c == nil || !c.stale || c.queued || s.phase == moving {
-		return never
-	}
-	if _, mover := cfg.App.(Mover); !mover {
+	if cfg.Checkpoint || !s.node.checkpoints || cfg.SnapshotInterval < 0 || c == nil || !c.stale || c.queued || s.phase == moving {
 		return never
 	}
 	return at(time.Unix(c.at+int64(cfg.SnapshotInterval/time.Second), 0))
@@ -146,7 +150,7 @@ func (n *Node) checkSession(s *Session, now time.Time) {
 func (n *Node) checkConn(c *conn, now time.Time) {
 	s, interval := c.session, instant(n.cfg.PingInterval)
 	silent := at(now) - c.lastRead()
-	late := c.stage == connAsked && s.leaving != 0 && at(now) >= s.leaving && !s.held
+	late := at(now) >= c.leaveBy()
 	dead := silent >= interval*5/2
 	ping := silent >= interval && !now.Before(c.pingAt)
 	if ping {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,15 +101,12 @@ func (n *Node) resolveMove(s *Session, request string, v session.Saved, to strin
 // finishMove applies the answer of the store. The caller holds s.callbackLock, and
 // the session is frozen.
 func (n *Node) finishMove(s *Session, rec session.Record, err error) string {
-	switch {
-	case err == nil:
+	if err == nil {
 		n.releaseMoved(s, rec.Node)
 		return proto.MoveDone
-	case errors.Is(err, session.ErrMoved):
-		n.end(s, proto.CloseMoved, "", false)
-		return proto.MoveDone
-	case errors.Is(err, session.ErrEnded):
-		n.end(s, cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason, false)
+	}
+	if how := lossOf(rec, err); how != nil {
+		n.end(s, how.code, how.reason, false)
 		return proto.MoveDone
 	}
 	n.leases.Changed(&s.lease) // the store may have lost the record

@@ -20,7 +20,6 @@ import (
 // use.
 type Node struct {
 	cfg         Config
-	instance    string // random; identifies this start of the node
 	log         *slog.Logger
 	metrics     *metrics
 	leases      *lease.Keeper
@@ -236,10 +235,14 @@ func (n *Node) LoadPenalty() uint8 { return uint8(n.penalty.percent.Load()) }
 func (n *Node) LoadChanged() <-chan struct{} { return n.loadChanged }
 
 // noteLoad records a change of the load. It does not block.
-func (n *Node) noteLoad() {
+func (n *Node) noteLoad() { signal(n.loadChanged) }
+
+// signal makes sure that c, which has a buffer of one, has a value. It does not block:
+// if there is one, the receiver has not looked since the last signal.
+func signal(c chan<- struct{}) {
 	select {
-	case n.loadChanged <- struct{}{}:
-	default: // the receiver has not looked since the last change
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -83,6 +84,19 @@ func (p phase) sendError() error {
 		return ErrMoving
 	case ended:
 		return ErrClosed
+	}
+	return nil
+}
+
+// lossOf returns how the client of a session is closed that has ended or belongs to
+// another node according to the store: err is the error of the store, and rec the record
+// that came with it. It returns nil if the error says neither.
+func lossOf(rec session.Record, err error) *closeError {
+	switch {
+	case errors.Is(err, session.ErrMoved):
+		return &closeError{code: proto.CloseMoved}
+	case errors.Is(err, session.ErrEnded):
+		return &closeError{cmp.Or(rec.Reason, proto.CloseSessionEnded), rec.CloseReason}
 	}
 	return nil
 }

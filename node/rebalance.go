@@ -71,7 +71,7 @@ func (s *Session) sendGoAway(g proto.GoAway, now time.Time) (result goAwayResult
 	defer s.mu.Unlock()
 	c, retry := s.conn, s.goAwayAt+instant(goAwayRetry)
 	switch {
-	case s.phase == ended || s.held || s.phase == moving:
+	case s.phase >= moving || s.held:
 		return goAwayRefused, 0
 	case c == nil:
 		return goAwayDetached, 0

@@ -21,7 +21,6 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg:              cfg,
-		instance:         rand.Text(),
 		log:              cfg.Logger.With("node", cfg.ID),
 		sessions:         make(map[string]*Session),
 		arrivalsByIssuer: make(map[string]uint64),
@@ -42,7 +41,7 @@ func New(cfg Config) (*Node, error) {
 	n.metrics = newMetrics(cfg.Registry, n)
 	n.wire = n.newWire()
 	n.leases = lease.New(lease.Config{
-		Node: cfg.ID, Instance: n.instance, Store: cfg.Store,
+		Node: cfg.ID, Instance: rand.Text(), Store: cfg.Store,
 		StoreTimeout: cfg.StoreTimeout, RenewInterval: cfg.RenewInterval, TombstoneTTL: cfg.TombstoneTTL, Tick: cfg.tick(),
 		Logger: n.log,
 		Metrics: lease.Metrics{

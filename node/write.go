@@ -57,7 +57,7 @@ func (c *conn) write() {
 			c.broken(err)
 			return
 		case end != nil:
-			c.close(end.code, end.reason)
+			c.close(end.code, end.text())
 			return
 		case c.stopIfDone():
 			return
