@@ -16,7 +16,9 @@ import (
 // Names that come from outside are hashed, or stand last in the key.
 
 // tagged returns a key with the tag of the name.
-func tagged(name, rest string) string { return "usher:{" + session.Tag(name) + "}:" + rest }
+func tagged(name, rest string) string { return withTag(session.Tag(name), rest) }
+
+func withTag(tag, rest string) string { return "usher:{" + tag + "}:" + rest }
 
 // hashed returns the name in a form that contains only hex digits.
 func hashed(name string) string {
@@ -25,7 +27,7 @@ func hashed(name string) string {
 }
 
 // sessionKey returns the key of a record: a hash.
-func sessionKey(tag, id string) string { return "usher:{" + tag + "}:session:" + id }
+func sessionKey(tag, id string) string { return withTag(tag, "session:"+id) }
 
 // recordKeys returns the keys of a session that the id alone tells: the record, and
 // the stored state, a hash. It returns nil if the id is not valid.
@@ -34,7 +36,7 @@ func recordKeys(id string) []string {
 	if !ok {
 		return nil
 	}
-	return []string{sessionKey(tag, id), "usher:{" + tag + "}:state:" + id}
+	return []string{sessionKey(tag, id), withTag(tag, "state:"+id)}
 }
 
 // userKey returns the key of the index of the user: a sorted set of session ids by

@@ -37,12 +37,8 @@ type checkpointShard struct {
 // held.
 func (k *Keeper) Checkpoint(l *Lease) {
 	sh := k.shardOf(l)
-	if !sh.add(l) {
-		return
-	}
-	select {
-	case sh.wake <- struct{}{}:
-	default:
+	if sh.add(l) {
+		signal(sh.wake)
 	}
 }
 

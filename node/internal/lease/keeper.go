@@ -142,14 +142,14 @@ func (k *Keeper) interval() time.Duration {
 func (k *Keeper) activate() {
 	started := k.guard.start()
 	if started || len(k.list)+k.acquiring == 1 {
-		k.signal()
+		signal(k.wake)
 	}
 }
 
-// signal makes runRounds look at what there is to do.
-func (k *Keeper) signal() {
+// signal makes sure that c, which has a buffer of one, has a value. It does not block.
+func signal(c chan<- struct{}) {
 	select {
-	case k.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -277,7 +277,7 @@ func (k *Keeper) End(l *Lease, reason session.Reason) {
 	defer k.mu.Unlock()
 	k.remove(l)
 	k.ends[l.ID] = session.Ending{ID: l.ID, Epoch: l.Epoch, Reason: reason}
-	k.signal()
+	signal(k.wake)
 }
 
 // remove takes the lease out of the list and the wheel, unless Owner.Lost runs: then

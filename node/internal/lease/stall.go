@@ -96,10 +96,7 @@ func (g *stallGuard) start() bool {
 	if !g.lastBeat.CompareAndSwap(resting, time.Now().UnixNano()) {
 		return false
 	}
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
+	signal(g.wake)
 	return true
 }
 

@@ -3,6 +3,7 @@
 package wheel
 
 import (
+	"container/heap"
 	"context"
 	"math"
 	"time"
@@ -72,15 +73,6 @@ func (w *Wheel[T]) Set(i *Item[T], at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.set(i, w.slot(at))
-}
-
-// SetSooner is Set, but leaves the item alone if it is due earlier already.
-func (w *Wheel[T]) SetSooner(i *Item[T], at time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if slot := w.slot(at); i.bucket == nil || slot < i.bucket.slot {
-		w.set(i, slot)
-	}
 }
 
 // Remove takes the item out. It does nothing if the item is not set.
@@ -162,7 +154,7 @@ func (w *Wheel[T]) set(i *Item[T], slot int64) {
 	if b == nil {
 		b = &bucket[T]{slot: slot}
 		w.buckets[slot] = b
-		w.order.push(slot)
+		heap.Push(&w.order, slot)
 		if w.order[0] == slot {
 			w.signal()
 		}
@@ -192,7 +184,7 @@ func (w *Wheel[T]) remove(i *Item[T]) {
 
 // dropFirst removes the earliest bucket and returns it. w.mu is held.
 func (w *Wheel[T]) dropFirst() *bucket[T] {
-	slot := w.order.pop()
+	slot := heap.Pop(&w.order).(int64)
 	b := w.buckets[slot]
 	delete(w.buckets, slot)
 	return b

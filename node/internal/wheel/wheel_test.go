@@ -37,13 +37,6 @@ func TestModel(t *testing.T) {
 				w.Set(&items[i], at)
 				due[i] = at
 			},
-			"sooner": func(t *rapid.T) {
-				i, at := item.Draw(t, "item"), now.Add(when.Draw(t, "in"))
-				w.SetSooner(&items[i], at)
-				if old, ok := due[i]; !ok || at.Before(old) {
-					due[i] = at
-				}
-			},
 			"remove": func(t *rapid.T) {
 				i := item.Draw(t, "item")
 				w.Remove(&items[i])

@@ -31,7 +31,7 @@ func (c *Conn) Close(code uint16, reason string) {
 	}
 	readingEnded := c.closingReader()
 	payload := closePayload(code, reason)
-	if err := c.endWriting(appendHeader(nil, opClose, len(payload)), payload); err == nil || errors.Is(err, net.ErrClosed) {
+	if err := c.writeClose(payload); err == nil || errors.Is(err, net.ErrClosed) {
 		t := time.NewTimer(closeTimeout)
 		defer t.Stop()
 		select {
@@ -147,9 +147,9 @@ func (r *reader) endGently(err error) {
 	var violation *ProtocolError
 	if errors.As(err, &violation) && violation.Code != 0 {
 		payload := closePayload(violation.Code, violation.Reason)
-		_ = c.endWriting(appendHeader(nil, opClose, len(payload)), payload)
+		_ = c.writeClose(payload)
 	} else {
-		_ = c.endWriting()
+		_ = c.endWriting(nil)
 	}
 	half, ok := c.net.(interface{ CloseWrite() error })
 	ok = ok && half.CloseWrite() == nil

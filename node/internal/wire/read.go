@@ -354,7 +354,7 @@ func (r *reader) handleControl(opcode byte, b []byte) error {
 			return err
 		}
 		if !r.discards && r.conn.is(open) {
-			_ = r.conn.endWriting(appendHeader(nil, opClose, len(b)), b)
+			_ = r.conn.writeClose(b)
 		}
 		return said
 	}

@@ -161,18 +161,21 @@ func (c *Conn) writeControl(opcode byte, payload []byte) error {
 	return c.writeErr
 }
 
-// endWriting writes the batch and then the parts of a close frame, or nothing more. It
+// writeClose writes the batch and then a close frame. Nothing can be written after it.
+func (c *Conn) writeClose(payload []byte) error {
+	return c.endWriting(append(appendHeader(nil, opClose, len(payload)), payload...))
+}
+
+// endWriting writes the batch and then last, which is a close frame or nil. It
 // returns net.ErrClosed if nothing can be written because endWriting was called before.
-func (c *Conn) endWriting(parts ...[]byte) error {
+func (c *Conn) endWriting(last []byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if c.writeErr != nil {
 		return c.writeErr
 	}
 	c.gather()
-	for _, p := range parts {
-		c.batch.b = append(c.batch.b, p...)
-	}
+	c.batch.b = append(c.batch.b, last...)
 	c.writeBatch(min(c.server.cfg.WriteTimeout, closeTimeout))
 	c.releaseBatch()
 	if c.writeErr != nil {
