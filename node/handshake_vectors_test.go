@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/broker/session"
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 	"github.com/usher-broker/usher/proto"
 	"github.com/usher-broker/usher/proto/vectors"
 )
@@ -264,7 +265,7 @@ func (c *rawClient) checkClose(code proto.CloseCode) {
 	if op != 0x88 || len(p) < 2 || proto.CloseCode(binary.BigEndian.Uint16(p)) != code {
 		c.t.Fatalf("got frame %#x %q, want to be closed with %d", op, p, code)
 	}
-	_, _ = c.Write(masked(nil, 0x88, p[:2]))
+	_, _ = c.Write(wiretest.Masked(nil, 0x88, p[:2]))
 }
 
 func (x *handshakeRig) checkWelcome(conn *rawClient, v vectors.Handshake) {

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -79,22 +80,6 @@ func (c *rawClient) readFull(b []byte) {
 	}
 }
 
-// masked appends a frame as clients send it.
-func masked(b []byte, first byte, payload []byte) []byte {
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, first)
-	if len(payload) < 126 {
-		b = append(b, 0x80|byte(len(payload)))
-	} else {
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(len(payload)))
-	}
-	b = append(b, mask[:]...)
-	for i, x := range payload {
-		b = append(b, x^mask[i%4])
-	}
-	return b
-}
-
 // However the frames of a client are split into segments, and whatever pings and
 // pongs come between them, every message is handled once and in order, every ping is
 // answered, and the connection stays open.
@@ -111,9 +96,9 @@ func TestAnySegments(t *testing.T) {
 			switch rapid.IntRange(0, 3).Draw(rt, "kind") {
 			case 0:
 				p := rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "ping")
-				out, pongs = masked(out, 0x89, p), append(pongs, p)
+				out, pongs = wiretest.Masked(out, 0x89, p), append(pongs, p)
 			case 1:
-				out = masked(out, 0x8a, rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "pong"))
+				out = wiretest.Masked(out, 0x8a, rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "pong"))
 			default:
 				size := rapid.SampledFrom([]int{0, 1, 14, 100, 2040, 2048, 5000}).Draw(rt, "size")
 				m := proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte{byte(len(echoes))}, size)})
@@ -121,16 +106,16 @@ func TestAnySegments(t *testing.T) {
 				first, rest := byte(0x02), m // in fragments, with pings and pongs between them
 				for range rapid.IntRange(0, 3).Draw(rt, "fragments") {
 					n := rapid.IntRange(0, len(rest)).Draw(rt, "fragment")
-					out, first, rest = masked(out, first, rest[:n]), 0, rest[n:]
+					out, first, rest = wiretest.Masked(out, first, rest[:n]), 0, rest[n:]
 					switch rapid.IntRange(0, 2).Draw(rt, "between") {
 					case 0:
 						p := []byte("between")
-						out, pongs = masked(out, 0x89, p), append(pongs, p)
+						out, pongs = wiretest.Masked(out, 0x89, p), append(pongs, p)
 					case 1:
-						out = masked(out, 0x8a, nil)
+						out = wiretest.Masked(out, 0x8a, nil)
 					}
 				}
-				out = masked(out, 0x80|first, rest)
+				out = wiretest.Masked(out, 0x80|first, rest)
 			}
 		}
 		go func(b []byte, cuts []int) { // the client reads in the meantime
@@ -170,7 +155,7 @@ func TestCutShort(t *testing.T) {
 	r := newRig(t, j, nil)
 	n := 0
 	for _, size := range []int{1, 600, 1023, 1024, 2048, 4096, 5000} {
-		frame := masked(nil, 0x82, proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte("x"), size)}))
+		frame := wiretest.Masked(nil, 0x82, proto.AppendMessage(nil, proto.Message{Data: bytes.Repeat([]byte("x"), size)}))
 		for _, cut := range []int{1, 2, 6, 8, 9, len(frame) / 2, 1024 + 8, 2048, 2048 + 8, len(frame) - 1} {
 			if cut >= len(frame) {
 				continue
@@ -196,11 +181,11 @@ func TestAfterPong(t *testing.T) {
 	c := r.rawAttach(t, r.login("ada"))
 	defer c.Close()
 	for i := range 3 {
-		if _, err := c.Write(masked(nil, 0x8a, []byte("7"))); err != nil {
+		if _, err := c.Write(wiretest.Masked(nil, 0x8a, []byte("7"))); err != nil {
 			t.Fatal(err)
 		}
 		msg := proto.AppendMessage(nil, text("after %d", i))
-		if _, err := c.Write(masked(nil, 0x82, msg)); err != nil {
+		if _, err := c.Write(wiretest.Masked(nil, 0x82, msg)); err != nil {
 			t.Fatal(err)
 		}
 		for {

@@ -36,7 +36,8 @@ var rules = []struct {
 	// A game server imports node and node/serve. Neither may need auth or broker/console,
 	// and TestDependencies checks that they do not need them indirectly.
 	{"node", []string{"proto", "proto/stream", "broker/session", "broker/token", "node/internal/..."}, []string{"proto/vectors", "broker/session/...", "broker/token/tokentest"}},
-	{"node/internal/wire", nil, nil},
+	{"node/internal/wire/wiretest", nil, nil},
+	{"node/internal/wire", nil, []string{"node/internal/wire/wiretest"}},
 	{"node/internal/wheel", []string{"node/internal/lock"}, nil},
 	{"node/internal/lock", nil, nil},
 	{"node/internal/lease", []string{"broker/session", "node/internal/lock", "node/internal/wheel"}, []string{"proto", "broker/session/memory"}},

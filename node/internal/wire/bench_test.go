@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // serveLibrary is an echo over the WebSocket library.
@@ -53,7 +55,7 @@ func BenchmarkEcho(b *testing.B) {
 				if err := c.SetDeadline(time.Time{}); err != nil {
 					b.Fatal(err)
 				}
-				frame := masked(nil, 0x82, make([]byte, size))
+				frame := wiretest.Masked(nil, 0x82, make([]byte, size))
 				back := make([]byte, len(frame)-4)
 				b.ReportAllocs()
 				for b.Loop() {
@@ -75,7 +77,7 @@ func BenchmarkStream(b *testing.B) {
 	for _, size := range []int{32, 512, 16 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			s := New(testConfig())
-			frame := masked(nil, 0x82, make([]byte, size))
+			frame := wiretest.Masked(nil, 0x82, make([]byte, size))
 			conn := &script{step: 1 << 20, end: io.EOF, in: bytes.Repeat(frame, b.N)}
 			h := &counting{closed: make(chan struct{})}
 			b.SetBytes(int64(size))

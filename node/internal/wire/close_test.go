@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // The client closes: its close frame is answered, and the connection closed.
@@ -77,9 +79,9 @@ func TestDiscardsWhileClosing(t *testing.T) {
 			e.conn.Close(4001, "")
 		}()
 		c.expect(0x88, "\x0f\xa1")
-		big := masked(nil, 0x82, bytes.Repeat([]byte("x"), 60_000))
+		big := wiretest.Masked(nil, 0x82, bytes.Repeat([]byte("x"), 60_000))
 		for range 20 {
-			if _, err := c.Write(append(big, masked(nil, 0x89, []byte("?"))...)); err != nil {
+			if _, err := c.Write(append(big, wiretest.Masked(nil, 0x89, []byte("?"))...)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -127,7 +129,7 @@ func TestProtocolErrorArrives(t *testing.T) {
 		r := newRig(t, testConfig(), secure)
 		for range 20 {
 			c := r.rawDial()
-			_, _ = c.Write(append(masked(nil, 0x83, nil), make([]byte, 30<<10)...))
+			_, _ = c.Write(append(wiretest.Masked(nil, 0x83, nil), make([]byte, 30<<10)...))
 			if op, p := c.frame(); op != 0x88 || string(p[:2]) != "\x03\xea" {
 				t.Fatalf("got frame %#x %q", op, p)
 			}

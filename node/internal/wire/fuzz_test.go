@@ -14,19 +14,21 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // However the bytes of a client are split into reads, they give the same messages, and
 // the same answers, as the WebSocket library gives.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte("\x82\x86\x01\x02\x03\x04\x01jgoqm"), uint8(1))
-	f.Add(masked(masked(masked(nil, 0x02, []byte("ab")), 0x89, nil), 0x80, []byte("c")), uint8(3))
+	f.Add(wiretest.Masked(wiretest.Masked(wiretest.Masked(nil, 0x02, []byte("ab")), 0x89, nil), 0x80, []byte("c")), uint8(3))
 	f.Add([]byte("\x82\xfe\x00\x05abcdhello"), uint8(2))
 	f.Add([]byte("\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00x"), uint8(5))
-	f.Add(masked(masked(nil, 0x81, []byte("x")), 0x88, []byte("\x03\xe8bye")), uint8(0))
+	f.Add(wiretest.Masked(wiretest.Masked(nil, 0x81, []byte("x")), 0x88, []byte("\x03\xe8bye")), uint8(0))
 	for _, c := range wireCases() {
-		if len(c.bytes) < 1000 {
-			f.Add([]byte(c.bytes), uint8(len(c.bytes)))
+		if len(c.Bytes) < 1000 {
+			f.Add([]byte(c.Bytes), uint8(len(c.Bytes)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, cut uint8) {
@@ -86,7 +88,7 @@ func (s *script) answers(t *testing.T) string {
 		r = bytes.NewReader(s.out[i+4:])
 	}
 	for r.Len() > 0 {
-		first, payload, err := readFrame(r)
+		first, payload, err := wiretest.ReadFrame(r)
 		if err != nil {
 			t.Fatalf("wrote an incomplete frame: %v", err)
 		}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -246,7 +247,7 @@ func rawHandshake(t testing.TB, conn net.Conn) *rawClient {
 // frame reads one frame.
 func (c *rawClient) frame() (first byte, payload []byte) {
 	c.t.Helper()
-	first, payload, err := readFrame(c)
+	first, payload, err := wiretest.ReadFrame(c)
 	if err != nil {
 		c.t.Fatalf("reading a frame: %v", err)
 	}
@@ -256,7 +257,7 @@ func (c *rawClient) frame() (first byte, payload []byte) {
 // send writes a frame.
 func (c *rawClient) send(first byte, payload string) {
 	c.t.Helper()
-	if _, err := c.Write(masked(nil, first, []byte(payload))); err != nil {
+	if _, err := c.Write(wiretest.Masked(nil, first, []byte(payload))); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -267,51 +268,6 @@ func (c *rawClient) expect(first byte, payload string) {
 	if op, p := c.frame(); op != first || string(p) != payload {
 		c.t.Fatalf("got frame %#x %.40q, want %#x %.40q", op, p, first, payload)
 	}
-}
-
-func readFrame(r io.Reader) (first byte, payload []byte, err error) {
-	var h [10]byte
-	if _, err := io.ReadFull(r, h[:2]); err != nil {
-		return 0, nil, err
-	}
-	n := uint64(h[1])
-	switch n {
-	case 126:
-		_, err = io.ReadFull(r, h[2:4])
-		n = uint64(binary.BigEndian.Uint16(h[2:]))
-	case 127:
-		_, err = io.ReadFull(r, h[2:10])
-		n = binary.BigEndian.Uint64(h[2:])
-	}
-	if err == nil && n > 1<<20 {
-		err = errors.New("a frame of the server is larger than any of its messages")
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	payload = make([]byte, n)
-	_, err = io.ReadFull(r, payload)
-	return h[0], payload, err
-}
-
-// masked appends a frame as clients send it.
-func masked(b []byte, first byte, payload []byte) []byte {
-	mask := [4]byte{1, 2, 3, 4}
-	b = appendHeader(b, 0, len(payload))
-	head := 2
-	switch {
-	case len(payload) >= 1<<16:
-		head = 10
-	case len(payload) >= 126:
-		head = 4
-	}
-	b[len(b)-head] = first
-	b[len(b)-head+1] |= maskBit
-	b = append(b, mask[:]...)
-	for i, x := range payload {
-		b = append(b, x^mask[i%4])
-	}
-	return b
 }
 
 // hijacked is a ResponseWriter over any net.Conn.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // awaitRest makes the connection rest and waits until it has no reader.
@@ -46,7 +48,7 @@ func TestRest(t *testing.T) {
 			c.expect(0x82, fmt.Sprint(i))
 
 			e.awaitRest(t)
-			for _, b := range masked(nil, 0x89, []byte("anyone?")) {
+			for _, b := range wiretest.Masked(nil, 0x89, []byte("anyone?")) {
 				if _, err := c.Write([]byte{b}); err != nil {
 					t.Fatal(err)
 				}
@@ -123,7 +125,7 @@ func TestRestEnds(t *testing.T) {
 		e.awaitRest(t)
 		e.conn.CloseNow()
 		e.awaitClosed(t)
-		if _, _, err := readFrame(c); err == nil {
+		if _, _, err := wiretest.ReadFrame(c); err == nil {
 			t.Error("the connection is open after CloseNow")
 		}
 	})
@@ -234,8 +236,8 @@ func TestRestWhileReading(t *testing.T) {
 			}
 		}()
 		for i := range 300 {
-			b := masked(nil, 0x02, fmt.Append(nil, i))
-			for _, p := range [][]byte{b[:3], b[3:], masked(nil, 0x80, []byte("!"))} {
+			b := wiretest.Masked(nil, 0x02, fmt.Append(nil, i))
+			for _, p := range [][]byte{b[:3], b[3:], wiretest.Masked(nil, 0x80, []byte("!"))} {
 				if _, err := c.Write(p); err != nil {
 					t.Fatal(err)
 				}

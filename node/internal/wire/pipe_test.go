@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // A connection that is not of the operating system works, on a synthetic clock.
@@ -52,7 +54,7 @@ func TestPipe(t *testing.T) {
 // A connection within its rates does not wait. It may be ahead by two seconds' worth,
 // and the excess waits as long as the rate says.
 func TestRates(t *testing.T) {
-	frames := func(first byte, n int) []byte { return bytes.Repeat(masked(nil, first, nil), n) }
+	frames := func(first byte, n int) []byte { return bytes.Repeat(wiretest.Masked(nil, first, nil), n) }
 	for name, c := range map[string]struct {
 		rates  Rates
 		input  []byte
@@ -114,7 +116,7 @@ func TestAtTheRate(t *testing.T) {
 			if i == 500 {
 				time.Sleep(time.Hour)
 			}
-			if _, err := far.Write(masked(nil, 0x82, nil)); err != nil {
+			if _, err := far.Write(wiretest.Masked(nil, 0x82, nil)); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -134,7 +136,7 @@ func TestFragments(t *testing.T) {
 	cfg := testConfig()
 	cfg.Fragments = func() { n++ }
 	s := New(cfg)
-	conn := &script{in: append(masked(nil, 0x02, nil), bytes.Repeat(masked(nil, 0, nil), maxFragments)...), step: 1000, end: io.EOF}
+	conn := &script{in: append(wiretest.Masked(nil, 0x02, nil), bytes.Repeat(wiretest.Masked(nil, 0, nil), maxFragments)...), step: 1000, end: io.EOF}
 	h := &recording{closed: make(chan error, 1)}
 	s.NewConn(conn).Serve(h)
 	s.Wait()

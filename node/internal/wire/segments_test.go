@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/usher-broker/usher/node/internal/wire/wiretest"
 )
 
 // However the frames of a client are split into segments, and whatever pings and pongs
@@ -39,13 +41,13 @@ func TestAnySegments(t *testing.T) {
 // drawFrames returns valid frames of a client, the messages in them, and the payloads
 // of their pings.
 func drawFrames(rt *rapid.T) (out []byte, messages, pings [][]byte) {
-	ping := func(p []byte) { out, pings = masked(out, 0x89, p), append(pings, p) }
+	ping := func(p []byte) { out, pings = wiretest.Masked(out, 0x89, p), append(pings, p) }
 	for range rapid.IntRange(1, 12).Draw(rt, "frames") {
 		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
 		case 0:
 			ping(rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "ping"))
 		case 1:
-			out = masked(out, 0x8a, rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "pong"))
+			out = wiretest.Masked(out, 0x8a, rapid.SliceOfN(rapid.Byte(), 0, 125).Draw(rt, "pong"))
 		default:
 			size := rapid.SampledFrom([]int{0, 1, 14, 100, 2040, 2048, 5000, 65536}).Draw(rt, "size")
 			m := bytes.Repeat([]byte{byte(len(messages)), 1, 2}, size/3+1)[:size]
@@ -53,15 +55,15 @@ func drawFrames(rt *rapid.T) (out []byte, messages, pings [][]byte) {
 			first, rest := byte(0x02), m
 			for range rapid.IntRange(0, 3).Draw(rt, "fragments") {
 				n := rapid.IntRange(0, len(rest)).Draw(rt, "fragment")
-				out, first, rest = masked(out, first, rest[:n]), 0, rest[n:]
+				out, first, rest = wiretest.Masked(out, first, rest[:n]), 0, rest[n:]
 				switch rapid.IntRange(0, 2).Draw(rt, "between") {
 				case 0:
 					ping([]byte("between"))
 				case 1:
-					out = masked(out, 0x8a, nil)
+					out = wiretest.Masked(out, 0x8a, nil)
 				}
 			}
-			out = masked(out, 0x80|first, rest)
+			out = wiretest.Masked(out, 0x80|first, rest)
 		}
 	}
 	return out, messages, pings
@@ -85,7 +87,7 @@ func writeInPieces(w io.Writer, b []byte, cuts []int) {
 func TestCutShort(t *testing.T) {
 	r := newRig(t, testConfig(), false)
 	for _, size := range []int{1, 600, 1023, 1024, 2048, 4096, 5000} {
-		frame := masked(nil, 0x82, bytes.Repeat([]byte("x"), size))
+		frame := wiretest.Masked(nil, 0x82, bytes.Repeat([]byte("x"), size))
 		for _, cut := range []int{1, 2, 6, 8, 9, len(frame) / 2, 1024 + 8, 2048, 2048 + 8, len(frame) - 1} {
 			if cut >= len(frame) {
 				continue
@@ -133,9 +135,9 @@ func TestManyInOneSegment(t *testing.T) {
 	c := r.rawDial()
 	var out []byte
 	for i := range 50 {
-		out = masked(out, 0x81, fmt.Append(nil, i))
+		out = wiretest.Masked(out, 0x81, fmt.Append(nil, i))
 	}
-	if _, err := c.Write(append(out, masked(nil, 0x89, []byte("p"))...)); err != nil {
+	if _, err := c.Write(append(out, wiretest.Masked(nil, 0x89, []byte("p"))...)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 50 {
