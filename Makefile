@@ -95,6 +95,12 @@ bench-peers: build need-redis ## compare with HAProxy, nginx, gorilla, gws, Coly
 	go build -o bin/peer-server ./test/peers/server
 	go run ./test/peers -only '$(ONLY)' -runs $(RUNS) $(ARGS)
 
+bench-before: build need-redis ## the same cases, with this build and that of an earlier commit: REV=main~1 ONLY=echo RUNS=5
+	@test -n '$(REV)' || { echo 'make bench-before REV=COMMIT'; exit 1; }
+	@dir=$$(mktemp -d); trap 'git worktree remove --force "$$dir"' EXIT; \
+	git worktree add --quiet --detach "$$dir" '$(REV)' && $(MAKE) -C "$$dir" build && \
+	go run ./test/peers -before "$$dir/bin" -only '$(ONLY)' -runs $(RUNS)
+
 # A number of runs, not a time: with a time limit go test sometimes fails with
 # "context deadline exceeded" at the end, without a finding.
 FUZZTIME ?= 1000000x
@@ -129,4 +135,4 @@ need-tools:
 need-chromium:
 	@test -x /usr/bin/chromium || .ci/need chromium
 
-.PHONY: help run build build-js demo-js images test test-js test-browser need-chromium need-tools test-slow test-containers check fix bench bench-peers fuzz clean need-cc need-redis set-version release-check
+.PHONY: help run build build-js demo-js images test test-js test-browser need-chromium need-tools test-slow test-containers check fix bench bench-peers bench-before fuzz clean need-cc need-redis set-version release-check

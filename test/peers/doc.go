@@ -5,5 +5,9 @@
 //
 //	go run ./test/peers -only echo -runs 3
 //
+// With -before it compares two builds of Usher instead:
+//
+//	go run ./test/peers -before /tmp/earlier/bin
+//
 // It starts every server itself, on loopback addresses, and stops it.
 package main

@@ -33,6 +33,7 @@ func run(ctx context.Context) error {
 	raw := flag.String("raw", "docs/performance/peers.json", "file to write the measured values to; the values of cases that did not run are kept")
 	goals := flag.Bool("goals", true, "fail if a goal is missed")
 	page := flag.String("page", "docs/performance.md", "page whose tables to rewrite; empty for none")
+	before := flag.String("before", "", "directory with usher and usher-bench of an earlier build: compare with it alone, and print the ratios")
 	flag.StringVar(&profiles, "profiles", "", "directory to write CPU profiles of Usher to, as text; profiling makes the measured server slower")
 	flag.Parse()
 	match, err := regexp.Compile(*only)
@@ -47,6 +48,9 @@ func run(ctx context.Context) error {
 	f, err := newFixture(*usher, *bench, *plain, *js, dir)
 	if err != nil {
 		return err
+	}
+	if *before != "" {
+		return compareBefore(ctx, f, *before, match, *runs, os.Stdout)
 	}
 	results, err := readResults(*raw)
 	if err != nil {

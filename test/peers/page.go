@@ -80,7 +80,7 @@ func (m *measured) table(c benchCase, plots string) string {
 				fmt.Fprint(&w, " – |")
 				continue
 			}
-			fmt.Fprintf(&w, " %s (%s–%s) |", digits(median(list)), digits(slices.Min(list)), digits(slices.Max(list)))
+			fmt.Fprintf(&w, " %s |", spread(list))
 		}
 		fmt.Fprintln(&w)
 	}

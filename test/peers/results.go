@@ -129,7 +129,7 @@ func (r *results) print(w io.Writer, match *regexp.Regexp) (missed int) {
 			fmt.Fprintf(w, "  %-14s", name)
 			for _, metric := range metrics(m) {
 				if list := m.Values[name][metric]; len(list) > 0 {
-					fmt.Fprintf(w, "  %s %s (%s–%s)", metric, digits(median(list)), digits(slices.Min(list)), digits(slices.Max(list)))
+					fmt.Fprintf(w, "  %s %s", metric, spread(list))
 				}
 			}
 			fmt.Fprintln(w)
@@ -158,6 +158,11 @@ func metrics(m *measured) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// spread formats the median of a list with the minimum and the maximum.
+func spread(list []float64) string {
+	return fmt.Sprintf("%s (%s–%s)", digits(median(list)), digits(slices.Min(list)), digits(slices.Max(list)))
 }
 
 // digits formats a number with three significant digits, or all digits before the point.
