@@ -106,6 +106,26 @@ func newRecord(req proto.AssignmentRequest) (session.Record, error) {
 	}, nil
 }
 
+// duplicateReason is the close reason of a session that a later login ends.
+const duplicateReason = "duplicate_login"
+
+// rule returns the rule that the store applies when it creates a session in the
+// pool.
+func (c *Config) rule(pool string) session.Rule {
+	d, ok := c.Duplicates[pool]
+	if !ok {
+		d = c.Duplicates[""]
+	}
+	r := session.Rule{
+		Sessions: max(d.Sessions, 1), Refuse: d.Reject,
+		Reason: proto.CloseKicked, CloseReason: duplicateReason, TTL: c.tombstoneTTL(),
+	}
+	if d.Sessions == AnyNumber {
+		r.Sessions = 0
+	}
+	return r
+}
+
 // choose returns the node for a session: the node of the session's group,
 // otherwise the one that the placement picks. If the session is not assigned to
 // the returned target, the caller must pass it to unpick.

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/usher-broker/usher/broker/session"
-	"github.com/usher-broker/usher/proto"
 )
 
 // Duplicates is the policy for a login of a user who already has sessions in the
@@ -25,10 +22,7 @@ type Duplicates struct {
 // AnyNumber, as Duplicates.Sessions, means no limit.
 const AnyNumber = -1
 
-const (
-	maxDuplicates   = 1000
-	duplicateReason = "duplicate_login"
-)
+const maxDuplicates = 1000
 
 // ParseDuplicates parses a policy: replace, reject, allow, or allow:N.
 func ParseDuplicates(s string) (Duplicates, error) {
@@ -70,21 +64,4 @@ func ParseDuplicatesByPool(list []string) (map[string]Duplicates, error) {
 		policies[pool] = d
 	}
 	return policies, nil
-}
-
-// rule returns the rule that the store applies when it creates a session in the
-// pool.
-func (c *Config) rule(pool string) session.Rule {
-	d, ok := c.Duplicates[pool]
-	if !ok {
-		d = c.Duplicates[""]
-	}
-	r := session.Rule{
-		Sessions: max(d.Sessions, 1), Refuse: d.Reject,
-		Reason: proto.CloseKicked, CloseReason: duplicateReason, TTL: c.tombstoneTTL(),
-	}
-	if d.Sessions == AnyNumber {
-		r.Sessions = 0
-	}
-	return r
 }

@@ -74,15 +74,18 @@ func (l *Least) leastOfFew(nodes []Node, r *rand.Rand) int {
 	return best
 }
 
-// Random picks a node at random, by weight.
-type Random struct{}
-
-// Select takes the same time however many nodes there are.
-func (Random) Select(nodes []Node, _ Hints, r *rand.Rand) int {
-	for range 3 {
-		if i := draw(nodes, r); nodes[i].Open() {
-			return i
+// lowest returns the open node with the lowest key, or -1.
+func lowest(nodes []Node, r *rand.Rand, key func(*Node) float64) int {
+	best, least := -1, 0.0
+	// A random start keeps brokers from picking equal nodes in the same order.
+	for from, k := r.IntN(len(nodes)), 0; k < len(nodes); k++ {
+		i := (from + k) % len(nodes)
+		if !nodes[i].Open() {
+			continue
+		}
+		if x := key(&nodes[i]); best < 0 || x < least {
+			best, least = i, x
 		}
 	}
-	return lowest(nodes, r, func(*Node) float64 { return 0 })
+	return best
 }

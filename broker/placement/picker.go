@@ -34,6 +34,36 @@ type fill struct {
 	underfull [2]bool // in its pool and in its region
 }
 
+// Node is a read-only view of a node that a Selector may select. It has the methods
+// of nodes.Node, of which ID, Region, Hash, Weight and Load are the most useful.
+type Node struct {
+	*fill
+	p *Picker
+
+	upTo    uint64 // summed weight of the nodes up to this one, in hundredths
+	boosted int    // index of the next underfull node, in a circle; -1 if there is none
+	// handicap is added to the load of an underfull node when it competes with the
+	// others. With it the node counts as being at their mean, and gets as many
+	// sessions as any other node, besides its boosted picks. By its real load it
+	// would get every session, and an empty node must not be flooded.
+	handicap float64
+}
+
+// Serial returns a number for policies that keep something for each node. Each start
+// of a node has its own, counted from 0.
+func (n *Node) Serial() int { return n.serial }
+
+// Open reports whether the node may be picked. A node that has become ineligible
+// since the last tick may not, nor may the excluded node.
+func (n *Node) Open() bool { return n.Node != n.p.excluded && n.Eligible() }
+
+// Boosted reports whether the node is far below the mean load and may be filled
+// faster than the others now.
+func (n *Node) Boosted() bool { return n.tokens >= 1 && n.Open() }
+
+// utilisation is the part of its weight that the node uses with one session more.
+func (n *Node) utilisation() float64 { return (n.Load() + 1) / n.Weight() }
+
 // NewPicker returns a picker for the nodes of the table.
 func NewPicker(cfg Config, table *nodes.Table, rng *rand.Rand) *Picker {
 	return &Picker{

@@ -3,7 +3,6 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
-	"sort"
 	"strings"
 )
 
@@ -23,58 +22,6 @@ type Scorer interface {
 	// Score returns a lower number for a node that is more likely to be selected. It
 	// changes nothing.
 	Score(nodes []Node, i int, h Hints) float64
-}
-
-// Node is a read-only view of a node that a Selector may select. It has the methods
-// of nodes.Node, of which ID, Region, Hash, Weight and Load are the most useful.
-type Node struct {
-	*fill
-	p *Picker
-
-	upTo    uint64 // summed weight of the nodes up to this one, in hundredths
-	boosted int    // index of the next underfull node, in a circle; -1 if there is none
-	// handicap is added to the load of an underfull node when it competes with the
-	// others. With it the node counts as being at their mean, and gets as many
-	// sessions as any other node, besides its boosted picks. By its real load it
-	// would get every session, and an empty node must not be flooded.
-	handicap float64
-}
-
-// Serial returns a number for policies that keep something for each node. Each start
-// of a node has its own, counted from 0.
-func (n *Node) Serial() int { return n.serial }
-
-// Open reports whether the node may be picked. A node that has become ineligible
-// since the last tick may not, nor may the excluded node.
-func (n *Node) Open() bool { return n.Node != n.p.excluded && n.Eligible() }
-
-// Boosted reports whether the node is far below the mean load and may be filled
-// faster than the others now.
-func (n *Node) Boosted() bool { return n.tokens >= 1 && n.Open() }
-
-// utilisation is the part of its weight that the node uses with one session more.
-func (n *Node) utilisation() float64 { return (n.Load() + 1) / n.Weight() }
-
-// lowest returns the open node with the lowest key, or -1.
-func lowest(nodes []Node, r *rand.Rand, key func(*Node) float64) int {
-	best, least := -1, 0.0
-	// A random start keeps brokers from picking equal nodes in the same order.
-	for from, k := r.IntN(len(nodes)), 0; k < len(nodes); k++ {
-		i := (from + k) % len(nodes)
-		if !nodes[i].Open() {
-			continue
-		}
-		if x := key(&nodes[i]); best < 0 || x < least {
-			best, least = i, x
-		}
-	}
-	return best
-}
-
-// draw returns a random node, by weight. It may not be Open.
-func draw(nodes []Node, r *rand.Rand) int {
-	x := r.Uint64N(nodes[len(nodes)-1].upTo)
-	return sort.Search(len(nodes), func(i int) bool { return nodes[i].upTo > x })
 }
 
 // selectors lists the policies by name, the default first.

@@ -33,6 +33,13 @@ func TagOf(id string) (tag string, ok bool) {
 	return tag, isHex(tag) && isBase32(random)
 }
 
+// ofUser reports whether the id was made for the user. A store can keep the
+// sessions of one user together only if their ids have the same tag.
+func ofUser(id, user string) bool {
+	tag, ok := TagOf(id)
+	return ok && user != "" && tag == Tag(user)
+}
+
 func isHex(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }

@@ -4,6 +4,8 @@ package session
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/usher-broker/usher/proto"
@@ -51,4 +53,28 @@ func (r Record) GroupKey() string {
 		return ""
 	}
 	return r.Pool + "\n" + r.Group
+}
+
+// ErrInvalid is wrapped by the errors of calls that no store accepts, whatever
+// records it holds.
+var ErrInvalid = errors.New("session: invalid")
+
+// CheckNew returns an error that wraps ErrInvalid if the record cannot be created.
+func CheckNew(r Record) error {
+	switch {
+	case r.User == "" || r.Node == "":
+		return fmt.Errorf("%w: user %q and node %q of a record must not be empty", ErrInvalid, r.User, r.Node)
+	case !ofUser(r.ID, r.User):
+		return fmt.Errorf("%w: id %q was not made for user %q; make ids with NewID", ErrInvalid, r.ID, r.User)
+	}
+	return nil
+}
+
+// Renewable reports whether a store that has lost the record can restore it from r.
+func Renewable(r Record) bool {
+	switch r.State {
+	case Assigned, Attached, Detached:
+		return ofUser(r.ID, r.User) && r.Node != "" && r.Epoch > 0
+	}
+	return false
 }

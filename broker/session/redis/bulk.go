@@ -3,8 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/usher-broker/usher/broker/session"
 )
@@ -12,47 +10,6 @@ import (
 // bulkSize is how many script calls Renew, Save and EndAll send together. Such a bulk takes
 // one round trip and a few milliseconds of the server's time.
 const bulkSize = 256
-
-// Renew implements session.Store. Each record is one atomic step.
-func (s *Store) Renew(ctx context.Context, records []session.Record, ttls []time.Duration) []error {
-	return s.runAll(ctx, "renew", renewScript, len(records), func(i int) ([]string, []any) {
-		r := records[i]
-		if !session.Renewable(r) {
-			return nil, nil
-		}
-		return append(recordKeys(r.ID), userKey(r.User)), append([]any{
-			r.ID, milliseconds(ttls[i]), r.Node, formatEpoch(r.Epoch), string(r.State), r.Stream, flag(r.Leaving),
-			"created", strconv.FormatInt(r.Created.UnixMicro(), 10),
-		}, fields(r)...)
-	}, readOutcome)
-}
-
-// EndAll implements session.Store. Each session is one atomic step. Their groups
-// follow in further bulks, as in End.
-func (s *Store) EndAll(ctx context.Context, list []session.Ending, ttl time.Duration) []error {
-	type member struct{ group, id string }
-	var members []member
-	errs := s.runAll(ctx, "endall", endScript, len(list), func(i int) ([]string, []any) {
-		e := list[i]
-		return recordKeys(e.ID), []any{e.ID, milliseconds(ttl), int(e.Reason), "", formatEpoch(e.Epoch)}
-	}, func(i int, reply []any) error {
-		r, err := parseReply(list[i].ID, reply)
-		if group := r.GroupKey(); err == nil && group != "" {
-			members = append(members, member{group, r.ID})
-		}
-		return err
-	})
-	_ = s.runAll(ctx, "ungroup", ungroupScript, len(members), func(i int) ([]string, []any) {
-		return groupKeys(members[i].group), []any{members[i].id}
-	}, func(int, []any) error { return nil }) // see release
-	return errs
-}
-
-// readOutcome reads a reply that is an outcome alone.
-func readOutcome(_ int, reply []any) error {
-	_, err := parseReply("", reply)
-	return err
-}
 
 // runAll makes n calls of the script, in bulks. call returns the keys and the arguments
 // of call i; if there are no keys, the error of the call is ErrNotFound. read returns

@@ -103,3 +103,82 @@ func known(s session.State) bool {
 	}
 	return false
 }
+
+// madeAt returns a record that has only its time of creation.
+func madeAt(reply any) (session.Record, error) {
+	text, _ := reply.(string)
+	t, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return session.Record{}, fmt.Errorf("%w: time of creation %q", errCorrupt, text)
+	}
+	return session.Record{Created: time.UnixMicro(t)}, nil
+}
+
+// parseReply reads the reply of a script: an outcome and, for most outcomes, a
+// record.
+func parseReply(id string, reply []any) (session.Record, error) {
+	if len(reply) == 0 {
+		return session.Record{}, fmt.Errorf("%w: empty reply", errCorrupt)
+	}
+	var answer error
+	switch name, _ := reply[0].(string); name {
+	case "ok":
+	case "made":
+		return madeAt(reply[1])
+	case "absent":
+		return session.Record{}, session.ErrNotFound
+	case "exists":
+		return session.Record{}, session.ErrExists
+	case "connected":
+		return session.Record{}, session.ErrConnected
+	case "ended":
+		answer = session.ErrEnded
+	case "moved":
+		answer = session.ErrMoved
+	case "replayed":
+		answer = session.ErrReplayed
+	default:
+		return session.Record{}, fmt.Errorf("%w: record %s: unknown outcome %q", errCorrupt, id, name)
+	}
+	if len(reply) == 1 {
+		return session.Record{}, answer
+	}
+	hash, _ := reply[1].([]any)
+	r, err := record(id, hash)
+	if err != nil {
+		return session.Record{}, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return r, answer
+}
+
+// sessionList reads the reply of sessions.lua and enduser.lua: whether the work is
+// complete, and the list of ids and hashes, alternating.
+func sessionList(reply []any) (complete bool, list []session.Record, err error) {
+	if len(reply) != 2 {
+		return false, nil, fmt.Errorf("a reply of %d elements, want 2", len(reply))
+	}
+	done, ok := reply[0].(int64)
+	if !ok {
+		return false, nil, fmt.Errorf("the first element of the reply is a %T, want an integer", reply[0])
+	}
+	list, err = recordList(reply[1])
+	return done == 1, list, err
+}
+
+// recordList reads a list of ids and hashes, alternating.
+func recordList(reply any) (list []session.Record, err error) {
+	items, ok := reply.([]any)
+	if !ok {
+		return nil, fmt.Errorf("the records of the reply are a %T, want a list", reply)
+	}
+	for i := 0; i+1 < len(items); i += 2 {
+		id, _ := items[i].(string)
+		hash, _ := items[i+1].([]any)
+		r, err := record(id, hash)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}

@@ -5,8 +5,11 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/usher-broker/usher/broker/session"
 )
 
 // script is a Lua script. Redis executes it atomically: no other command runs
@@ -95,6 +98,50 @@ func (script) command(ctx context.Context, name, what string, keys []string, arg
 		all = append(all, key)
 	}
 	return newCommand(ctx, append(all, args...)...)
+}
+
+// transition runs a script on the record with the id.
+func (s *Store) transition(ctx context.Context, op string, sc script, id string, ttl time.Duration, args ...any) (session.Record, error) {
+	return s.step(ctx, op, sc, recordKeys(id), id, ttl, args, func(any) error { return nil })
+}
+
+// step does what transition does, with the keys, which are nil if the id is not valid,
+// and for a script whose reply may have a third element. It passes that element to more.
+func (s *Store) step(ctx context.Context, op string, sc script, keys []string, id string, ttl time.Duration, args []any, more func(any) error) (session.Record, error) {
+	if keys == nil {
+		return session.Record{}, session.ErrNotFound
+	}
+	args = append([]any{id, milliseconds(ttl)}, args...)
+	var r session.Record
+	err := s.do(ctx, op, func(ctx context.Context) error {
+		reply, err := s.run(ctx, sc, keys, args).Slice()
+		if err != nil {
+			return err
+		}
+		if r, err = parseReply(id, reply); err != nil || len(reply) < 3 {
+			return err
+		}
+		if err := more(reply[2]); err != nil {
+			return fmt.Errorf("%w: record %s: %w", errCorrupt, id, err)
+		}
+		return nil
+	})
+	return r, err
+}
+
+// run runs the script. If the server does not have the script, run sends its source.
+func (s *Store) run(ctx context.Context, sc script, keys []string, args []any) *onceCmd {
+	cmd := sc.cached(ctx, keys, args)
+	err := s.batches.process(ctx, cmd)
+	if isNoScript(err) {
+		cmd = sc.withSource(ctx, keys, args)
+		err = s.batches.process(ctx, cmd)
+	}
+	if err != nil && ctx.Err() != nil { // a batch may still use cmd
+		cmd = newCommand(ctx)
+		cmd.SetErr(err)
+	}
+	return cmd
 }
 
 // isNoScript reports whether the server did not have the script, and so executed
