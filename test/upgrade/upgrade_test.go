@@ -181,14 +181,17 @@ const echoTimeout = 30 * time.Second
 
 func (r *run) awaitEchoes() error {
 	deadline := time.Now().Add(echoTimeout)
-	for _, c := range r.talkers {
-		mark := c.mark()
-		for !c.reached(mark) {
+	marks := make([]int, len(r.talkers)) // all at the same time: the waits overlap
+	for i, c := range r.talkers {
+		marks[i] = c.mark()
+	}
+	for i, c := range r.talkers {
+		for mark := marks[i]; !c.reached(mark); {
 			if err := c.check(); err != nil {
 				return err
 			}
 			if time.Now().After(deadline) {
-				return fmt.Errorf("session %s: message %d has no echo after %v; the session is %v", c.id, mark, echoTimeout, c.session.State())
+				return fmt.Errorf("session %s: message %d has no echo after %v; the session is %v", c.id, marks[i], echoTimeout, c.session.State())
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
