@@ -21,9 +21,12 @@ func (s *Server) brokerProblem(what string, err error, attrs ...any) *proto.Prob
 	switch {
 	case errors.Is(err, broker.ErrInvalid):
 		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
-	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
+	case errors.Is(err, placement.ErrNoCapacity):
 		log.Warn(what+" refused", "error", err)
 		return httpapi.NoCapacity()
+	case errors.Is(err, placement.ErrNoNodes):
+		log.Warn(what+" refused", "error", err)
+		return httpapi.NoNodes()
 	case errors.Is(err, session.ErrConnected):
 		log.Info(what+" refused", "error", err)
 		return &proto.Problem{
@@ -38,7 +41,7 @@ func (s *Server) brokerProblem(what string, err error, attrs ...any) *proto.Prob
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		log.Warn(what+" refused", "error", err)
-		return httpapi.StoreUnavailable("The session store does not answer at this moment. Try again.")
+		return httpapi.StoreUnavailable("The session store cannot be used at this moment. Try again.")
 	}
 	log.Error(what+" failed", "error", err)
 	return httpapi.Internal()

@@ -49,9 +49,23 @@ func (b *Broker) Explain(ctx context.Context, req proto.AssignmentRequest, unrea
 		}
 	}
 	if _, accepts := b.accepting(e.Group); accepts && e.Group != unreachable {
-		e.Node = e.Group
+		e.chooseGroup()
 	}
 	return e, nil
+}
+
+// chooseGroup makes the node of the group the chosen one.
+func (e *Explanation) chooseGroup() {
+	e.Node = e.Group
+	for i := range e.Nodes {
+		r := &e.Nodes[i]
+		switch {
+		case r.Peer.ID == e.Group:
+			r.Chosen, r.Because = true, "the group is here"
+		case r.Candidate:
+			r.Chosen, r.Because = false, "the group is on "+e.Group
+		}
+	}
 }
 
 // explainSessions bounds Explanation.Sessions.

@@ -2,7 +2,9 @@
 // directly. The node runs the application and keeps the sessions of its clients when
 // their connections break.
 //
-// A game implements App and passes it to New. Echo is the smallest App. The node
+// A game implements App. Package node/serve runs it as a process, with the flags of
+// usher node, and package node/dev runs a whole cluster with it for development; New is
+// for a program that has its own listeners. Echo is the smallest App. The node
 // numbers and acknowledges messages, keeps each message until the client has
 // confirmed it, and sends it again after a break, as proto/PROTOCOL.md specifies.
 //
@@ -12,7 +14,8 @@
 // in this list, never of those below.
 //
 //   - app.go, config.go: what a game implements and configures.
-//   - A session. phase.go says what a session may do when. session.go sends, state.go
+//   - A session. phase.go says what a session may do when, and how it
+//     is closed. session.go sends, state.go
 //     is what is stored of a session, checkpoint.go stores it while it is served,
 //     callbacks.go calls the App, conn.go and write.go are a connection, acks.go
 //     acknowledges, liveness.go pings and times out, departures.go orders the sessions

@@ -10,7 +10,9 @@ import (
 	"github.com/usher-broker/usher/proto"
 )
 
-// phase is what a session does on this node. Session.mu protects it.
+// phase is what a session does on this node. Session.mu protects it. Two more states
+// stand beside it: connStage, what its connection may still do, and appState, what the
+// App knows of it.
 //
 //	            Send              a message arrives   a client attaches
 //	attaching   kept              -                   resumes or begins a stream

@@ -259,7 +259,8 @@ func (s *Session) useProof(proof uint64) error {
 }
 
 // Hold keeps a drain or a rebalance from asking the session to leave the node until
-// Release is called. Use it in the middle of a match, for example. Hold does not
+// Release is called. Until then it moves for no other reason either, also not for a
+// client that cannot reach the node. Use it in the middle of a match, for example. Hold does not
 // outlast the deadline of a drain and does not prevent the end of the session.
 func (s *Session) Hold() { s.hold(true) }
 

@@ -12,8 +12,11 @@ import (
 
 const (
 	lookupTimeout = 3 * time.Second
-	// A member that is alone puts no load on others and may try often.
-	aloneRejoin = time.Second
+	// fastRejoin is the interval while this member is alone, and for lostTime after a
+	// live member had an address to join through: that member may be restarting, and
+	// without seeds of its own it waits for this one.
+	fastRejoin = time.Second
+	lostTime   = time.Minute
 	// reachedRejoin is the pause, in rejoin intervals, after a join through an
 	// address that is not the one its member advertises. Every attempt exchanges
 	// the states of all members.
@@ -68,8 +71,8 @@ func (c *Cluster) keepJoined(seeds []seed) {
 			c.announce()
 		}
 		pause := c.cfg.Rejoin
-		if c.alone() {
-			pause = min(pause, aloneRejoin)
+		if c.alone() || len(r.lost) > 0 {
+			pause = min(pause, fastRejoin)
 		}
 		// Jitter keeps members that start together from joining at the same
 		// moments.
@@ -106,6 +109,8 @@ type rejoiner struct {
 	seeds  []seed
 	lookup func(ctx context.Context, host string) ([]string, error)
 	pause  map[string]time.Time // end of the pause, by address
+	live   map[string]bool      // addresses that live members had in the last round
+	lost   map[string]time.Time // when a live member last had the address, by address
 	warn   bool                 // the warning that this member is alone was logged
 }
 
@@ -113,7 +118,7 @@ type rejoiner struct {
 // and those with a pause.
 func (r *rejoiner) round(now time.Time) {
 	var errs []error
-	pause := map[string]time.Time{}
+	pause, live, lost := map[string]time.Time{}, map[string]bool{}, map[string]time.Time{}
 	for _, s := range r.seeds {
 		addrs, err := r.addrs(s)
 		if err != nil {
@@ -121,6 +126,7 @@ func (r *rejoiner) round(now time.Time) {
 		}
 		for _, addr := range addrs {
 			if r.c.memberAt(addr) {
+				live[addr] = true
 				continue
 			}
 			if until := r.pause[addr]; now.Before(until) && !r.c.alone() {
@@ -129,13 +135,30 @@ func (r *rejoiner) round(now time.Time) {
 			}
 			if _, err := r.c.list.Join([]string{addr}); err != nil {
 				errs = append(errs, fmt.Errorf("join %s: %w", addr, err))
+				if since, was := r.lostSince(addr, now); was {
+					lost[addr] = since
+				}
 				continue
 			}
-			pause[addr] = now.Add(reachedRejoin * r.c.cfg.Rejoin)
+			if r.c.memberAt(addr) {
+				live[addr] = true
+			} else {
+				pause[addr] = now.Add(reachedRejoin * r.c.cfg.Rejoin)
+			}
 		}
 	}
-	r.pause = pause
+	r.pause, r.live, r.lost = pause, live, lost
 	r.note(errors.Join(errs...))
+}
+
+// lostSince returns when an address that cannot be joined was last that of a live
+// member, unless this is longer ago than lostTime.
+func (r *rejoiner) lostSince(addr string, now time.Time) (since time.Time, was bool) {
+	since, was = r.lost[addr]
+	if r.live[addr] {
+		since, was = now, true
+	}
+	return since, was && now.Sub(since) < lostTime
 }
 
 func (r *rejoiner) note(err error) {

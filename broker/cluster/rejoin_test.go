@@ -100,3 +100,35 @@ func forward(t *testing.T, to string) (string, *atomic.Int64) {
 	})
 	return ln.Addr().String(), &tries
 }
+
+// An address that leads to the member that advertises it has no pause: if that member
+// restarts, this one finds it again at once. Until then, and for lostTime, it tries fast.
+func TestRejoinAfterRestart(t *testing.T) {
+	a, b := start(t, authConfig("a")), start(t, authConfig("b"))
+	hostA, portA, _ := net.SplitHostPort(a.Addr())
+	hostB, portB, _ := net.SplitHostPort(b.Addr())
+	n := start(t, nodeConfig("n"))
+	r := rejoiner{c: n, seeds: []seed{{hostA, portA}, {hostB, portB}}, lookup: net.DefaultResolver.LookupHost}
+	now := time.Now()
+	r.round(now)
+	if len(r.pause) != 0 || len(r.lost) != 0 {
+		t.Errorf("after the join: pauses %v, lost %v", r.pause, r.lost)
+	}
+	if err := a.Leave(time.Second); err != nil {
+		t.Fatal(err)
+	}
+	n.remove("a")
+	for _, s := range []struct {
+		after time.Duration
+		lost  int
+	}{{time.Second, 1}, {lostTime / 2, 1}, {lostTime + 2*time.Second, 0}} {
+		r.round(now.Add(s.after))
+		if len(r.lost) != s.lost {
+			t.Errorf("%v after the join: %d addresses are lost, want %d", s.after, len(r.lost), s.lost)
+		}
+	}
+	r.round(now.Add(lostTime + 3*time.Second))
+	if len(r.lost) != 0 {
+		t.Error("an address is lost again without having been live")
+	}
+}

@@ -24,8 +24,10 @@ func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 		return httpapi.Invalid("The request is wrong: " + strings.TrimPrefix(err.Error(), broker.ErrInvalid.Error()+": ") + ".")
 	case errors.Is(err, broker.ErrNoSigner):
 		return forbidden("This broker has no signing key and cannot create sessions. Start it with --signing-key, or call another broker.")
-	case errors.Is(err, placement.ErrNoCapacity), errors.Is(err, placement.ErrNoNodes):
+	case errors.Is(err, placement.ErrNoCapacity):
 		return httpapi.NoCapacity()
+	case errors.Is(err, placement.ErrNoNodes):
+		return httpapi.NoNodes()
 	case errors.Is(err, broker.ErrNoNode):
 		return noSuchNode(param(r, "id"))
 	case errors.Is(err, broker.ErrNodeUnavailable):
@@ -43,7 +45,7 @@ func (s *Server) brokerProblem(r *http.Request, err error) *proto.Problem {
 		return noSuchSession(r)
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.log.Warn("session store unavailable", "path", r.URL.Path, "error", err)
-		return httpapi.StoreUnavailable("The session store does not answer at this moment. Try again.")
+		return httpapi.StoreUnavailable("The session store cannot be used at this moment. Try again.")
 	}
 	s.log.Error("request failed", "path", r.URL.Path, "error", err)
 	return httpapi.Internal()

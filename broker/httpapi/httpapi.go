@@ -53,6 +53,14 @@ func NoCapacity() *proto.Problem {
 	}
 }
 
+// NoNodes is the problem if there is no node that the session may use: none is ready, or
+// none is in the pool or the regions of the request.
+func NoNodes() *proto.Problem {
+	p := NoCapacity()
+	p.Detail = "No node of the requested pool and regions is ready at this moment. Try again."
+	return p
+}
+
 // StoreUnavailable is the problem if a service that the answer depends on,
 // usually the session store, does not answer.
 func StoreUnavailable(detail string) *proto.Problem {

@@ -16,7 +16,7 @@ type Level uint8
 // The levels, the best first.
 const (
 	Eligible       Level = iota
-	Overloaded           // it reports a load penalty of 100 %
+	FullPenalty          // it reports a load penalty of 100 %
 	Silent               // its last report is too old
 	Suspended            // it failed a probe recently
 	FullByEstimate       // full by the estimate, not by what is known for certain
@@ -70,7 +70,7 @@ func (n *Node) failed() (rules uint16) {
 		rules |= 1 << Silent
 	}
 	if n.penalty >= 100 {
-		rules |= 1 << Overloaded
+		rules |= 1 << FullPenalty
 	}
 	return rules
 }
@@ -112,7 +112,7 @@ func (n *Node) Verdict() Verdict {
 func (n *Node) reason(l Level) string {
 	now := n.table.now
 	switch l {
-	case Overloaded:
+	case FullPenalty:
 		return "it reports a load penalty of 100 %"
 	case Silent:
 		return fmt.Sprintf("no report for %v", (now - n.reportedAt).Truncate(100*time.Millisecond))

@@ -53,7 +53,7 @@ func New(name string) (Selector, error) {
 		}
 	}
 	if name == "power-of-two" { // of earlier versions
-		return nil, fmt.Errorf("%q is no longer a placement policy; use least, which compares three nodes at random", name)
+		return nil, fmt.Errorf("%q is no longer a placement policy; use least, which compares three nodes drawn at random", name)
 	}
 	return nil, fmt.Errorf("%q is not a placement policy; use one of %s", name, strings.Join(Names(), ", "))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -44,6 +45,11 @@ func (c *placementCmd) Run(ctx context.Context, e *process.Env) error {
 	names := simulate.Names()
 	if len(c.Policy) > 0 {
 		names = append([]string{simulate.Oracle}, c.Policy...)
+	}
+	for _, name := range c.Policy {
+		if !slices.Contains(simulate.Names(), name) {
+			return process.FlagError{Flag: "--policy", Err: fmt.Errorf("%q: must be one of %s", name, strings.Join(simulate.Names(), ", "))}
+		}
 	}
 	if c.Plots != "" {
 		if err := os.MkdirAll(c.Plots, 0o755); err != nil {

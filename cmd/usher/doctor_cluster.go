@@ -47,7 +47,7 @@ func (d *doctor) redis(ctx context.Context) {
 	x, err := store.Examine(ctx)
 	switch {
 	case errors.Is(err, session.ErrLayout):
-		d.wrong("redis", err.Error(), "docs/operations.md, \"Redis: backup, and loss\", says more")
+		d.wrong("redis", err.Error(), "docs/operations.md, \"Redis with data of another version\", says more")
 		return
 	case x.Version == "" && err != nil:
 		d.wrong("redis", err.Error(), "is Redis running, are address and password right, does a firewall block this machine?")
@@ -257,6 +257,9 @@ func (d *doctor) members(members []proto.Peer, self string, reported *reporters)
 	}
 	if others == 0 {
 		d.wrong("gossip", "the cluster has no auth and no broker", "start one, or add its address to --join")
+	}
+	if len(nodes) == 0 {
+		d.warn("gossip", "the members that answer know no node: a login is refused", "is a node running, and does it name one of these members in --join? Give an auth that restarts a --join of its own")
 	}
 	d.ok("gossip", "%d nodes and %d auths and brokers; messages pass both ways with %d of the nodes", len(nodes), others, reported.count())
 	return nodes

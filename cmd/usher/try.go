@@ -42,8 +42,8 @@ func (c *tryCmd) Run(ctx context.Context, e *process.Env) error {
 	defer cancel()
 	j := &journey{cmd: c, out: e.Out, network: &faultyNetwork{}, start: time.Now()}
 	err := j.run(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }

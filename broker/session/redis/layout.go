@@ -41,12 +41,12 @@ var layoutScript = newScript(layoutLua)
 
 // layoutError is the refusal of a database with another layout. To callers it is also
 // an unavailable store: they must not conclude anything about a session.
-type layoutError struct{ found string }
+type layoutError struct{ found, wait string }
 
 func (e *layoutError) Error() string {
 	return fmt.Sprintf("this Redis database has %s, and this program needs layout %d: "+
 		"use an empty database or another database number; or stop the processes that use it and delete its keys usher:*; "+
-		"or wait until the old sessions have expired", e.found, layoutVersion)
+		"or stop them and %s", e.found, layoutVersion, e.wait)
 }
 
 func (*layoutError) Unwrap() []error { return []error{session.ErrLayout, session.ErrUnavailable} }
@@ -55,10 +55,15 @@ func (*layoutError) Unwrap() []error { return []error{session.ErrLayout, session
 // marker in a database that has none.
 func (s *Store) checkLayout(ctx context.Context) error {
 	err := s.compareLayout(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.compatible.Store(true)
-	} else if errors.Is(err, session.ErrLayout) {
+		s.refused.Store(false)
+	case errors.Is(err, session.ErrLayout):
 		s.compatible.Store(false)
+		if !s.refused.Swap(true) {
+			s.log.Error("the session store cannot be used", "error", err)
+		}
 	}
 	return err
 }
@@ -83,7 +88,10 @@ func (s *Store) compareLayout(ctx context.Context) error {
 		}
 	}
 	if found != strconv.Itoa(want) {
-		return &layoutError{fmt.Sprintf("the layout %q (key %s)", found, layoutKey)}
+		return &layoutError{
+			fmt.Sprintf("the layout %q (key %s)", found, layoutKey),
+			"delete " + layoutKey + " when the old sessions have expired",
+		}
 	}
 	return nil
 }
@@ -111,7 +119,7 @@ func searchServer(ctx context.Context, c goredis.Cmdable) error {
 			return err
 		}
 		if len(keys) > 0 {
-			return &layoutError{fmt.Sprintf("sessions of layout 1 (key %q)", keys[0])}
+			return &layoutError{fmt.Sprintf("sessions of layout 1 (key %q)", keys[0]), "wait until the old sessions have expired"}
 		}
 		if cursor = next; cursor == 0 {
 			break

@@ -46,10 +46,12 @@ type Store struct {
 	observe func(op string, d time.Duration, err error)
 	breaker *breaker
 	batches *batcher
+	log     *slog.Logger
 
 	// compatible says that the last check found the layout of this program. Until then
-	// each call makes the check first.
-	compatible atomic.Bool
+	// each call makes the check first. refused says that the last check found another
+	// layout, which was logged.
+	compatible, refused atomic.Bool
 }
 
 var _ session.Store = (*Store)(nil)
@@ -86,7 +88,7 @@ func Open(url string, opts Options) (*Store, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	goredis.SetLogger(clientLog{log})
-	s := &Store{client: connect(t, opts.Timeout), timeout: opts.Timeout, observe: opts.Observe}
+	s := &Store{client: connect(t, opts.Timeout), timeout: opts.Timeout, observe: opts.Observe, log: log}
 	s.batches = &batcher{client: s.client, timeout: opts.Timeout, separate: t.kind == "cluster"}
 	s.breaker = newBreaker(failureLimit, probeEvery, func(down bool, cause error) {
 		if down {

@@ -1,7 +1,8 @@
 // Counter is a whole game server, to copy: every message of a player adds 1 to the
 // player's number, which moves along when the session moves to another node.
 //
-//	USHER_REDIS=redis://127.0.0.1:6379 go run ./node/examples/counter --listen 127.0.0.1:7009 --gossip 127.0.0.1:7959 \
+//	export USHER_REDIS=redis://127.0.0.1:6379 USHER_GOSSIP_KEY=…  # that of the other members
+//	go run ./node/examples/counter --listen 127.0.0.1:7009 --gossip 127.0.0.1:7959 \
 //		--join 127.0.0.1:7946 --jwks http://127.0.0.1:8080/.well-known/jwks.json
 package main
 
