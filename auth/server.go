@@ -77,6 +77,10 @@ type Config struct {
 	// BrokerTimeout limits the time of the broker for one request. Default: 800 ms, so
 	// that the client has an answer within a second when the store hangs.
 	BrokerTimeout time.Duration
+	// ReassignTimeout limits the time of the broker for one reconnect, which may wait for
+	// a node that hands over the session. Default: 3.5 s, so that a hand-over, at most
+	// 2.5 s, leaves time for the store.
+	ReassignTimeout time.Duration
 	// CredentialTimeout limits the time of a provider. Default: 3 s.
 	CredentialTimeout time.Duration
 	// BodyTimeout limits the time in which the body of a request must arrive.
@@ -105,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("auth: Broker, Verifier, JWKS and a provider are required")
 	}
 	setDefault(&cfg.BrokerTimeout, 800*time.Millisecond)
+	setDefault(&cfg.ReassignTimeout, 3500*time.Millisecond)
 	setDefault(&cfg.CredentialTimeout, 3*time.Second)
 	setDefault(&cfg.BodyTimeout, 5*time.Second)
 	setDefault(&cfg.ReconnectWait, 250*time.Millisecond)

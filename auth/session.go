@@ -47,7 +47,7 @@ func (s *Server) reassign(w http.ResponseWriter, r *http.Request) (proto.Assignm
 	if err := body.Err(); err != nil {
 		return proto.Assignment{}, invalidBody(err)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.BrokerTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.ReassignTimeout)
 	defer cancel()
 	assigned, err := s.cfg.Broker.Reassign(ctx, claims, unreachable)
 	if err != nil {

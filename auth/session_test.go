@@ -181,7 +181,7 @@ func TestVerifierFailures(t *testing.T) {
 }
 
 func TestReconnectAndLogoutWhileTheStoreHangs(t *testing.T) {
-	d := newFixture(t, func(c *Config) { c.BrokerTimeout = 50 * time.Millisecond })
+	d := newFixture(t, func(c *Config) { c.BrokerTimeout, c.ReassignTimeout = 50*time.Millisecond, 50*time.Millisecond })
 	d.broker.hang = true
 	for _, path := range []string{"/v1/reconnect", "/v1/logout"} {
 		d.do("POST", path, "{}", "Authorization", "Bearer "+d.token(nil)).problem(t, 503, proto.ProblemStoreUnavailable)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	usher "github.com/usher-broker/usher/client-sdk/go"
+	"github.com/usher-broker/usher/proto"
 )
 
 // startRecorder starts a node with the recording application of test/recorder. It
@@ -83,6 +85,27 @@ func TestStopped(t *testing.T) {
 	if stale > 0 {
 		t.Errorf("%d messages were delivered with an old epoch, want 0", stale)
 	}
+}
+
+// A reconnect that finds its node hanging waits for the probe of it, and then moves the
+// session in the same request.
+func TestReconnectFromStopped(t *testing.T) {
+	c := startCluster(t, 2)
+	var there []proto.Assignment
+	for i := 0; len(there) < 3; i++ {
+		if at := c.mustLogin(fmt.Sprint("guest-", i)); at.Node.ID == "node-2" {
+			there = append(there, at)
+		}
+	}
+	c.nodes["node-2"].signal(syscall.SIGSTOP)
+	for _, at := range there {
+		a := post(t, c.url("/v1/reconnect"), at.Token, `{"unreachable":"node-2"}`)
+		if a.status != 200 || a.at.Node.ID != "node-1" {
+			t.Errorf("reconnect: %v, want 200 and node-1", a)
+		}
+		t.Logf("moved after %v", a.took.Round(time.Millisecond))
+	}
+	c.nodes["node-2"].signal(syscall.SIGCONT)
 }
 
 // deliveredSince returns how many messages of the sessions were delivered to the
