@@ -72,14 +72,25 @@ func (c *conn) Message(text bool, b []byte) error {
 func (c *conn) Closed(err error) {
 	defer c.session.node.wg.Done()
 	var how *closeError
+	var violation *wire.ProtocolError
 	switch {
 	case errors.As(err, &how):
 		c.detach(how.code)
 	case errors.Is(err, wire.ErrTooLarge):
 		c.detach(proto.CloseTooLarge)
+	case errors.As(err, &violation):
+		c.violated(violation)
 	default:
 		c.detach(0)
 	}
+}
+
+// violated counts a violation of RFC 6455. The codec closes the connection itself.
+func (c *conn) violated(what *wire.ProtocolError) {
+	s := c.session
+	s.node.metrics.closes.WithLabelValues("websocket_error").Inc()
+	s.node.log.Info("client violated RFC 6455", "session", s.ID, "user", s.User, "error", what)
+	c.detach(0)
 }
 
 // message counts one application message and passes it to the App.
@@ -153,9 +164,19 @@ func (c *conn) control(b []byte) error {
 	}
 	s := c.session
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn != c {
-		return c.lateFrame()
+	writeHere, err := c.act(ctl)
+	s.mu.Unlock()
+	if writeHere {
+		c.writeNow()
+	}
+	return err
+}
+
+// act acts on a control. If writeHere is true, the caller must call writeNow after it
+// has unlocked session.mu, which it holds.
+func (c *conn) act(ctl proto.Control) (writeHere bool, err error) {
+	if c.session.conn != c {
+		return false, c.lateFrame()
 	}
 	c.noteActive()
 	switch ctl.Type {
@@ -163,17 +184,22 @@ func (c *conn) control(b []byte) error {
 		// The client can have received only what was written to this connection, or
 		// what it confirmed at the start of the connection.
 		if c.out.Ack(ctl.Received) != nil {
-			return closeWith(proto.CloseProtocolError)
+			return false, closeWith(proto.CloseProtocolError)
 		}
 	case proto.TypePing:
-		return c.pushPong(ctl.ID)
+		// The reader writes the pong itself, so a burst of pings waits only for a client
+		// that does not read.
+		if err := c.pushPong(ctl.ID); err != nil {
+			return false, err
+		}
+		return c.becomeWriter(), nil
 	case proto.TypePong:
 		// Nothing to do: its arrival has been recorded, and the node itself pings
 		// with WebSocket frames.
 	default:
-		return closeWith(proto.CloseProtocolError)
+		return false, closeWith(proto.CloseProtocolError)
 	}
-	return nil
+	return false, nil
 }
 
 // shut closes the connection with the code, before any waiting output. The caller

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/usher-broker/usher/broker/token"
+	"github.com/usher-broker/usher/node/internal/wire"
 	"github.com/usher-broker/usher/proto"
 )
 
@@ -31,6 +32,9 @@ func (n *Node) connect(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	raw, problem := n.checkHandshake(r, query)
 	if problem != nil {
+		if r.ContentLength != 0 { // or net/http waits for the body before it answers
+			w.Header().Set("Connection", "close")
+		}
 		n.refuseHTTP(w, problem)
 		return
 	}
@@ -165,12 +169,13 @@ func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, 
 		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
 			"This is a WebSocket endpoint. The request needs the headers Connection: Upgrade and Upgrade: websocket. "+
 				"If the client sent them, a proxy between the client and this node removed them.")
-	case r.Header.Get("Sec-WebSocket-Version") != "13" || r.Header.Get("Sec-WebSocket-Key") == "":
-		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest, "The handshake needs the header Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.")
+	case wire.CheckRequest(r) != nil:
+		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
+			"The handshake needs one Sec-WebSocket-Version: 13, one valid Sec-WebSocket-Key and no body: "+wire.CheckRequest(r).Error()+".")
 	case query.Has("token") || query.Has("access_token"):
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
 			"A token in the URL is refused, because URLs are logged. "+sendToken)
-	case !n.originAllowed(r.Header.Get("Origin")):
+	case !n.originsAllowed(r.Header.Values("Origin")):
 		return bad(http.StatusForbidden, proto.ProblemForbidden, "Web pages of this origin may not attach to this node.")
 	case !n.hostAllowed(r.Host):
 		return bad(http.StatusForbidden, proto.ProblemForbidden, "The Host header does not name this node.")
@@ -186,8 +191,16 @@ func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, 
 	return token, nil
 }
 
-func (n *Node) originAllowed(origin string) bool {
-	return origin == "" || len(n.cfg.Origins) == 0 || slices.Contains(n.cfg.Origins, origin)
+// originsAllowed reports whether a handshake with the Origin headers may attach. Without
+// a page there is none; a browser sends one.
+func (n *Node) originsAllowed(origins []string) bool {
+	switch {
+	case len(origins) == 0, len(n.cfg.Origins) == 0:
+		return true
+	case len(origins) > 1:
+		return false
+	}
+	return origins[0] == "" || slices.Contains(n.cfg.Origins, origins[0])
 }
 
 func (n *Node) hostAllowed(host string) bool {

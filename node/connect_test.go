@@ -46,6 +46,11 @@ func upgradeHeader(more ...string) http.Header {
 func TestRefusedBeforeTheUpgrade(t *testing.T) {
 	r := newRig(t, Echo{}, func(c *Config) { c.Origins = []string{"https://game.example.com"} })
 	good := "Bearer " + tokenOf(r.login("ada"))
+	twice := func(name, value string) http.Header {
+		h := upgradeHeader("Authorization", good, "Origin", "https://game.example.com")
+		h.Add(name, value)
+		return h
+	}
 	for _, tt := range []struct {
 		name   string
 		method string
@@ -65,6 +70,10 @@ func TestRefusedBeforeTheUpgrade(t *testing.T) {
 		{"token too long", "GET", "", upgradeHeader("Authorization", "Bearer "+strings.Repeat("x", 5000)), 401, proto.ProblemInvalidToken},
 		{"no subprotocol", "GET", "", upgradeHeader("Authorization", good, "Sec-WebSocket-Protocol", "chat"), 400, proto.ProblemInvalidRequest},
 		{"old version", "GET", "", upgradeHeader("Authorization", good, "Sec-WebSocket-Version", "8"), 400, proto.ProblemInvalidRequest},
+		{"two versions", "GET", "", twice("Sec-Websocket-Version", "8"), 400, proto.ProblemInvalidRequest},
+		{"key too short", "GET", "", upgradeHeader("Authorization", good, "Sec-WebSocket-Key", "abc"), 400, proto.ProblemInvalidRequest},
+		{"two keys", "GET", "", twice("Sec-Websocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="), 400, proto.ProblemInvalidRequest},
+		{"two origins", "GET", "", twice("Origin", "https://evil.example"), 403, proto.ProblemForbidden},
 		{"another origin", "GET", "", upgradeHeader("Authorization", good, "Origin", "https://game.example.com.evil.example"), 403, proto.ProblemForbidden},
 		{"origin without scheme", "GET", "", upgradeHeader("Authorization", good, "Origin", "game.example.com"), 403, proto.ProblemForbidden},
 	} {
@@ -81,6 +90,35 @@ func TestRefusedBeforeTheUpgrade(t *testing.T) {
 				t.Errorf("content type %q", ct)
 			}
 		})
+	}
+	if _, live, _ := r.node.Load(); live != 0 {
+		t.Errorf("%d sessions after refusals only", live)
+	}
+}
+
+// A handshake with a body is refused: a proxy that forwards the body later and this node
+// would disagree on what is a frame.
+func TestHandshakeWithBody(t *testing.T) {
+	r := newRig(t, Echo{}, nil)
+	good := tokenOf(r.login("ada"))
+	for _, body := range []string{"Content-Length: 20", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"} {
+		c, err := net.Dial("tcp", r.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nAuthorization: Bearer %s\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: usher.v1\r\n%s\r\n\r\n",
+			proto.ConnectPath, good, body)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%q: %d, want 400", body, resp.StatusCode)
+		}
 	}
 	if _, live, _ := r.node.Load(); live != 0 {
 		t.Errorf("%d sessions after refusals only", live)

@@ -117,9 +117,15 @@ func (n *Node) finishMove(s *Session, rec session.Record, err error) string {
 
 // releaseMoved ends a session that belongs to another node now. Its connection
 // becomes a draining connection: it stays open, and its frames are ignored, until the
-// client has attached to the other node and closes it.
+// client has attached to the other node and closes it. A client whose welcome or goaway
+// was not written does not know that it is attached here, or that it is to leave: its
+// connection is closed.
 func (n *Node) releaseMoved(s *Session, to string) {
 	n.endWith(s, proto.CloseMoved, "", func(c *conn) {
+		if c.urgent != nil {
+			c.shut(proto.CloseMoved)
+			return
+		}
 		c.stage = connDraining
 		c.drainTimer = time.AfterFunc(connDrainTime, c.endDraining)
 		n.drainingConns.Store(c, true)

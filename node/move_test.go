@@ -72,6 +72,33 @@ func TestMoveCommand(t *testing.T) {
 	}
 }
 
+// slowSaves takes a while for each save, so welcomes wait for their checkpoint.
+type slowSaves struct{ session.Store }
+
+func (s slowSaves) Save(ctx context.Context, list []session.Saved) []error {
+	time.Sleep(700 * time.Millisecond)
+	return s.Store.Save(ctx, list)
+}
+
+// A client whose welcome was not written when its session moves is closed: it does not
+// know that this node was to serve it, and would wait in silence.
+func TestMoveBeforeWelcome(t *testing.T) {
+	r := newRig(t, newCountingApp(), func(c *Config) {
+		withCheckpoints(c)
+		c.Store = slowSaves{wholeStore(c)}
+	})
+	claims := r.login("ada")
+	c := r.dial(claims, "")
+	r.mustMove(claims, "node-2")
+	began := time.Now()
+	if code := c.closed(); code != int(proto.CloseMoved) {
+		t.Errorf("closed with %d, want %d", code, proto.CloseMoved)
+	}
+	if took := time.Since(began); took > connDrainTime/2 {
+		t.Errorf("closed after %v", took)
+	}
+}
+
 // Shutdown closes a draining connection that its client has not closed.
 func TestMoveCommandThenShutdown(t *testing.T) {
 	r := newRig(t, Echo{}, nil)

@@ -174,6 +174,5 @@ func (c *conn) pushPong(id uint64) error {
 		return closeWith(proto.CloseRateExceeded)
 	}
 	c.pongs = append(c.pongs, id)
-	c.wakeWriter()
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // Upgrade turns the request into a connection. It answers with status 101, the headers
@@ -15,15 +14,11 @@ import (
 // the connection, so that it leaves in one segment with the first frames: the caller
 // must call Flush.
 //
-// The caller has checked the method and the headers Connection, Upgrade and
-// Sec-WebSocket-Version. Upgrade checks Sec-WebSocket-Key. If it returns an error, it
-// has answered the request, or closed the connection.
+// The caller has checked the method and the headers Connection and Upgrade, and has
+// called CheckRequest. If Upgrade returns an error, it has answered the request, or
+// closed the connection.
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string) (*Conn, error) {
-	key, err := handshakeKey(r.Header)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return nil, fmt.Errorf("wire: accept: %w", err)
-	}
+	key := r.Header.Get("Sec-WebSocket-Key")
 	raw, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		status := http.StatusInternalServerError
@@ -44,20 +39,24 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 	return c, nil
 }
 
-// handshakeKey returns the Sec-WebSocket-Key of a request.
-func handshakeKey(h http.Header) (string, error) {
-	keys := h.Values("Sec-WebSocket-Key")
-	switch {
-	case len(keys) == 0:
-		return "", errors.New("WebSocket protocol violation: missing Sec-WebSocket-Key")
-	case len(keys) > 1:
-		return "", errors.New("WebSocket protocol violation: multiple Sec-WebSocket-Key headers")
+// CheckRequest returns what is wrong with the headers Sec-WebSocket-Version and
+// Sec-WebSocket-Key of a handshake, or that it has a body, whose bytes would be read as
+// frames. It changes nothing, so the caller can refuse a request before it acts on it.
+func CheckRequest(r *http.Request) error {
+	if v := r.Header.Values("Sec-WebSocket-Version"); len(v) != 1 || v[0] != "13" {
+		return fmt.Errorf("Sec-WebSocket-Version is %q, must be 13", v)
 	}
-	key := strings.TrimSpace(keys[0])
-	if v, err := base64.StdEncoding.DecodeString(key); err != nil || len(v) != 16 {
-		return "", fmt.Errorf("WebSocket protocol violation: invalid Sec-WebSocket-Key %q, must be a 16 byte base64 encoded string", key)
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	if len(keys) != 1 {
+		return fmt.Errorf("%d headers Sec-WebSocket-Key, must be one", len(keys))
 	}
-	return keys[0], nil
+	if v, err := base64.StdEncoding.DecodeString(keys[0]); err != nil || len(v) != 16 {
+		return fmt.Errorf("Sec-WebSocket-Key is %q, must be 16 bytes in base64", keys[0])
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return errors.New("the handshake has a body")
+	}
+	return nil
 }
 
 // switching returns the answer to a handshake.

@@ -53,7 +53,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, rates: cfg.Rates.amounts(), poller: newPoller()}
+	s := &Server{cfg: cfg, rates: cfg.Rates.amounts(), poller: newPoller(cfg.Logger)}
 	s.inputs.New = func() any { b := make([]byte, 0, inputBytes); return &b }
 	s.messages.New = func() any { b := make([]byte, 0, messageBytes); return &b }
 	s.batches.New = func() any { return newBatch() }

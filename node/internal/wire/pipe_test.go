@@ -146,28 +146,39 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// Keys that Upgrade accepts and refuses are those of RFC 6455.
-func TestHandshakeKey(t *testing.T) {
-	for _, c := range []struct {
-		keys   []string
-		status int
-		body   string
-	}{
-		{nil, 400, "WebSocket protocol violation: missing Sec-WebSocket-Key"},
-		{[]string{"AAAAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAA=="}, 400, "WebSocket protocol violation: multiple Sec-WebSocket-Key headers"},
-		{[]string{"AAAA"}, 400, `WebSocket protocol violation: invalid Sec-WebSocket-Key "AAAA", must be a 16 byte base64 encoded string`},
-		{[]string{"?"}, 400, `WebSocket protocol violation: invalid Sec-WebSocket-Key "?", must be a 16 byte base64 encoded string`},
-		{[]string{"AAAAAAAAAAAAAAAAAAAAAA=="}, 501, "Not Implemented"}, // a recorder cannot be hijacked
+// CheckRequest accepts one version, one key of 16 bytes, and no body.
+func TestCheckRequest(t *testing.T) {
+	const key = "AAAAAAAAAAAAAAAAAAAAAA=="
+	for name, change := range map[string]func(*http.Request){
+		"":                     func(*http.Request) {},
+		`is [], must be 13`:    func(r *http.Request) { r.Header.Del("Sec-WebSocket-Version") },
+		`["8"], must be 13`:    func(r *http.Request) { r.Header.Set("Sec-WebSocket-Version", "8") },
+		`["13" "8"], must`:     func(r *http.Request) { r.Header.Add("Sec-WebSocket-Version", "8") },
+		"0 headers Sec-WebS":   func(r *http.Request) { r.Header.Del("Sec-WebSocket-Key") },
+		"2 headers Sec-WebS":   func(r *http.Request) { r.Header.Add("Sec-WebSocket-Key", key) },
+		`is "AAAA", must be`:   func(r *http.Request) { r.Header.Set("Sec-WebSocket-Key", "AAAA") },
+		`is "?", must be 16`:   func(r *http.Request) { r.Header.Set("Sec-WebSocket-Key", "?") },
+		"handshake has a body": func(r *http.Request) { r.ContentLength = 20 },
+		"shake has a body":     func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
 	} {
 		req := handshake()
-		req.Header["Sec-Websocket-Key"] = c.keys
-		w := httptest.NewRecorder()
-		if _, err := New(testConfig()).Upgrade(w, req, ""); err == nil {
-			t.Errorf("%q: accepted", c.keys)
+		req.Header.Set("Sec-WebSocket-Version", "13")
+		req.Header.Set("Sec-WebSocket-Key", key)
+		change(req)
+		switch err := CheckRequest(req); {
+		case (err == nil) != (name == ""):
+			t.Errorf("%q: %v", name, err)
+		case err != nil && !strings.Contains(err.Error(), name):
+			t.Errorf("got %q, want %q", err, name)
 		}
-		if got := strings.TrimSpace(w.Body.String()); w.Code != c.status || got != c.body {
-			t.Errorf("%q: answered %d %q", c.keys, w.Code, got)
-		}
+	}
+}
+
+// A connection that cannot be taken over is answered with 501.
+func TestUpgradeWithoutHijack(t *testing.T) {
+	w := httptest.NewRecorder()
+	if _, err := New(testConfig()).Upgrade(w, handshake(), ""); err == nil || w.Code != http.StatusNotImplemented {
+		t.Errorf("answered %d, error %v", w.Code, err)
 	}
 }
 

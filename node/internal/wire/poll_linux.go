@@ -2,9 +2,11 @@ package wire
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // canPoll reports whether connections can wait without a goroutine on this
@@ -25,13 +27,14 @@ type poller struct {
 	conns []*Conn  // by file descriptor
 
 	needed chan struct{} // gets a value when the first connection needs the poller
+	log    *slog.Logger
 }
 
 // events are the events waited for. Each is reported once and must then be armed
 // again.
 const events = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
 
-func newPoller() *poller { return &poller{needed: make(chan struct{}, 1)} }
+func newPoller(log *slog.Logger) *poller { return &poller{needed: make(chan struct{}, 1), log: log} }
 
 // add reports whether wake will be called for the connection when data arrives. The
 // caller holds c.readMu.
@@ -93,6 +96,28 @@ func (p *poller) open() (syscall.RawConn, error) {
 	return p.file.SyscallConn()
 }
 
+// openRetry is the time between two attempts to create the epoll instance, for which the
+// process may have no file left.
+const openRetry = 5 * time.Second
+
+// openUntil creates the epoll instance, and tries again until ctx ends. Meanwhile
+// connections keep their goroutines, as on other systems.
+func (p *poller) openUntil(ctx context.Context) (syscall.RawConn, error) {
+	raw, err := p.open()
+	if err != nil {
+		p.log.Warn("idle connections keep their goroutines: the process cannot wait for them", "error", err)
+	}
+	for err != nil {
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(openRetry):
+		}
+		raw, err = p.open()
+	}
+	return raw, nil
+}
+
 // run starts a reader for each connection that has data, until ctx ends. Then it
 // starts a reader for every connection.
 func (p *poller) run(ctx context.Context) {
@@ -101,9 +126,9 @@ func (p *poller) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	raw, err := p.open()
+	raw, err := p.openUntil(ctx)
 	if err != nil {
-		return // connections keep their goroutines, as on other systems
+		return
 	}
 	defer p.stop()
 	file := p.file
