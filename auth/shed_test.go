@@ -12,7 +12,9 @@ import (
 // When more requests arrive than can be handled, some wait, the others get different
 // Retry-After times, and every request that is let through is answered.
 func TestReconnectSheds(t *testing.T) {
-	d := newFixture(t, func(c *Config) { c.Reconnects, c.ReconnectWait, c.ReassignTimeout = 2, 10*time.Millisecond, time.Minute })
+	d := newFixture(t, func(c *Config) {
+		c.Reconnects, c.ReconnectWait, c.ReassignTimeout = 2, 10*time.Millisecond, time.Minute
+	})
 	d.broker.takes = 20 * time.Millisecond // one at a time: the fake holds its lock
 	raw := d.token(nil)
 	const clients = 300

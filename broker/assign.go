@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/usher-broker/usher/broker/nodes"
 	"github.com/usher-broker/usher/broker/placement"
 	"github.com/usher-broker/usher/broker/session"
 	"github.com/usher-broker/usher/proto"
@@ -28,7 +29,7 @@ var ErrNoSigner = errors.New("no signing key")
 // target is a node that a session may be assigned to.
 type target struct {
 	id, url string
-	picked  bool // the placement counts a session as pending at the node
+	picked  *nodes.Node // that counts a session as pending; nil if the placement did not pick it
 }
 
 // location is a session and the node that it is assigned to.
@@ -163,25 +164,25 @@ func (b *Broker) pickLocked(h placement.Hints) (target, error) {
 	defer b.mu.Unlock()
 	b.pace.stir()
 	now := b.cfg.Now()
-	if now.Sub(b.ticked) > tick { // the broker is at rest
+	if now.Sub(b.ticked) > 2*tick { // the broker is at rest
 		b.tickTable(now)
 	}
 	n, err := b.picker.Pick(now, h)
 	if err != nil {
 		return target{}, err
 	}
-	return target{id: n.ID(), url: n.URL(), picked: true}, nil
+	return target{id: n.ID(), url: n.URL(), picked: n}, nil
 }
 
 // unpick cancels the pick of a target that is not used. It does nothing if the
 // placement did not pick the target.
 func (b *Broker) unpick(t target) {
-	if !t.picked {
+	if t.picked == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.nodes.Cancel(b.cfg.Now(), t.id)
+	b.nodes.Cancel(b.cfg.Now(), t.picked)
 }
 
 // bindTries bounds how often bind retries when other requests keep moving the

@@ -9,9 +9,10 @@ import (
 const (
 	// tick is how often a broker at work updates the table of the nodes with the time.
 	tick = 100 * time.Millisecond
-	// restTick is how often a broker at rest does so. A broker is at rest after
-	// workTicks without work: a login or another pick of a node, a change of a member, a
-	// failed probe, a report of a client, a node that missed a command.
+	// restTick is how often a broker at rest does so, unless a probe is due earlier. A
+	// broker is at rest after workTicks without work: a login or another pick of a node, a
+	// node that joins or changes, a failed probe, a report of a client, a node that missed
+	// a command. An address that always fails its probes keeps it at work.
 	restTick  = time.Second
 	workTicks = 20
 	// shedInterval is the time between two rounds of OpShed commands.
@@ -46,7 +47,7 @@ func (p *pace) next(due time.Duration) (time.Duration, <-chan struct{}) {
 	if p.quiet < workTicks {
 		return tick, nil
 	}
-	return min(restTick, max(due, 0)), p.wake
+	return min(restTick, max(due, tick)), p.wake
 }
 
 // Run updates the table of the nodes with the time, probes the nodes and, with

@@ -29,6 +29,11 @@ func TestPace(t *testing.T) {
 	if wait, _ := p.next(300 * time.Millisecond); wait != 300*time.Millisecond {
 		t.Errorf("waits %v for a probe that is due after 300ms", wait)
 	}
+	for _, due := range []time.Duration{-time.Second, 0, time.Millisecond} { // many nodes, or more probes than may run
+		if wait, _ := p.next(due); wait != tick {
+			t.Errorf("waits %v for a probe that is due after %v, want %v", wait, due, tick)
+		}
+	}
 	_, wake := p.next(restTick)
 	<-wake // of the first work; it had no effect so far
 	p.stir()

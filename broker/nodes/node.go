@@ -40,8 +40,8 @@ type Outcomes struct {
 	Sent    uint64
 	Arrived uint64 // the node counted their arrival in time
 	Missed  uint64 // they did not arrive within 8 s
-	// Failed counts the reports of clients that they could not reach the node. Their
-	// sessions also count as missed.
+	// Failed counts the reports of clients that they could not reach the node. A client
+	// may report more than once, and also after its session has arrived.
 	Failed uint64
 }
 
@@ -134,7 +134,7 @@ func (n *Node) Up() time.Duration { return n.table.now - n.since }
 func (n *Node) Reported() bool { return n.reported }
 
 // Alive reports whether the node is alive as far as is known: it has reported
-// recently, and has not failed a probe since.
+// recently, and no probe that followed a client's report has failed since.
 func (n *Node) Alive() bool { return !n.silent() && n.table.now >= n.suspended }
 
 // Accepts reports whether a session may be sent to the node because the sessions of

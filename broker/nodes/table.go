@@ -53,7 +53,8 @@ type Table struct {
 	now   time.Duration // since start, as are all times in the table
 
 	byID    map[string]*Node
-	sorted  []*Node // by id, so that equal histories give equal picks
+	sorted  []*Node                 // by id, so that equal histories give equal picks
+	left    map[string]proto.Report // last report of nodes that have left, by id
 	changes uint64
 
 	share  share
@@ -64,7 +65,7 @@ type Table struct {
 // New returns a table without nodes. It counts this broker as the only one until
 // SetBrokers is called.
 func New(cfg Config, now time.Time) *Table {
-	return &Table{cfg: cfg.withDefaults(), start: now, byID: map[string]*Node{}, share: share{brokers: 1}, perOwn: 1}
+	return &Table{cfg: cfg.withDefaults(), start: now, byID: map[string]*Node{}, left: map[string]proto.Report{}, share: share{brokers: 1}, perOwn: 1}
 }
 
 // SetTime sets the time for which the nodes answer.
@@ -112,12 +113,19 @@ func (t *Table) Update(now time.Time, p proto.Peer) {
 	}
 }
 
+// leftKept bounds the reports of nodes that have left.
+const leftKept = 1024
+
 // Remove removes a node that left or died.
 func (t *Table) Remove(id string) {
 	n := t.byID[id]
 	if n == nil {
 		return
 	}
+	if len(t.left) >= leftKept {
+		clear(t.left)
+	}
+	t.left[id] = n.report
 	delete(t.byID, id)
 	t.sorted = slices.DeleteFunc(t.sorted, func(o *Node) bool { return o == n })
 	t.changes++
@@ -145,8 +153,15 @@ func (t *Table) Report(now time.Time, r proto.Report) {
 		return
 	}
 	// A node counts arrivals from 0 after each start. What it counted before the
-	// first report that this broker receives is not news.
+	// first report that this broker receives says nothing of the shares. Of this
+	// broker's sessions it has counted those that were sent since the broker started, or
+	// since the node left and came back.
 	var mine, all uint64
+	arrived := r.Arrived
+	if before := t.left[r.ID]; before.Generation == r.Generation {
+		arrived = growth(before.Arrived, r.Arrived)
+	}
+	delete(t.left, r.ID)
 	switch {
 	case r.Generation != n.peer.Generation: // the report is faster than gossip
 		p := n.peer
@@ -158,10 +173,11 @@ func (t *Table) Report(now time.Time, r proto.Report) {
 		return
 	case n.reported:
 		mine, all = growth(n.report.Arrived, r.Arrived), growth(n.report.ArrivedAll, r.ArrivedAll)
+		arrived = mine
 	}
 	t.share.arrived(mine, all)
 	n.advance()
-	n.outcomes.Arrived += n.pending.remove(mine)
+	n.outcomes.Arrived += n.pending.remove(arrived)
 	first, before := !n.reported, n.state
 	n.report, n.reported = r, true
 	n.setLoad(t.now, r.State, r.Capacity, r.Live)
@@ -179,7 +195,7 @@ func growth(from, to uint64) uint64 {
 }
 
 // Tick updates what changes with time alone. The caller should call it every 100
-// ms. It takes time proportional to the number of nodes. It returns the time since
+// ms while it picks nodes, and each second otherwise. It takes time proportional to the number of nodes. It returns the time since
 // the last Tick, at most 1 s.
 func (t *Table) Tick(now time.Time) time.Duration {
 	t.SetTime(now)
@@ -215,10 +231,11 @@ func (t *Table) Sent(n *Node) {
 	n.outcomes.Sent++
 }
 
-// Cancel takes back one call of Sent, for a session that was not sent after all.
-func (t *Table) Cancel(now time.Time, id string) {
+// Cancel takes back one call of Sent, for a session that was not sent after all. It does
+// nothing for a node that has left or restarted since, or for nil.
+func (t *Table) Cancel(now time.Time, n *Node) {
 	t.SetTime(now)
-	if n := t.byID[id]; n != nil {
+	if n != nil && t.byID[n.peer.ID] == n {
 		n.advance()
 		n.outcomes.Sent -= n.pending.remove(1)
 	}

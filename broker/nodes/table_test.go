@@ -121,7 +121,7 @@ func TestVerdictAndOutcomesProperty(t *testing.T) {
 					table.Sent(n)
 				}
 			},
-			"cancel": func(t *rapid.T) { table.Cancel(now, id.Draw(t, "id")) },
+			"cancel": func(t *rapid.T) { table.Cancel(now, table.Find(id.Draw(t, "id"))) },
 			"client": func(t *rapid.T) { table.ClientReport(now, id.Draw(t, "id"), fmt.Sprint(small.Draw(t, "user"))) },
 			"remove": func(t *rapid.T) { table.Remove(id.Draw(t, "id")) },
 			"time": func(t *rapid.T) {
@@ -180,7 +180,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	send(10)
-	table.Cancel(t0, "a")
+	table.Cancel(t0, table.Find("a"))
 	r := report("a", 1, 2)
 	r.Arrived, r.ArrivedAll = 4, 9
 	table.Report(after(time.Second), r)
@@ -190,9 +190,34 @@ func TestOutcomes(t *testing.T) {
 	if v := table.Find("a").View(); v.Outcomes != (Outcomes{Sent: 11, Arrived: 4, Missed: 5, Failed: 1}) || v.Pending != 2 {
 		t.Errorf("%+v, %d pending", v.Outcomes, v.Pending)
 	}
+	old := table.Find("a")
 	table.Update(after(20*time.Second), ready("a", 2))
 	if v := table.Find("a").View(); v.Outcomes != (Outcomes{}) {
 		t.Errorf("after a restart: %+v", v.Outcomes)
+	}
+	send(1)
+	table.Cancel(after(20*time.Second), old) // of an earlier start
+	if v := table.Find("a").View(); v.Outcomes != (Outcomes{Sent: 1}) || v.Pending != 1 {
+		t.Errorf("after a late cancel: %+v, %d pending", v.Outcomes, v.Pending)
+	}
+}
+
+// The first report that a broker gets of a node may come after its sessions have arrived
+// there.
+func TestArrivedBeforeFirstReport(t *testing.T) {
+	table := New(Config{}, t0)
+	table.Update(t0, ready("a", 1))
+	for range 50 {
+		table.Sent(table.Find("a"))
+	}
+	r := report("a", 1, 1)
+	r.Arrived, r.ArrivedAll = 50, 1000
+	table.Report(after(time.Second), r)
+	if v := table.Find("a").View(); v.Outcomes != (Outcomes{Sent: 50, Arrived: 50}) || v.Pending != 0 {
+		t.Errorf("%+v, %d pending", v.Outcomes, v.Pending)
+	}
+	if table.share.all != 0 {
+		t.Errorf("the share counts %v arrivals from before the first report", table.share.all)
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	Eligible       Level = iota
 	FullPenalty          // it reports a load penalty of 100 %
 	Silent               // its last report is too old
-	Suspended            // it failed a probe recently
+	Suspended            // a probe that followed a client's report failed recently
 	FullByEstimate       // full by the estimate, not by what is known for certain
 	ProbesFail           // probes fail; earlier ones succeeded
 	Full                 // known to be full
@@ -43,7 +43,8 @@ func (v Verdict) Why() string {
 	return v.Reasons[0]
 }
 
-// failed returns the rules that the node fails, as a set of bits 1<<Level.
+// failed returns the rules that the node fails, as a set of bits 1<<Level. It also counts
+// the pending sessions that have expired by now as missed.
 func (n *Node) failed() (rules uint16) {
 	n.advance()
 	if n.state != proto.StateReady && n.state != proto.StateFull {

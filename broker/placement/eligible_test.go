@@ -84,7 +84,7 @@ func TestFillsToCapacity(t *testing.T) {
 	r := report("c", 1, 3, 2, 3)
 	l.Report(t0, r) // a session left or never arrived: capacity for one
 	for range 3 {
-		l.Cancel(t0, "c")
+		l.Cancel(t0, l.Find("c"))
 	}
 	if id := pick(t, l, t0, Hints{}); id != "c" {
 		t.Errorf("the free capacity was not used: %s", id)

@@ -10,7 +10,7 @@ import (
 // is "".
 type groupKey struct{ pool, region string }
 
-func (f *fill) key() groupKey { return groupKey{f.Pool(), f.Region()} }
+func (f *fill) groupKey() groupKey { return groupKey{f.Pool(), f.Region()} }
 
 // kind is an index of fill.underfull.
 func (k groupKey) kind() int { return min(len(k.region), 1) }
@@ -33,7 +33,7 @@ func (p *Picker) refresh() {
 		open := f.Eligible()
 		p.add(groupKey{f.Pool(), ""}, f, open)
 		if f.Region() != "" {
-			p.add(f.key(), f, open)
+			p.add(f.groupKey(), f, open)
 		}
 	}
 	for k, g := range p.groups {

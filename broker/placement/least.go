@@ -11,7 +11,10 @@ type Least struct {
 	// Few is the number of nodes up to which all are compared instead. 0 is 8.
 	Few int
 
-	boosted int // index of the node that got the last boosted pick
+	// boosted is the index of the node that got the last boosted pick. All regions of a
+	// pool share it, so requests for several regions may skip an underfull node, until the
+	// others have no boosted picks left.
+	boosted int
 }
 
 const (

@@ -55,7 +55,7 @@ func (p *Picker) Overloaded(now time.Time, o Overload) []Shed {
 			f.shedding = false
 			continue
 		}
-		b := balances[f.key()]
+		b := balances[f.groupKey()]
 		slack := b.slack(f, o)
 		surplus := float64(f.Live()) - b.share(f)
 		switch {
@@ -73,7 +73,7 @@ func (p *Picker) Overloaded(now time.Time, o Overload) []Shed {
 	}
 	list := make([]Shed, 0, len(over))
 	for _, f := range over {
-		b := balances[f.key()]
+		b := balances[f.groupKey()]
 		surplus := float64(f.Live()) - b.share(f)
 		few := max(b.fillRate*surplus/b.surplus, 1)
 		target := max(b.share(f)+b.slack(f, o)/2, float64(f.Live())-few)
@@ -101,10 +101,10 @@ func (p *Picker) balances() map[groupKey]*balance {
 		if !f.counts() {
 			continue
 		}
-		b := balances[f.key()]
+		b := balances[f.groupKey()]
 		if b == nil {
 			b = &balance{}
-			balances[f.key()] = b
+			balances[f.groupKey()] = b
 		}
 		b.load += f.Load()
 		b.capacity += float64(f.Capacity())

@@ -73,7 +73,7 @@ func NewPicker(cfg Config, table *nodes.Table, rng *rand.Rand) *Picker {
 }
 
 // Tick updates the table and the groups with the time. The caller should call it
-// every 100 ms. It takes time proportional to the number of nodes.
+// every 100 ms while it picks nodes, and each second otherwise. It takes time proportional to the number of nodes.
 func (p *Picker) Tick(now time.Time) {
 	dt := p.table.Tick(now)
 	p.refresh()

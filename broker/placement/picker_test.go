@@ -129,6 +129,9 @@ func TestFirstReportCountsNoArrivals(t *testing.T) {
 	// sessions for hours (the node was considered dead): none of them is one of
 	// the pending sessions.
 	l := newLeast(ready("a", 1000, 0))
+	l.Report(t0, report("a", 899, 1000, 500, 10_000))
+	l.Remove("a")
+	l.Update(t0, ready("a", 1000, 0))
 	pick(t, l, t0, Hints{})
 	l.Report(t0, report("a", 900, 1000, 500, 10_000))
 	if v := view(t, l, t0, "a"); v.Pending != 1 {
@@ -234,12 +237,12 @@ func TestCancel(t *testing.T) {
 	if _, err := l.Pick(t0, Hints{}); !errors.Is(err, ErrNoCapacity) {
 		t.Fatalf("third pick of two: %v", err)
 	}
-	l.Cancel(t0, "a")
+	l.Cancel(t0, l.Find("a"))
 	pick(t, l, t0, Hints{})
 	for range 5 {
-		l.Cancel(t0, "a")
+		l.Cancel(t0, l.Find("a"))
 	}
-	l.Cancel(t0, "ghost")
+	l.Cancel(t0, l.Find("ghost"))
 	if v := view(t, l, t0, "a"); v.Pending != 0 {
 		t.Errorf("pending %d", v.Pending)
 	}

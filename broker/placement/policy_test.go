@@ -88,7 +88,7 @@ func TestHash(t *testing.T) {
 		for i := range 500 {
 			key := fmt.Sprint("user-", i)
 			at[key] = pick(t, l, t0, Hints{Key: key})
-			l.Cancel(t0, at[key])
+			l.Cancel(t0, l.Find(at[key]))
 		}
 		return at
 	}

@@ -42,7 +42,7 @@ func TestProperties(t *testing.T) {
 				})
 			},
 			"remove":  func(t *rapid.T) { l.Remove(id.Draw(t, "id")) },
-			"cancel":  func(t *rapid.T) { l.Cancel(now, id.Draw(t, "id")) },
+			"cancel":  func(t *rapid.T) { l.Cancel(now, l.Find(id.Draw(t, "id"))) },
 			"brokers": func(t *rapid.T) { l.SetBrokers(rapid.IntRange(0, 20).Draw(t, "n")) },
 			"suspend": func(t *rapid.T) {
 				l.suspend(id.Draw(t, "id"), now.Add(time.Duration(rapid.IntRange(-1, 10).Draw(t, "s"))*time.Second))

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/usher-broker/usher/broker/httpapi"
+	"github.com/usher-broker/usher/broker/session"
 )
 
 // Check is one condition of readiness. F returns nil when it is met, and may be
@@ -102,7 +104,7 @@ func readiness(ready []Check) http.HandlerFunc {
 			case err == nil:
 				met[i].Store(true)
 				results[c.Name] = "ok"
-			case c.Once && met[i].Load():
+			case c.Once && met[i].Load() && !errors.Is(err, session.ErrLayout):
 				results[c.Name] = "was ok before, now: " + err.Error()
 			default:
 				status, results[c.Name] = http.StatusServiceUnavailable, err.Error()

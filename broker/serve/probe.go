@@ -60,6 +60,7 @@ type Prober struct {
 	transport *http.Transport
 }
 
+// NewProber returns a Prober for the flags. Probe must not be "none".
 func (f ProbeFlags) NewProber() (*Prober, error) {
 	roots, err := process.ReadRoots(f.ProbeCA)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,11 @@ func TestNodeLayers(t *testing.T) {
 	for _, f := range files {
 		if name := fileOf(fset, f.Pos()); layer[name] == 0 && !slices.Contains(nodeLayers[0], name) {
 			t.Errorf("node/%s is in no layer", name)
+		}
+	}
+	for f := range layer {
+		if _, err := os.Stat(filepath.Join(root, "node", f)); err != nil {
+			t.Errorf("a layer names node/%s: %v", f, err)
 		}
 	}
 	up := 0

@@ -53,7 +53,8 @@ func (c *cluster) read(m *member) (profile, error) {
 // FILE:LINE.COLUMN,LINE.COLUMN STATEMENTS COUNT.
 func parseProfile(r io.Reader) (profile, error) {
 	p := profile{}
-	for in := bufio.NewScanner(r); in.Scan(); {
+	in := bufio.NewScanner(r)
+	for in.Scan() {
 		line := in.Text()
 		if strings.HasPrefix(line, "mode:") {
 			continue
@@ -66,7 +67,7 @@ func parseProfile(r io.Reader) (profile, error) {
 			p[b] = true
 		}
 	}
-	return p, nil
+	return p, in.Err()
 }
 
 func parseBlock(line string) (b block, count uint64, err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ const (
 func TestOldLayout(t *testing.T) {
 	t.Parallel()
 	before, err := buildRevision(t, "old", oldLayout)
-	if errors.Is(err, errNoRevision) {
+	if errors.Is(err, errNoRevision) && os.Getenv("CI") == "" { // such as in an archive without the history
 		t.Skip(err)
 	}
 	if err != nil {

@@ -56,7 +56,7 @@ func (p policies) pick(s *sim, h placement.Hints) int {
 		return -1
 	}
 	if p.blind {
-		s.brokers[b].Cancel(s.now, to.ID())
+		s.brokers[b].Cancel(s.now, to)
 	}
 	n, _ := strconv.Atoi(to.ID()[1:])
 	s.send(n, b)

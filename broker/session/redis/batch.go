@@ -114,9 +114,11 @@ func (b *batcher) send(list []*pendingCmd) {
 	defer cancel()
 	pipe := b.client.Pipeline()
 	for _, p := range list {
-		if p.ctx.Err() == nil { // else its caller has given up
-			_ = pipe.Process(ctx, p.cmd)
+		if err := p.ctx.Err(); err != nil { // its caller gives up, or has done so
+			p.cmd.SetErr(err)
+			continue
 		}
+		_ = pipe.Process(ctx, p.cmd)
 	}
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx) // each command has its own error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -32,6 +33,10 @@ const (
 const (
 	scanSteps = 40
 	scanKeys  = 5000 // in one step, about a millisecond of the server's time
+
+	// searchTimeout is the time limit of a search, also for a caller with an earlier
+	// deadline: otherwise a slow search would begin anew in each call, and never end.
+	searchTimeout = 5 * time.Second
 )
 
 //go:embed layout.lua
@@ -51,12 +56,33 @@ func (e *layoutError) Error() string {
 
 func (*layoutError) Unwrap() []error { return []error{session.ErrLayout, session.ErrUnavailable} }
 
+// layoutInterval is how often a store that is used compares the layout again: somebody may
+// have emptied the database, and started processes of another version.
+const layoutInterval = 10 * time.Second
+
+// ensureLayout returns a layoutError if the database has another layout, as far as is
+// known.
+func (s *Store) ensureLayout(ctx context.Context) error {
+	if !s.compatible.Load() {
+		return s.checkLayout(ctx)
+	}
+	last, now := s.checked.Load(), time.Now().UnixNano()
+	if now-last < int64(layoutInterval) || !s.checked.CompareAndSwap(last, now) {
+		return nil
+	}
+	if err := s.checkLayout(ctx); errors.Is(err, session.ErrLayout) {
+		return err
+	}
+	return nil // if the store does not answer, the call itself finds out
+}
+
 // checkLayout returns a layoutError if the database has another layout. It sets the
 // marker in a database that has none.
 func (s *Store) checkLayout(ctx context.Context) error {
 	err := s.compareLayout(ctx)
 	switch {
 	case err == nil:
+		s.checked.Store(time.Now().UnixNano())
 		s.compatible.Store(true)
 		s.refused.Store(false)
 	case errors.Is(err, session.ErrLayout):
@@ -103,6 +129,8 @@ func (s *Store) layout(ctx context.Context) (string, error) {
 
 // searchFirstLayout returns a layoutError if a server has a key of layout 1.
 func (s *Store) searchFirstLayout(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), searchTimeout)
+	defer cancel()
 	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *goredis.Client) error {
 			return searchServer(ctx, c)

@@ -52,6 +52,26 @@ func expectUsable(t *testing.T, s *redis.Store) {
 	}
 }
 
+// A store that is used finds out that another version took over the database, although
+// nobody pings it.
+func TestLayoutChangesLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, server.URL(), redis.Options{Timeout: testTimeout})
+	expectUsable(t, s)
+	client(t, server.Addr()).Set(t.Context(), "usher:layout", "3", 0)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		_, err := s.Get(t.Context(), session.NewID("ada"))
+		if errors.Is(err, session.ErrLayout) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("30 s after the change: %v", err)
+		}
+	}
+	expectOtherLayout(t, s, `"3"`)
+}
+
 func TestEmptyDatabaseGetsTheMarker(t *testing.T) {
 	server := redistest.Start(t)
 	c := client(t, server.Addr())

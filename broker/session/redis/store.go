@@ -49,9 +49,11 @@ type Store struct {
 	log     *slog.Logger
 
 	// compatible says that the last check found the layout of this program. Until then
-	// each call makes the check first. refused says that the last check found another
-	// layout, which was logged.
+	// each call makes the check first, and from then on one call each layoutInterval, of
+	// which the last began at checked, in Unix nanoseconds. refused says that the last
+	// check found another layout, which was logged.
 	compatible, refused atomic.Bool
+	checked             atomic.Int64
 }
 
 var _ session.Store = (*Store)(nil)
@@ -121,10 +123,8 @@ func (s *Store) Ping(ctx context.Context) error {
 // an answer of the store is wrapped in ErrUnavailable.
 func (s *Store) do(ctx context.Context, op string, f func(context.Context) error) error {
 	return s.observed(ctx, op, func(ctx context.Context) error {
-		if !s.compatible.Load() {
-			if err := s.checkLayout(ctx); err != nil {
-				return err
-			}
+		if err := s.ensureLayout(ctx); err != nil {
+			return err
 		}
 		return f(ctx)
 	})
