@@ -182,7 +182,7 @@ func (n *Node) restoreSession(ctx context.Context, req attachRequest) (s *Sessio
 func (n *Node) addAcquired(ctx context.Context, req attachRequest, rec session.Record) (s *Session, reset string, err error) {
 	var stored *sessionState
 	l := n.holder(req.claims)
-	if rec.Stream != "" {
+	if mayHaveState(rec) {
 		_, found, err := n.cfg.Store.Restore(ctx, l)
 		if err != nil {
 			return nil, "", err
@@ -202,6 +202,12 @@ func (n *Node) addAcquired(ctx context.Context, req attachRequest, rec session.R
 		}
 	}
 	return nil, "", closeWith(proto.CloseFull) // the client asks auth for another node
+}
+
+// mayHaveState reports whether the store may have the state of a session: not if it has
+// never been attached. A stream that has overflowed leaves no name, but a state.
+func mayHaveState(rec session.Record) bool {
+	return rec.Stream != "" || rec.State != session.Assigned || rec.Epoch > 1
 }
 
 // resetReason returns why the stream that the client names, if any, does not continue

@@ -145,7 +145,7 @@ func (o *leaseOwner) Checkpoint() (lease.Checkpoint, lease.CheckpointStatus) {
 	if !ok {
 		return lease.Checkpoint{}, lease.CheckpointNothing
 	}
-	return lease.Checkpoint{Saved: b.saved, Commit: b.commit}, lease.CheckpointReady
+	return lease.Checkpoint{Saved: b.saved, Commit: b.commit, Failed: b.failed}, lease.CheckpointReady
 }
 
 // beginCheckpoint returns the checkpoint to store, or false if there is none. The
@@ -185,6 +185,15 @@ func (s *Session) checkpointContent() (session.Saved, error) {
 	v := s.newSaved()
 	s.mu.Unlock()
 	return v, s.encodeState(&v, sessionState{Version: sessionStateVersion, Session: s.ID})
+}
+
+// failed records that what the checkpoint covers is not stored: another one must cover
+// it, also if a callback runs when the keeper asks for it.
+func (b begunCheckpoint) failed() {
+	s := b.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checkpoint.queued = s.phase != ended
 }
 
 // commit releases what is stored now: acknowledgements and output.

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +90,94 @@ func (s *Session) hasHandled(n int) bool {
 	s.callbackLock.Lock()
 	defer s.unlockCallbacks()
 	return *s.Data.(*int) == n
+}
+
+// failingSaves refuses the next saves, as a store that does not answer.
+type failingSaves struct {
+	session.Store
+	fail   atomic.Int64  // how many
+	failed chan struct{} // gets a value for each
+}
+
+func (f *failingSaves) Save(ctx context.Context, list []session.Saved) []error {
+	if f.fail.Add(-1) < 0 {
+		return f.Store.Save(ctx, list)
+	}
+	errs := make([]error, len(list))
+	for i := range errs {
+		errs[i] = session.ErrUnavailable
+	}
+	f.failed <- struct{}{}
+	return errs
+}
+
+// A checkpoint that the store did not take is written again, also if a callback runs when
+// the keeper tries.
+func TestCheckpointFailsDuringCallback(t *testing.T) {
+	app := newCountingApp()
+	store := &failingSaves{failed: make(chan struct{}, 1)}
+	r := newRig(t, app, func(c *Config) {
+		withCheckpoints(c)
+		store.Store = wholeStore(c)
+		c.Store = store
+	})
+	c := r.attach(r.login("ada"), "")
+	s := app.session(t, "ada")
+	store.fail.Store(1)
+	if err := s.Send(Message{Data: []byte("hello"), Text: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-store.failed
+	s.callbackLock.Lock()
+	time.Sleep(300 * time.Millisecond) // longer than the keeper waits before it tries again
+	s.unlockCallbacks()
+	if m := c.message(); string(m.Data) != "hello" {
+		t.Errorf("got %q", m.Data)
+	}
+}
+
+// After a restart of the node in place, or after an overflow, what the session stores
+// replaces what was stored before, although its checkpoints are numbered from 1 again.
+func TestCheckpointAfterOverflow(t *testing.T) {
+	app := newCountingApp()
+	r := newRig(t, app, func(c *Config) {
+		withCheckpoints(c)
+		c.Limits.UnackedMessages = 4
+	})
+	claims := r.login("ada")
+	c := r.attach(claims, "")
+	s := app.session(t, "ada")
+	for i := range 3 { // some checkpoints
+		c.send(text("m%d", i))
+		c.message()
+	}
+	c.ws.CloseNow()
+	eventually(t, func() error {
+		if !s.owns(nil) {
+			return errors.New("the session is still attached")
+		}
+		return nil
+	})
+	for s.Send(Message{Data: []byte("x")}) == nil {
+	}
+	if err := r.node.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	next := newRig(t, newCountingApp(), func(c *Config) {
+		withCheckpoints(c)
+		c.Store = r.store
+	})
+	c2 := next.attach(claims, "")
+	c2.send(text("after"))
+	c2.message()
+	_, found, err := r.store.Restore(t.Context(), next.node.leases.Holder(claims.Session, claims.Epoch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st sessionState
+	if err := json.Unmarshal(found.State, &st); err != nil || !st.HasStream || st.Received != 1 {
+		t.Errorf("stored: %s, error %v; want the new stream with one message received", found.State, err)
+	}
 }
 
 // A failing snapshot holds everything back and closes the connection. When snapshots
@@ -237,7 +327,7 @@ func TestLastSnapshot(t *testing.T) {
 		}
 		next.await(t, "ada", "opened", "restore 1", "reset node_lost 0")
 		eventually(t, func() error { // it is stored here too, before a message has come
-			_, found, err := store.Restore(t.Context(), session.Lease{ID: claims.Session, Node: id, Epoch: claims.Epoch})
+			_, found, err := store.Restore(t.Context(), r.node.leases.Holder(claims.Session, claims.Epoch))
 			if err != nil || found.Seq == 0 {
 				return fmt.Errorf("%+v, %v", found, err)
 			}

@@ -247,7 +247,7 @@ func TestShedIgnored(t *testing.T) {
 	r.node.shedTo(0)
 	c.goaway()
 	s := r.node.session(claims.Session)
-	s.setLeaving(time.Now())
+	s.setLeaving(at(time.Now()))
 	if code := c.closed(); code != int(proto.CloseGoingAway) {
 		t.Fatalf("closed with %d", code)
 	}

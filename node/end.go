@@ -27,9 +27,8 @@ func (c *conn) detach(code proto.CloseCode) {
 			c.shut(code)
 		}
 	}
-	if c.stage == connDraining {
+	if _, was := s.node.drainingConns.LoadAndDelete(c); was { // detach may be called twice
 		c.drainTimer.Stop()
-		s.node.drainingConns.Delete(c)
 		s.node.departed()
 	}
 	ending := c.closing != nil
@@ -79,7 +78,7 @@ func (n *Node) endWith(s *Session, code proto.CloseCode, reason string, closeCon
 		n.noteLoad()
 		n.noteLast()
 	}
-	counted := !n.ended
+	counted := !n.ended // afterwards Shutdown may be waiting for n.wg already
 	if counted {
 		n.wg.Add(1)
 	}

@@ -193,7 +193,7 @@ func TestShedManySessions(t *testing.T) {
 				t.Fatalf("session %s was found twice", s.ID)
 			}
 			seen[s] = true
-			s.setLeaving(time.Now().Add(time.Minute))
+			s.setLeaving(at(time.Now().Add(time.Minute)))
 		}
 	}
 	if got, want := len(n.idle.list), manyIdle-len(seen); got != want || int(n.leaving.Load()) != len(seen) {

@@ -180,11 +180,11 @@ func (n *Node) checkConn(c *conn, now time.Time) {
 	}
 }
 
-func (s *Session) setLeaving(until time.Time) {
+func (s *Session) setLeaving(until instant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase != ended {
-		s.changeLeaving(at(until))
+		s.changeLeaving(until)
 		s.update(time.Now())
 	}
 }
@@ -198,5 +198,9 @@ func (s *Session) changeLeaving(until instant) {
 	case s.leaving != 0 && until == 0:
 		s.node.leaving.Add(-1)
 	}
+	if s.leaving == until {
+		return
+	}
 	s.leaving = until
+	s.node.leases.Changed(&s.lease) // a renewal that is under way has the old value
 }

@@ -138,5 +138,7 @@ func (n *Node) releaseMoved(s *Session, to string) {
 func (c *conn) endDraining() {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()
-	c.shut(proto.CloseMoved)
+	if _, draining := c.session.node.drainingConns.Load(c); draining {
+		c.shut(proto.CloseMoved)
+	}
 }

@@ -18,8 +18,11 @@ import (
 //	attaching   kept              -                   resumes or begins a stream
 //	attached    written           handled             takes over from the other connection
 //	detached    kept              -                   resumes or begins a stream
-//	moving      ErrMoving         ignored             waits until the move is over
+//	moving      ErrMoving         waits, see below    waits until the move is over
 //	ended       ErrClosed         ignored             is closed with the code of the end
+//
+// A message that arrives during a move waits for it. If the session leaves, the message is
+// ignored, and the client sends it again to the next node. Controls are acted on.
 type phase uint8
 
 const (
@@ -138,7 +141,11 @@ func (s *Session) freeze() error {
 func (s *Session) thaw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.enter(s.thawTo) != nil {
+	if s.phase == ended {
+		return
+	}
+	if err := s.enter(s.thawTo); err != nil {
+		s.node.log.Error("bug: the session stays frozen", "session", s.ID, "error", err)
 		return
 	}
 	s.update(time.Now())
@@ -154,7 +161,9 @@ func (s *Session) lostConnection() {
 		s.thawTo = detached
 		return
 	}
-	_ = s.enter(detached) // a session with a connection is attached or moving
+	if err := s.enter(detached); err != nil { // a session with a connection is attached or moving
+		s.node.log.Error("bug: the session lost a connection that it did not have", "session", s.ID, "error", err)
+	}
 }
 
 // closeError is an error that ends a connection: the client is to be closed with the

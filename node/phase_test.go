@@ -29,11 +29,17 @@ func TestTransitions(t *testing.T) {
 
 // enter refuses a transition that is not in the table, and changes nothing.
 func TestEnter(t *testing.T) {
+	allowed := map[phase][]phase{
+		attaching: {attached, moving, ended},
+		attached:  {attached, detached, moving, ended},
+		detached:  {attached, moving, ended},
+		moving:    {attaching, attached, detached, ended},
+	}
 	for from := range phases {
 		for to := range phases {
 			s := &Session{phase: from}
 			err := s.enter(to)
-			if transitions[from][to] != "" {
+			if slices.Contains(allowed[from], to) {
 				if err != nil || s.phase != to {
 					t.Errorf("from %v to %v: %v, phase %v", from, to, err, s.phase)
 				}

@@ -117,8 +117,8 @@ func (n *Node) shedTo(target uint32) {
 }
 
 // stepShed asks the sessions that may be asked now to leave, the longest idle first.
-// It returns how long to wait until more may be asked. If that depends on anything but time, the next
-// order wakes the loop: orders are repeated.
+// It returns how long to wait until more may be asked. If that depends on anything but
+// time, the next order wakes the loop: orders are repeated.
 func (n *Node) stepShed(ctx context.Context, now time.Time) (wait time.Duration) {
 	count, wait := n.shedAllowance(now)
 	if count == 0 {
@@ -130,14 +130,18 @@ func (n *Node) stepShed(ctx context.Context, now time.Time) (wait time.Duration)
 	}
 	n.spendShed(len(list))
 	for _, s := range list {
-		s.setLeaving(now.Add(shedDeadline))
+		s.setLeaving(at(now.Add(shedDeadline)))
 	}
 	// The brokers read in the store that these sessions are to move to other nodes.
 	n.renewNow(ctx, list)
 	for _, s := range list {
 		g := proto.GoAway{Reason: "rebalance", ByMS: shedDeadline.Milliseconds()}
-		if result, _ := s.sendGoAway(g, now); result == goAwaySent {
+		switch result, _ := s.sendGoAway(g, now); result {
+		case goAwaySent:
 			n.metrics.goaways.WithLabelValues("rebalance").Inc()
+		case goAwayDetached: // the broker moves it when its client asks
+		default:
+			s.setLeaving(0) // it was not asked, so it may stay
 		}
 	}
 	return 0

@@ -174,6 +174,7 @@ func (s *Session) recount() {
 // holds s.mu.
 func (s *Session) overflow() {
 	lost := s.endStream(proto.ResetOverflow)
+	s.node.leases.Changed(&s.lease)
 	s.node.log.Warn("stream ended: too much was sent while detached",
 		"session", s.ID, "user", s.User, "unconfirmed", len(lost))
 	s.addPendingReset(proto.ResetOverflow, lost)

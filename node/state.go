@@ -115,8 +115,9 @@ func (s *Session) takeSnapshot() (b []byte, err error) {
 	return b, err
 }
 
-// decodeState decodes the stored state of a session. It returns nil if there is none
-// or it cannot be read.
+// decodeState decodes the stored state of a session. It returns nil if there is none.
+// Of a state that cannot be read it returns only what the store knows of it: saves count
+// on from its seq.
 func (n *Node) decodeState(rec session.Record, found session.StoredState) *sessionState {
 	if found.State == nil {
 		return nil
@@ -124,7 +125,7 @@ func (n *Node) decodeState(rec session.Record, found session.StoredState) *sessi
 	st := sessionState{stream: found.Stream, seq: found.Seq, state: found.State}
 	if err := json.Unmarshal(found.State, &st); err != nil || st.Version != sessionStateVersion || st.Session != rec.ID {
 		n.log.Warn("stored state of the session cannot be read, so its stream is reset", "session", rec.ID, "version", st.Version, "state_session", st.Session, "error", err)
-		return nil
+		return &sessionState{stream: found.Stream, seq: found.Seq, state: found.State}
 	}
 	// The record may name another stream, because a renewal was late or because a
 	// stream was begun on which no message has passed.

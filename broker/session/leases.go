@@ -38,8 +38,8 @@ type Leases interface {
 	// Save persists what a node knows of sessions that it serves, each for its next
 	// owner: in case the node dies, or, with Leave, because the node is done with
 	// the session. It replaces what was saved before, unless that was saved under
-	// the same epoch with an equal or higher Seq: then the call was delayed on its
-	// way, and changes nothing. The result has one error for each session: nil,
+	// the same lease, instance included, with an equal or higher Seq: then the call
+	// was delayed on its way, and changes nothing. The result has one error for each session: nil,
 	// ErrMoved if the lease is not the owner's, or another error of a Store.
 	Save(ctx context.Context, list []Saved) []error
 
@@ -96,5 +96,5 @@ type Saved struct {
 type StoredState struct {
 	Stream string // the stream that State belongs to
 	State  []byte // nil if there is none
-	Seq    uint64 // the last Seq if it was saved under the caller's epoch, else 0; the caller counts on from it
+	Seq    uint64 // the last Seq if it was saved under the caller's lease, instance included, else 0; the caller counts on from it
 }

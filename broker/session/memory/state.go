@@ -15,7 +15,7 @@ import (
 type storedState struct {
 	stream  string
 	state   []byte
-	epoch   uint64 // under which it was saved
+	by      session.Lease // under which it was saved
 	seq     uint64
 	takenBy session.Lease // the lease that has taken it with Attach; zero if none has
 }
@@ -43,7 +43,7 @@ func (s *Store) save(saved session.Saved, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if old := e.state; old != nil && old.epoch == saved.Epoch && old.seq >= saved.Seq {
+	if old := e.state; old != nil && old.by == saved.Lease && old.seq >= saved.Seq {
 		return nil // saved was delayed on its way
 	}
 	e.setState(saved)
@@ -55,7 +55,7 @@ func (s *Store) save(saved session.Saved, now time.Time) error {
 }
 
 func (e *entry) setState(saved session.Saved) {
-	e.state = &storedState{stream: saved.Stream, state: bytes.Clone(saved.State), epoch: saved.Epoch, seq: saved.Seq}
+	e.state = &storedState{stream: saved.Stream, state: bytes.Clone(saved.State), by: saved.Lease, seq: saved.Seq}
 }
 
 // Move implements session.Store.
@@ -102,7 +102,7 @@ func (s *Store) Restore(ctx context.Context, l session.Lease) (session.Record, s
 		return e.Record, session.StoredState{}, err
 	}
 	found := session.StoredState{Stream: stored.stream, State: bytes.Clone(stored.state)}
-	if stored.epoch == l.Epoch {
+	if stored.by == l {
 		found.Seq = stored.seq
 	}
 	return e.Record, found, nil

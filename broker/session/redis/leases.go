@@ -54,7 +54,7 @@ func (s *Store) Save(ctx context.Context, list []session.Saved) []error {
 	return s.runAll(ctx, "save", saveScript, len(list), func(i int) ([]string, []any) {
 		v := list[i]
 		return recordKeys(v.ID), []any{
-			v.ID, milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave),
+			v.ID, milliseconds(v.TTL), v.Node, formatEpoch(v.Epoch), v.Stream, v.State, formatSeq(v.Seq), flag(v.Leave), v.Instance,
 		}
 	}, readOutcome)
 }
@@ -68,7 +68,7 @@ func (s *Store) Move(ctx context.Context, request string, v session.Saved, to st
 			session.ErrInvalid, to, v.Epoch, uint64(math.MaxUint64))
 	}
 	return s.transition(ctx, "move", moveScript, v.ID, v.TTL,
-		request, v.Node, formatEpoch(v.Epoch), formatEpoch(v.Epoch+1), to, v.Stream, v.State, formatSeq(v.Seq))
+		request, v.Node, formatEpoch(v.Epoch), formatEpoch(v.Epoch+1), to, v.Stream, v.State, formatSeq(v.Seq), v.Instance)
 }
 
 // EndAll implements session.Store. Each session is one atomic step. Their groups

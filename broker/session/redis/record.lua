@@ -68,10 +68,11 @@ local function keep()
   return index
 end
 
--- Stores what a node persists for the next owner.
-local function store_state(epoch, stream, state, seq)
+-- Stores what a node persists for the next owner. by is the instance of the node: each
+-- counts seq from 1.
+local function store_state(epoch, by, stream, state, seq)
   redis.call('DEL', stored)
-  redis.call('HSET', stored, 'epoch', epoch, 'stream', stream, 'state', state, 'seq', seq)
+  redis.call('HSET', stored, 'epoch', epoch, 'by', by, 'stream', stream, 'state', state, 'seq', seq)
 end
 
 -- Does what keep does, for a new record. It also removes some expired sessions from

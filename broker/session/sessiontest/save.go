@@ -102,6 +102,21 @@ var saveTests = []test{
 		f.must(f.save(saved(next, 1))) // each owner starts its own Seq
 		f.restores(lease(next), true, state)
 	}},
+	{"Save of another instance of the node replaces the state, whatever the Seq", func(f *fixture) {
+		r := f.attached()
+		first := saved(r, 7)
+		first.Instance, first.State = "first", []byte("old")
+		f.must(f.save(first))
+		second := saved(r, 1)
+		second.Instance = "second"
+		if got := f.restores(second.Lease, false, first.State); got.Seq != 0 {
+			f.Errorf("seq %d for another instance, want 0", got.Seq)
+		}
+		f.must(f.save(second))
+		if got := f.restores(second.Lease, false, state); got.Seq != 1 {
+			f.Errorf("seq %d, want 1", got.Seq)
+		}
+	}},
 	{"Save sets the stream", func(f *fixture) {
 		r := f.attached()
 		r.Stream = "stream-2"

@@ -114,6 +114,7 @@ func (k *Keeper) writeCheckpoints(ctx context.Context, list []*Lease) (ok bool) 
 		default: // the store is unavailable, or has lost the record, which the renewal restores
 			k.cfg.Metrics.CheckpointFailed()
 			k.Changed(l)
+			built[i].Failed()
 			k.Checkpoint(l)
 			ok = false
 		}

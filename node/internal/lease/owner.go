@@ -8,8 +8,8 @@ import (
 
 // Owner is the side that holds a lease. The Keeper calls it without a lock of its own,
 // and concurrently for different leases; Record may also run concurrently with the
-// other methods for the same lease. After Keeper.Remove or Keeper.End no method is
-// called any more, except for a call that had begun before.
+// other methods for the same lease. After Keeper.Remove or Keeper.End each method may
+// still be called once, by a renewal or a checkpoint that had begun before.
 type Owner interface {
 	// Record returns what the store should know at the given time, and the ttl of the
 	// record. When the result changes, call Keeper.Changed.
@@ -24,15 +24,18 @@ type Owner interface {
 	Lost(err error, r session.Record)
 
 	// Checkpoint builds what is to be stored now. It must contain everything that
-	// happened before the call. The calls for one lease, and those of the Commit that
-	// belongs to them, follow one another.
+	// happened before the call. The calls for one lease, and those of the Commit or
+	// Failed that belongs to them, follow one another.
 	Checkpoint() (Checkpoint, CheckpointStatus)
 }
 
 // Checkpoint is what a lease wants to be stored for the next owner.
 type Checkpoint struct {
 	Saved  session.Saved
-	Commit func() // called when Saved is stored; not called if the store did not take it
+	Commit func() // called when Saved is stored
+	// Failed is called if the store did not take Saved. The Keeper then asks for another
+	// checkpoint, and the Owner must know that one is due: it may answer CheckpointBusy.
+	Failed func()
 }
 
 // CheckpointStatus is the outcome of Owner.Checkpoint.

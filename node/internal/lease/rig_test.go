@@ -172,11 +172,11 @@ func (o *testOwner) Checkpoint() (Checkpoint, CheckpointStatus) {
 		Lease: session.Lease{ID: o.lease.ID, Node: o.rig.keeper.cfg.Node, Epoch: o.lease.Epoch}, Stream: "s",
 		State: fmt.Append(nil, seq), Seq: seq, TTL: testTTL,
 	}
-	return Checkpoint{saved, func() {
+	return Checkpoint{Saved: saved, Commit: func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.stored = max(o.stored, seq)
-	}}, CheckpointReady
+	}, Failed: func() {}}, CheckpointReady
 }
 
 // check fails the test if the owner is called after it has released the lease. o.mu is

@@ -117,7 +117,16 @@ func (k *Keeper) AwaitRunning() { k.guard.wait() }
 
 // Suspect makes Stalled true until the store has confirmed which leases are still held,
 // as if the process had not run for too long.
-func (k *Keeper) Suspect() { k.guard.set(0) }
+func (k *Keeper) Suspect() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.list)+k.acquiring == 0 {
+		return // there is nothing to verify
+	}
+	k.suspect = true // the next beat does not end it
+	k.guard.set(0)
+	signal(k.guard.wake)
+}
 
 // Close makes all calls of AwaitRunning return, also those that follow.
 func (k *Keeper) Close() { k.guard.close() }
