@@ -136,7 +136,8 @@ func (r *reader) release(err error) {
 }
 
 // endGently closes the connection after the client has closed it or has had time to
-// read the close code. If a connection is closed while it has unread bytes, the system
+// read the close code. The handler comes first: a client that does not read delays the
+// close frame, and until Closed the session counts as attached. If a connection is closed while it has unread bytes, the system
 // resets it, and the code is lost.
 func (r *reader) endGently(err error) {
 	c := r.conn
@@ -144,6 +145,7 @@ func (r *reader) endGently(err error) {
 		c.enter(draining, closed)
 		c.closeNet()
 	}()
+	r.release(err) // a CloseNow of the handler does nothing in this phase
 	var violation *ProtocolError
 	if errors.As(err, &violation) && violation.Code != 0 {
 		payload := closePayload(violation.Code, violation.Reason)
@@ -153,7 +155,6 @@ func (r *reader) endGently(err error) {
 	}
 	half, ok := c.net.(interface{ CloseWrite() error })
 	ok = ok && half.CloseWrite() == nil
-	r.release(err)
 	if ok {
 		_ = c.net.SetReadDeadline(time.Now().Add(drainTime))
 		_, _ = io.CopyN(io.Discard, c.net, drainBytes)

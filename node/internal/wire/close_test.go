@@ -145,6 +145,28 @@ func TestProtocolErrorArrives(t *testing.T) {
 	})
 }
 
+// Closed does not wait for a client that does not read the close frame, and the client
+// gets all of the frame although the handler calls CloseNow.
+func TestProtocolErrorIsReportedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		r := &rig{t: t, server: New(testConfig())}
+		e := r.serve(r.server.NewConn(near))
+		c := rawClient{far, t}
+		c.send(0x83, "")
+		e.awaitClosed(t)
+		if took := time.Since(start(t)); took != 0 {
+			t.Errorf("Closed was called after %v", took)
+		}
+		time.Sleep(closeTimeout / 2)
+		if op, p := c.frame(); op != 0x88 || string(p[:2]) != "\x03\xea" {
+			t.Errorf("got frame %#x %q", op, p)
+		}
+		r.server.Wait()
+	})
+}
+
 // What ends after a time ends after that time, over connections that are not of the
 // operating system.
 func TestTimeouts(t *testing.T) {
