@@ -68,6 +68,7 @@ func TestRates(t *testing.T) {
 		"pongs":            {Rates{Messages: 1, Pings: 10}, frames(0x8a, 50), 3 * time.Second, "pings"},
 		"bytes":            {Rates{Bytes: 1000}, frames(0x82, 1000), 4 * time.Second, "bytes"},
 		"fragments":        {Rates{Messages: 1, Frames: 100}, append(append(frames(0x02, 1), frames(0x00, 298)...), frames(0x80, 1)...), time.Second, "frames"},
+		"several":          {Rates{Bytes: 700, Messages: 100, Frames: 120}, frames(0x82, 300), time.Second, "messages"},
 		"only the slowest": {Rates{Messages: 100, Frames: 1000, Pings: 1}, frames(0x82, 400), 2 * time.Second, "messages"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +94,9 @@ func TestRates(t *testing.T) {
 				}
 				if c.slowed == "" && len(slowed) > 0 || c.slowed != "" && (len(slowed) != 1 || slowed[c.slowed] == 0) {
 					t.Errorf("slowed by %v, want %q", slowed, c.slowed)
+				}
+				if reads := (len(c.input) + inputBytes - 1) / inputBytes; slowed[c.slowed] > reads {
+					t.Errorf("slowed %d times in %d reads", slowed[c.slowed], reads)
 				}
 				if n := strings.Count(log.String(), "client sends too much"); n > 1 || (n == 1) != (c.slowed != "") {
 					t.Errorf("logged %d warnings", n)

@@ -38,36 +38,16 @@ func (r Rates) amounts() amounts {
 	return amounts{int64(r.Bytes), int64(r.Messages), int64(r.Frames), int64(r.Pings)}
 }
 
-// charge charges the connection for n of the quantity, and sleeps if that exceeds the
-// rate. For each quantity, c.spent is the Unix time in nanoseconds at which all of it
-// would have been sent at the allowed rate. The sleep is short, because one read is at
-// most one buffer; no lock is held.
+// charge charges the connection for n of the quantity. For each quantity, c.spent is the
+// Unix time in nanoseconds at which all of it would have been sent at the allowed rate.
 func (r *reader) charge(q quantity, n int64) {
-	c := r.conn
-	rate := c.server.rates[q]
-	if rate <= 0 || n == 0 {
-		return
+	if rate := r.conn.server.rates[q]; rate > 0 && n != 0 {
+		c := r.conn
+		c.spent[q] = max(c.spent[q], r.now) + n*int64(time.Second)/rate
 	}
-	c.spent[q] = max(c.spent[q], r.now) + n*int64(time.Second)/rate
-	if c.spent[q]-r.now <= int64(rateBurst) {
-		return
-	}
-	r.now = time.Now().UnixNano() // the handler may have taken a while since the last read
-	wait := c.spent[q] - r.now - int64(rateBurst)
-	if wait <= 0 {
-		return
-	}
-	c.server.cfg.Slowed(q.String())
-	if !c.warned {
-		c.warned = true
-		c.server.cfg.Logger.Warn("client sends too much; reading it more slowly", "client", c.RemoteAddr().String(), "of", q.String())
-	}
-	time.Sleep(time.Duration(wait))
-	r.now = time.Now().UnixNano()
 }
 
-// chargeFrame charges the connection for one frame. What has the lower rate comes
-// first: it mostly decides how long the connection waits.
+// chargeFrame charges the connection for one frame.
 func (r *reader) chargeFrame(h header) {
 	switch {
 	case h.control():
@@ -76,4 +56,31 @@ func (r *reader) chargeFrame(h header) {
 		r.charge(messagesRead, 1)
 	}
 	r.charge(framesRead, 1)
+}
+
+// slow sleeps if what was read exceeds a rate. It sleeps once, for the quantity that
+// exceeds its rate the most. What one read has brought is handled before that: it is at
+// most one buffer. No lock is held.
+func (r *reader) slow() {
+	c := r.conn
+	most := bytesRead
+	for q := range quantities {
+		if c.spent[q] > c.spent[most] {
+			most = q
+		}
+	}
+	free := c.spent[most] - int64(rateBurst) // when the connection is within its rates again
+	if free <= r.now {
+		return // mostly, and without a look at the clock
+	}
+	wait := free - time.Now().UnixNano() // the handler may have taken a while since the last read
+	if wait <= 0 {
+		return
+	}
+	c.server.cfg.Slowed(most.String())
+	if !c.warned {
+		c.warned = true
+		c.server.cfg.Logger.Warn("client sends too much; reading it more slowly", "client", c.RemoteAddr().String(), "of", most.String())
+	}
+	time.Sleep(time.Duration(wait))
 }

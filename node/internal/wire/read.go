@@ -91,6 +91,14 @@ func (r *reader) run() error {
 
 // next reads once and handles what arrived.
 func (r *reader) next() error {
+	if err := r.readAndHandle(); err != nil {
+		return err
+	}
+	r.slow()
+	return nil
+}
+
+func (r *reader) readAndHandle() error {
 	if r.left > 0 {
 		return r.readPayload()
 	}
