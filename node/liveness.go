@@ -66,7 +66,7 @@ func (s *Session) schedule(now time.Time) {
 // The caller holds session.mu.
 func (c *conn) nextCheck(now time.Time) instant {
 	ping, t := instant(c.session.node.cfg.PingInterval), at(now)
-	read := min(c.lastRead(), t) // the clock may have been set back
+	read := t - c.silent(now)
 	next := min(read+ping*5/2, max(read+ping, t+instant(c.pingAt.Sub(now))))
 	if !c.resting {
 		next = min(next, read+instant(restAfter))
@@ -84,8 +84,9 @@ func (c *conn) leaveBy() instant {
 	return never
 }
 
-// lastRead returns when bytes last arrived.
-func (c *conn) lastRead() instant { return instant(c.ws.LastRead()) }
+// silent returns for how long nothing has arrived, whatever the wall clock was set to
+// meanwhile.
+func (c *conn) silent(now time.Time) instant { return instant(max(now.Sub(c.ws.LastRead()), 0)) }
 
 // noteActive records that a message arrived. A connection that was put to rest rests
 // again when it has been silent for restAfter; one that was not has a timer for that
@@ -149,7 +150,7 @@ func (n *Node) checkSession(s *Session, now time.Time) {
 // checkConn unlocks it.
 func (n *Node) checkConn(c *conn, now time.Time) {
 	s, interval := c.session, instant(n.cfg.PingInterval)
-	silent := at(now) - c.lastRead()
+	silent := c.silent(now)
 	late := at(now) >= c.leaveBy()
 	dead := silent >= interval*5/2
 	ping := silent >= interval && !now.Before(c.pingAt)

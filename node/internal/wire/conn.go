@@ -34,6 +34,7 @@ type Config struct {
 // that waits for those that rest.
 type Server struct {
 	cfg      Config
+	started  time.Time // see now
 	rates    amounts
 	inputs   sync.Pool // of *[]byte, inputBytes each
 	messages sync.Pool // of *[]byte
@@ -53,12 +54,16 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, rates: cfg.Rates.amounts(), poller: newPoller(cfg.Logger)}
+	s := &Server{cfg: cfg, started: time.Now(), rates: cfg.Rates.amounts(), poller: newPoller(cfg.Logger)}
 	s.inputs.New = func() any { b := make([]byte, 0, inputBytes); return &b }
 	s.messages.New = func() any { b := make([]byte, 0, messageBytes); return &b }
 	s.batches.New = func() any { return newBatch() }
 	return s
 }
+
+// now returns the time since the server was made. The wall clock may be set while a
+// connection is open, and this does not depend on it.
+func (s *Server) now() time.Duration { return time.Since(s.started) }
 
 // Run waits for data on the connections that rest, until ctx ends. Then it starts a
 // reader for each of them. Call it at most once.
@@ -92,7 +97,7 @@ type Conn struct {
 	raw       syscall.RawConn // nil if transport is opaque
 	transport transport
 	phase     atomic.Uint32 // a phase
-	lastRead  atomic.Int64  // Unix time in nanoseconds
+	lastRead  atomic.Int64  // a time of Server.now
 
 	// Read state. The goroutine that reads has the rest in a reader.
 	spent  amounts // see reader.charge; only the reader uses it
@@ -145,7 +150,7 @@ const (
 // NewConn returns a connection above c, whose handshake is complete. Upgrade calls it.
 func (s *Server) NewConn(c net.Conn) *Conn {
 	conn := &Conn{server: s, net: c}
-	conn.lastRead.Store(time.Now().UnixNano())
+	conn.lastRead.Store(int64(s.now()))
 	under, kind := c, plain
 	if t, ok := c.(*tls.Conn); ok {
 		under, kind = t.NetConn(), secure
@@ -158,11 +163,10 @@ func (s *Server) NewConn(c net.Conn) *Conn {
 	return conn
 }
 
-// RemoteAddr returns the address of the client.
-func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
-
-// LastRead returns when bytes last arrived, as Unix time in nanoseconds.
-func (c *Conn) LastRead() int64 { return c.lastRead.Load() }
+// LastRead returns when bytes last arrived, with a reading of the monotonic clock.
+func (c *Conn) LastRead() time.Time {
+	return c.server.started.Add(time.Duration(c.lastRead.Load()))
+}
 
 // Serve starts to read, in a new goroutine, and returns at once. Call it once. If the
 // connection was closed before, h gets only Closed.

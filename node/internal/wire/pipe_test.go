@@ -106,6 +106,69 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A connection far over its rate can be closed, in both ways, without a wait for the
+// whole excess.
+func TestCloseWhileSlowed(t *testing.T) {
+	for name, f := range map[string]func(c *Conn){
+		"now":    (*Conn).CloseNow,
+		"gently": func(c *Conn) { c.Close(4001, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := testConfig()
+				cfg.Rates = Rates{Messages: 1}
+				s := New(cfg)
+				near, far := net.Pipe()
+				defer far.Close()
+				h := &recording{closed: make(chan error, 1)}
+				c := s.NewConn(near)
+				c.Serve(h)
+				if _, err := far.Write(bytes.Repeat(wiretest.Masked(nil, 0x82, nil), 200)); err != nil {
+					t.Fatal(err)
+				}
+				go func() { _, _, _ = wiretest.ReadFrame(far) }()
+				time.Sleep(10*time.Second + 1)
+				begin := time.Now()
+				f(c)
+				s.Wait()
+				if took := time.Since(begin); took > closeTimeout+maxPause {
+					t.Errorf("the reader ended %v after the close", took)
+				}
+			})
+		})
+	}
+}
+
+// What a connection has spent, and when it was last read, are measured from the start of
+// the server: a wall clock that is set back, by an hour say, must not stop a reader for
+// that hour.
+func TestNoWallClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Rates = Rates{Bytes: 100, Messages: 10, Frames: 10}
+		s := New(cfg)
+		near, far := net.Pipe()
+		h := &recording{closed: make(chan error, 1)}
+		c := s.NewConn(near)
+		c.Serve(h)
+		time.Sleep(time.Second)
+		if _, err := far.Write(wiretest.Masked(nil, 0x82, nil)); err != nil {
+			t.Fatal(err)
+		}
+		far.Close()
+		<-h.closed
+		s.Wait()
+		for q, spent := range c.spent {
+			if d := time.Duration(spent); d > 2*time.Second {
+				t.Errorf("%v: spent until %v after the start", quantity(q), d)
+			}
+		}
+		if got := c.LastRead().Sub(s.started); got != time.Second {
+			t.Errorf("last read %v after the start", got)
+		}
+	})
+}
+
 // At its rate a connection never waits, whatever it did before.
 func TestAtTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

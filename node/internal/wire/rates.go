@@ -16,6 +16,10 @@ type Rates struct {
 // sends what it has kept.
 const rateBurst = 2 * time.Second
 
+// maxPause is how long a reader sleeps before it looks whether the connection was closed
+// meanwhile. Who closes a connection waits for its reader.
+const maxPause = time.Second
+
 // quantity is one of the quantities that have a rate.
 type quantity int
 
@@ -39,11 +43,11 @@ func (r Rates) amounts() amounts {
 }
 
 // charge charges the connection for n of the quantity. For each quantity, c.spent is the
-// Unix time in nanoseconds at which all of it would have been sent at the allowed rate.
+// time of Server.now at which all of it would have been sent at the allowed rate.
 func (r *reader) charge(q quantity, n int64) {
 	if rate := r.conn.server.rates[q]; rate > 0 && n != 0 {
 		c := r.conn
-		c.spent[q] = max(c.spent[q], r.now) + n*int64(time.Second)/rate
+		c.spent[q] = max(c.spent[q], int64(r.now)) + n*int64(time.Second)/rate
 	}
 }
 
@@ -69,18 +73,30 @@ func (r *reader) slow() {
 			most = q
 		}
 	}
-	free := c.spent[most] - int64(rateBurst) // when the connection is within its rates again
+	free := time.Duration(c.spent[most]) - rateBurst // when the connection is within its rates again
 	if free <= r.now {
 		return // mostly, and without a look at the clock
 	}
-	wait := free - time.Now().UnixNano() // the handler may have taken a while since the last read
+	wait := free - c.server.now() // the handler may have taken a while since the last read
 	if wait <= 0 {
 		return
 	}
 	c.server.cfg.Slowed(most.String())
 	if !c.warned {
 		c.warned = true
-		c.server.cfg.Logger.Warn("client sends too much; reading it more slowly", "client", c.RemoteAddr().String(), "of", most.String())
+		c.server.cfg.Logger.Warn("client sends too much; reading it more slowly", "client", c.net.RemoteAddr().String(), "of", most.String())
 	}
-	time.Sleep(time.Duration(wait))
+	c.pause(wait)
+}
+
+// pause sleeps for the time, or for the rest of maxPause once the connection is no
+// longer open. What a client sends while its connection closes is not read at full speed
+// either.
+func (c *Conn) pause(d time.Duration) {
+	for d > 0 && !c.is(closed) {
+		time.Sleep(min(d, maxPause))
+		if d -= maxPause; !c.is(open) {
+			return
+		}
+	}
 }

@@ -34,7 +34,7 @@ type reader struct {
 	handler  Handler // nil if only Close reads
 	fillFunc func(fd uintptr) bool
 	fillErr  error
-	now      int64 // Unix time in nanoseconds, after the last read
+	now      time.Duration // Server.now after the last read
 	cause    cause
 
 	// in is what has arrived and pos how much of it was handled. in is nil if all of
@@ -193,8 +193,8 @@ func (r *reader) read(p []byte) (n int, err error) {
 
 // arrived counts n bytes that have been read.
 func (r *reader) arrived(n int) {
-	r.now = time.Now().UnixNano()
-	r.conn.lastRead.Store(r.now)
+	r.now = r.conn.server.now()
+	r.conn.lastRead.Store(int64(r.now))
 	r.charge(bytesRead, int64(n))
 }
 
