@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/usher-broker/usher/node/internal/lock"
-
 	"github.com/usher-broker/usher/proto/stream"
 )
 
@@ -27,6 +26,11 @@ type ackDue struct {
 	conn *conn
 	at   instant
 }
+
+// waits reports whether the entry is not due yet. An entry that would wait for much longer
+// than ackDelay comes from before the wall clock was set back, and is due. It may be a
+// little longer: now is taken before the lock.
+func (d ackDue) waits(now instant) bool { return d.at > now && d.at-now < instant(2*ackDelay) }
 
 func newAckQueue() *ackQueue { return &ackQueue{wake: make(chan struct{}, 1)} }
 
@@ -68,7 +72,7 @@ func (a *ackQueue) takeDue(now instant) (due []ackDue, next time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
-	for n < len(a.due) && a.due[n].at <= now {
+	for n < len(a.due) && !a.due[n].waits(now) {
 		n++
 	}
 	due, a.due = a.due[:n:n], a.due[n:]
