@@ -139,6 +139,34 @@ func TestRestGoroutines(t *testing.T) {
 	})
 }
 
+// A node that nobody touches leaves a silent connection without a reader most of the
+// time, although it pings the client.
+func TestRestsByItself(t *testing.T) {
+	eachTransport(t, func(t *testing.T, secure bool) {
+		const interval = 400 * time.Millisecond
+		r := newRig(t, newCallRecorder(), func(c *Config) { c.PingInterval = interval })
+		if secure {
+			r.useTLS()
+		}
+		c := r.attach(r.login("ada"), "")
+		gone := c.ws.CloseRead(context.Background()) // answers the pings
+		time.Sleep(2 * interval)
+		const samples = 40
+		busy := 0
+		for range samples {
+			time.Sleep(interval / 10)
+			busy += min(readers(), 1)
+		}
+		if busy > samples/4 {
+			t.Errorf("a reader in %d of %d samples", busy, samples)
+		}
+		if gone.Err() != nil {
+			t.Error("the connection is broken")
+		}
+		c.ws.CloseNow()
+	})
+}
+
 // Messages that arrive slowly are acknowledged in time, and not only after 32 of
 // them.
 func TestAcknowledgesTrickle(t *testing.T) {

@@ -136,9 +136,9 @@ func (r *reader) release(err error) {
 }
 
 // endGently closes the connection after the client has closed it or has had time to
-// read the close code. The handler comes first: a client that does not read delays the
-// close frame, and until Closed the session counts as attached. If a connection is closed while it has unread bytes, the system
-// resets it, and the code is lost.
+// read the close code. The handler comes first, because a client that does not read delays
+// the close frame. If a connection is closed while it has unread bytes, the system resets
+// it, and the code is lost.
 func (r *reader) endGently(err error) {
 	c := r.conn
 	defer func() {

@@ -105,6 +105,7 @@ type Conn struct {
 
 	readMu    sync.Mutex // protects the following; held before poller.mu, never with writeMu
 	readState readState
+	mustRest  bool          // Rest was called while the reader did not wait
 	handler   Handler       // nil before Serve
 	ended     chan struct{} // closed when readState is ended; nil if nobody waits for that
 	fd        int32         // in the poller, if readState was ever polled
@@ -198,23 +199,40 @@ func (c *Conn) startReader() {
 }
 
 // Rest gives up the goroutine of a reader that waits between two frames. Reading goes
-// on when data arrives. Rest does nothing if the reader is inside a frame or a message,
-// or if the connection cannot wait without a goroutine. The caller decides when a
-// connection is silent: a deadline for each wait would add a cost to every message.
+// on when data arrives. A reader that is inside a frame or a message, or is slowed, rests
+// as soon as it waits. Rest does nothing if the connection cannot wait without a
+// goroutine. After a ping or a pong a connection rests again by itself. Otherwise the
+// caller decides when a connection is silent: a deadline for each wait would add a cost
+// to every message.
 func (c *Conn) Rest() {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if c.readState == waiting && c.transport != opaque && canPoll {
-		c.readState = interrupted
-		_ = c.net.SetReadDeadline(time.Unix(1, 0))
+	switch {
+	case c.transport == opaque || !canPoll:
+	case c.readState == waiting:
+		c.interrupt()
+	case c.readState == reading:
+		c.mustRest = true
 	}
 }
 
-// beginWait records that the reader waits between two frames.
-func (c *Conn) beginWait() {
+// interrupt ends the wait of the reader as soon as it has begun and nothing has arrived.
+// The caller holds c.readMu.
+func (c *Conn) interrupt() {
+	c.readState = interrupted
+	_ = c.net.SetReadDeadline(time.Unix(1, 0))
+}
+
+// beginWait records that the reader waits between two frames. If rest is true, it waits
+// only for what has arrived already.
+func (c *Conn) beginWait(rest bool) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	c.readState = waiting
+	if rest || c.mustRest {
+		c.interrupt()
+	}
+	c.mustRest = false
 }
 
 // endWait records that the reader no longer waits, and reports whether it was

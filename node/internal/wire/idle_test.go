@@ -74,31 +74,77 @@ func TestRest(t *testing.T) {
 	})
 }
 
-// After a ping or a pong a connection rests again at once.
+// awaitPolled waits until the connection has no reader, and does not ask for that.
+func (e *echo) awaitPolled(t testing.TB) {
+	t.Helper()
+	eventually(t, func() error {
+		e.conn.readMu.Lock()
+		defer e.conn.readMu.Unlock()
+		if e.conn.readState != polled {
+			return fmt.Errorf("the connection did not rest by itself, state %d", e.conn.readState)
+		}
+		return nil
+	})
+}
+
+// After a ping or a pong a connection rests again at once. What follows a ping in the
+// same segment is read before that, also if the TLS layer has read it in advance.
 func TestRestsAfterPing(t *testing.T) {
-	if !canPoll {
-		t.Skip("connections do not rest on this system")
-	}
-	r := newRig(t, testConfig(), false)
-	c := r.rawDial()
-	e := r.last()
-	e.awaitRest(t)
-	before := e.conn.LastRead()
-	for range 10 {
+	eachPolledTransport(t, func(t *testing.T, secure bool) {
+		r := newRig(t, testConfig(), secure)
+		c := r.rawDial()
+		e := r.last()
+		e.awaitRest(t)
+		before := e.conn.LastRead()
+		for range 10 {
+			c.send(0x89, "")
+			c.expect(0x8a, "")
+			e.awaitPolled(t)
+			e.conn.Ping()
+			c.expect(0x89, "")
+			c.send(0x8a, "")
+			e.awaitPolled(t)
+		}
+		if !e.conn.LastRead().After(before) {
+			t.Error("LastRead does not see what arrives")
+		}
+		for i := range 100 {
+			c.send(0x89, "")
+			c.send(0x81, fmt.Sprint(i))
+			c.expect(0x8a, "")
+			c.expect(0x81, fmt.Sprint(i))
+		}
+	})
+}
+
+// One call of Rest is enough, also for the first connection of a server.
+func TestRestOnce(t *testing.T) {
+	eachPolledTransport(t, func(t *testing.T, secure bool) {
+		r := newRig(t, testConfig(), secure)
+		c := r.rawDial()
+		e := r.last()
+		c.send(0x81, "x") // by then Run runs
+		c.expect(0x81, "x")
+		time.Sleep(50 * time.Millisecond)
+		e.conn.Rest()
+		e.awaitPolled(t)
+	})
+}
+
+// A reader that is inside a message when Rest is called rests after the message.
+func TestRestInsideMessage(t *testing.T) {
+	eachPolledTransport(t, func(t *testing.T, secure bool) {
+		r := newRig(t, testConfig(), secure)
+		c := r.rawDial()
+		e := r.last()
+		c.send(0x01, "ab") // not the last frame
 		c.send(0x89, "")
 		c.expect(0x8a, "")
-		eventually(t, func() error {
-			e.conn.readMu.Lock()
-			defer e.conn.readMu.Unlock()
-			if e.conn.readState != polled {
-				return errors.New("the connection did not rest again by itself")
-			}
-			return nil
-		})
-	}
-	if !e.conn.LastRead().After(before) {
-		t.Error("LastRead does not see what arrives")
-	}
+		e.conn.Rest()
+		c.send(0x80, "c")
+		c.expect(0x81, "abc")
+		e.awaitPolled(t)
+	})
 }
 
 // A connection that rests can be closed in both ways, and by the end of Run it gets a

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // canPoll reports whether connections can wait without a goroutine on this
@@ -22,11 +21,13 @@ const canPoll = true
 // The runtime's own poller keeps watching the same sockets, independently. Calls on
 // such a connection, deadlines and Close included, work as usual.
 type poller struct {
-	mu    sync.Mutex
-	file  *os.File // the epoll instance; nil while run does not wait for events
-	conns []*Conn  // by file descriptor
+	mu      sync.Mutex
+	running bool     // run runs
+	file    *os.File // the epoll instance; nil before the first connection needs it, and after run
+	conns   []*Conn  // by file descriptor
+	failed  bool     // there was no epoll instance for a connection, and the log says so
 
-	needed chan struct{} // gets a value when the first connection needs the poller
+	opened chan struct{} // gets a value when file is set
 	log    *slog.Logger
 }
 
@@ -34,7 +35,7 @@ type poller struct {
 // again.
 const events = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
 
-func newPoller(log *slog.Logger) *poller { return &poller{needed: make(chan struct{}, 1), log: log} }
+func newPoller(log *slog.Logger) *poller { return &poller{opened: make(chan struct{}, 1), log: log} }
 
 // add reports whether wake will be called for the connection when data arrives. The
 // caller holds c.readMu.
@@ -42,11 +43,7 @@ func (p *poller) add(c *Conn) (ok bool) {
 	_ = c.raw.Control(func(fd uintptr) { // does nothing if the connection is closed
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.file == nil {
-			select {
-			case p.needed <- struct{}{}:
-			default:
-			}
+		if !p.open() {
 			return // the caller continues to read, and tries again when idle
 		}
 		for len(p.conns) <= int(fd) {
@@ -79,59 +76,52 @@ func (p *poller) arm(fd int) bool {
 	return err == nil
 }
 
-// open creates the epoll instance. The runtime's poller watches it, so waiting for
-// events needs no thread.
-func (p *poller) open() (syscall.RawConn, error) {
+// open creates the epoll instance, unless there is one, and reports whether there is one
+// now. The first connection that rests needs it at once: nobody would ask it to rest again
+// soon. The runtime's poller watches the instance, so waiting for events needs no thread.
+// The process may have no file left for it; then the next connection tries again. The
+// caller holds p.mu.
+func (p *poller) open() bool {
+	if p.file != nil || !p.running {
+		return p.file != nil
+	}
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
-	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.file = os.NewFile(uintptr(fd), "epoll")
-	return p.file.SyscallConn()
-}
-
-// openRetry is the time between two attempts to create the epoll instance, for which the
-// process may have no file left.
-const openRetry = 5 * time.Second
-
-// openUntil creates the epoll instance, and tries again until ctx ends. Meanwhile
-// connections keep their goroutines, as on other systems.
-func (p *poller) openUntil(ctx context.Context) (syscall.RawConn, error) {
-	raw, err := p.open()
-	if err != nil {
-		p.log.Warn("idle connections keep their goroutines: the process cannot wait for them", "error", err)
-	}
-	for err != nil {
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(openRetry):
+	if err == nil {
+		if err = syscall.SetNonblock(fd, true); err != nil {
+			syscall.Close(fd)
 		}
-		raw, err = p.open()
 	}
-	return raw, nil
+	if err != nil {
+		if !p.failed {
+			p.failed = true
+			p.log.Warn("idle connections keep their goroutines: the process cannot wait for them", "error", err)
+		}
+		return false
+	}
+	p.file = os.NewFile(uintptr(fd), "epoll")
+	p.opened <- struct{}{} // has space: run takes one value, and file is set once
+	return true
 }
 
 // run starts a reader for each connection that has data, until ctx ends. Then it
 // starts a reader for every connection.
 func (p *poller) run(ctx context.Context) {
+	p.mu.Lock()
+	p.running = true
+	p.mu.Unlock()
+	defer p.stop()
 	select { // in tests connections may have no descriptor, and the poller is not needed
-	case <-p.needed:
+	case <-p.opened:
 	case <-ctx.Done():
 		return
 	}
-	raw, err := p.openUntil(ctx)
+	p.mu.Lock()
+	file := p.file
+	p.mu.Unlock()
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return
 	}
-	defer p.stop()
-	file := p.file
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
@@ -181,10 +171,18 @@ func (p *poller) remove(c *Conn) {
 	}
 }
 
+// stop ends the waits: all connections get readers, and none rests from now on.
 func (p *poller) stop() {
 	p.mu.Lock()
-	p.file.Close()
-	p.file = nil
+	p.running = false
+	if p.file != nil {
+		p.file.Close()
+		p.file = nil
+	}
+	select {
+	case <-p.opened: // at the same time as the end of ctx
+	default:
+	}
 	conns := p.conns
 	p.conns = nil
 	p.mu.Unlock()

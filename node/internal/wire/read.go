@@ -51,6 +51,7 @@ type reader struct {
 	message   *[]byte // the payload that has arrived in pieces, unmasked, or nil
 	discards  bool    // messages are not collected
 	quiet     bool    // nothing but pings and pongs since the last wait
+	rests     bool    // the next wait is only for what has arrived
 }
 
 // newReader returns a reader that begins between two frames. The caller holds c.readMu.
@@ -83,8 +84,15 @@ func (r *reader) run() error {
 		if err := r.next(); err != nil {
 			return err
 		}
-		if r.quiet && r.between() && r.conn.transport == plain && canPoll {
-			return errSilent // it was woken, or would have been, for a ping or a pong
+		if !r.quiet || !r.between() || !canPoll {
+			continue
+		}
+		// It was woken, or would have been, for a ping or a pong.
+		switch r.conn.transport {
+		case plain:
+			return errSilent
+		case secure:
+			r.rests = true // the next wait finds what the TLS layer has read in advance
 		}
 	}
 }
@@ -120,7 +128,8 @@ func (r *reader) between() bool { return r.in == nil && r.left == 0 && !r.within
 // be interrupted to rest.
 func (r *reader) wait() error {
 	r.quiet = true
-	r.conn.beginWait()
+	r.conn.beginWait(r.rests)
+	r.rests = false
 	var err error
 	if r.conn.transport == plain {
 		err = r.waitKernel()
