@@ -106,6 +106,28 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// What exceeds a rate waits before it is handled, and not only what comes after it.
+func TestRatesBeforeHandling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Rates = Rates{Messages: 10}
+		r := &rig{t: t, server: New(cfg)}
+		near, far := net.Pipe()
+		e := r.serve(r.server.NewConn(near))
+		go func() { _, _ = far.Write(bytes.Repeat(wiretest.Masked(nil, 0x82, nil), 30)) }()
+		c := &rawClient{far, t}
+		for range 30 {
+			c.expect(0x82, "")
+		}
+		if took := time.Since(start(t)); took != time.Second {
+			t.Errorf("all echoes arrived after %v", took)
+		}
+		far.Close()
+		e.awaitClosed(t)
+		r.server.Wait()
+	})
+}
+
 // A connection far over its rate can be closed, in both ways, without a wait for the
 // whole excess.
 func TestCloseWhileSlowed(t *testing.T) {

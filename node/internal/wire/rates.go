@@ -51,6 +51,24 @@ func (r *reader) charge(q quantity, n int64) {
 	}
 }
 
+// chargeInput charges the connection for the frames that handle is about to handle.
+func (r *reader) chargeInput() {
+	if r.in == nil {
+		return
+	}
+	b := (*r.in)[r.pos:]
+	b = b[min(uint64(len(b)), r.left):]
+	for {
+		h, n := parseHeader(b)
+		if n == 0 || h.control() && uint64(len(b)-n) < h.length {
+			return // handled when the rest has arrived
+		}
+		r.chargeFrame(h)
+		b = b[n:]
+		b = b[min(uint64(len(b)), h.length):]
+	}
+}
+
 // chargeFrame charges the connection for one frame.
 func (r *reader) chargeFrame(h header) {
 	switch {
@@ -62,9 +80,8 @@ func (r *reader) chargeFrame(h header) {
 	r.charge(framesRead, 1)
 }
 
-// slow sleeps if what was read exceeds a rate. It sleeps once, for the quantity that
-// exceeds its rate the most. What one read has brought is handled before that: it is at
-// most one buffer. No lock is held.
+// slow sleeps if what was read exceeds a rate, before it is handled. It sleeps once, for
+// the quantity that exceeds its rate the most. No lock is held.
 func (r *reader) slow() {
 	c := r.conn
 	most := bytesRead
@@ -73,11 +90,7 @@ func (r *reader) slow() {
 			most = q
 		}
 	}
-	free := time.Duration(c.spent[most]) - rateBurst // when the connection is within its rates again
-	if free <= r.now {
-		return // mostly, and without a look at the clock
-	}
-	wait := free - c.server.now() // the handler may have taken a while since the last read
+	wait := time.Duration(c.spent[most]) - rateBurst - r.now
 	if wait <= 0 {
 		return
 	}

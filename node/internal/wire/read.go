@@ -99,15 +99,7 @@ func (r *reader) run() error {
 
 // next reads once and handles what arrived.
 func (r *reader) next() error {
-	if err := r.readAndHandle(); err != nil {
-		return err
-	}
-	r.slow()
-	return nil
-}
-
-func (r *reader) readAndHandle() error {
-	if r.left > 0 {
+	if r.left > 0 && !r.discards {
 		return r.readPayload()
 	}
 	read := r.readMore
@@ -117,6 +109,8 @@ func (r *reader) readAndHandle() error {
 	if err := read(); err != nil {
 		return err
 	}
+	r.chargeInput()
+	r.slow()
 	return r.handle()
 }
 
@@ -171,12 +165,6 @@ func (r *reader) readInput() error {
 
 // readPayload reads the payload of a frame of which nothing else has arrived.
 func (r *reader) readPayload() error {
-	if r.discards {
-		if err := r.readMore(); err != nil {
-			return err
-		}
-		return r.handle()
-	}
 	b := r.grown(1)
 	n, err := r.read(b[len(b):min(uint64(cap(b)), uint64(len(b))+r.left)])
 	r.took(b[len(b) : len(b)+n])
@@ -184,6 +172,7 @@ func (r *reader) readPayload() error {
 	if err != nil {
 		return unexpected(err)
 	}
+	r.slow()
 	return r.endFrame()
 }
 
@@ -252,14 +241,12 @@ func (r *reader) handleFrame(h header, b []byte, n int) (done bool, err error) {
 		if uint64(len(b)) < h.length {
 			return false, nil
 		}
-		r.chargeFrame(h)
 		b = b[:h.length]
 		unmask(b, h.key)
 		r.pos += n + len(b)
 		return true, r.handleControl(h.opcode, b)
 	}
 	r.quiet = false
-	r.chargeFrame(h)
 	r.pos += n
 	if err := r.beginFrame(h); err != nil {
 		return false, err
