@@ -71,7 +71,7 @@ func (c *Cluster) keepJoined(seeds []seed) {
 			c.announce()
 		}
 		pause := c.cfg.Rejoin
-		if c.alone() || len(r.lost) > 0 {
+		if c.alone() || r.lost {
 			pause = min(pause, fastRejoin)
 		}
 		// Jitter keeps members that start together from joining at the same
@@ -109,8 +109,8 @@ type rejoiner struct {
 	seeds  []seed
 	lookup func(ctx context.Context, host string) ([]string, error)
 	pause  map[string]time.Time // end of the pause, by address
-	live   map[string]bool      // addresses that live members had in the last round
-	lost   map[string]time.Time // when a live member last had the address, by address
+	live   map[string]time.Time // when a live member last had the address, by address; for lostTime
+	lost   bool                 // no live member has one of these addresses now
 	warn   bool                 // the warning that this member is alone was logged
 }
 
@@ -118,7 +118,7 @@ type rejoiner struct {
 // and those with a pause.
 func (r *rejoiner) round(now time.Time) {
 	var errs []error
-	pause, live, lost := map[string]time.Time{}, map[string]bool{}, map[string]time.Time{}
+	pause, live, lost := map[string]time.Time{}, map[string]time.Time{}, false
 	for _, s := range r.seeds {
 		addrs, err := r.addrs(s)
 		if err != nil {
@@ -126,7 +126,7 @@ func (r *rejoiner) round(now time.Time) {
 		}
 		for _, addr := range addrs {
 			if r.c.memberAt(addr) {
-				live[addr] = true
+				live[addr] = now
 				continue
 			}
 			if until := r.pause[addr]; now.Before(until) && !r.c.alone() {
@@ -135,13 +135,13 @@ func (r *rejoiner) round(now time.Time) {
 			}
 			if _, err := r.c.list.Join([]string{addr}); err != nil {
 				errs = append(errs, fmt.Errorf("join %s: %w", addr, err))
-				if since, was := r.lostSince(addr, now); was {
-					lost[addr] = since
+				if since, was := r.live[addr]; was && now.Sub(since) < lostTime {
+					live[addr], lost = since, true
 				}
 				continue
 			}
 			if r.c.memberAt(addr) {
-				live[addr] = true
+				live[addr] = now
 			} else {
 				pause[addr] = now.Add(reachedRejoin * r.c.cfg.Rejoin)
 			}
@@ -149,16 +149,6 @@ func (r *rejoiner) round(now time.Time) {
 	}
 	r.pause, r.live, r.lost = pause, live, lost
 	r.note(errors.Join(errs...))
-}
-
-// lostSince returns when an address that cannot be joined was last that of a live
-// member, unless this is longer ago than lostTime.
-func (r *rejoiner) lostSince(addr string, now time.Time) (since time.Time, was bool) {
-	since, was = r.lost[addr]
-	if r.live[addr] {
-		since, was = now, true
-	}
-	return since, was && now.Sub(since) < lostTime
 }
 
 func (r *rejoiner) note(err error) {

@@ -111,7 +111,7 @@ func TestRejoinAfterRestart(t *testing.T) {
 	r := rejoiner{c: n, seeds: []seed{{hostA, portA}, {hostB, portB}}, lookup: net.DefaultResolver.LookupHost}
 	now := time.Now()
 	r.round(now)
-	if len(r.pause) != 0 || len(r.lost) != 0 {
+	if len(r.pause) != 0 || r.lost {
 		t.Errorf("after the join: pauses %v, lost %v", r.pause, r.lost)
 	}
 	if err := a.Leave(time.Second); err != nil {
@@ -120,15 +120,15 @@ func TestRejoinAfterRestart(t *testing.T) {
 	n.remove("a")
 	for _, s := range []struct {
 		after time.Duration
-		lost  int
-	}{{time.Second, 1}, {lostTime / 2, 1}, {lostTime + 2*time.Second, 0}} {
+		lost  bool
+	}{{time.Second, true}, {lostTime / 2, true}, {lostTime + 2*time.Second, false}} {
 		r.round(now.Add(s.after))
-		if len(r.lost) != s.lost {
-			t.Errorf("%v after the join: %d addresses are lost, want %d", s.after, len(r.lost), s.lost)
+		if r.lost != s.lost {
+			t.Errorf("%v after the join: lost is %v, want %v", s.after, r.lost, s.lost)
 		}
 	}
 	r.round(now.Add(lostTime + 3*time.Second))
-	if len(r.lost) != 0 {
+	if r.lost {
 		t.Error("an address is lost again without having been live")
 	}
 }
