@@ -158,6 +158,7 @@ func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, 
 	bad := func(status int, code, detail string) (string, *proto.Problem) {
 		return "", &proto.Problem{Status: status, Code: code, Detail: detail}
 	}
+	wrong := wire.CheckRequest(r)
 	switch {
 	case !r.ProtoAtLeast(1, 1):
 		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
@@ -169,9 +170,9 @@ func (n *Node) checkHandshake(r *http.Request, query url.Values) (token string, 
 		return bad(http.StatusUpgradeRequired, proto.ProblemUpgradeRequired,
 			"This is a WebSocket endpoint. The request needs the headers Connection: Upgrade and Upgrade: websocket. "+
 				"If the client sent them, a proxy between the client and this node removed them.")
-	case wire.CheckRequest(r) != nil:
+	case wrong != nil:
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
-			"The handshake needs one Sec-WebSocket-Version: 13, one valid Sec-WebSocket-Key and no body: "+wire.CheckRequest(r).Error()+".")
+			"The handshake needs one Sec-WebSocket-Version: 13, one valid Sec-WebSocket-Key and no body: "+wrong.Error()+".")
 	case query.Has("token") || query.Has("access_token"):
 		return bad(http.StatusBadRequest, proto.ProblemInvalidRequest,
 			"A token in the URL is refused, because URLs are logged. "+sendToken)

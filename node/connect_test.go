@@ -96,28 +96,34 @@ func TestRefusedBeforeTheUpgrade(t *testing.T) {
 	}
 }
 
+// rawHandshake sends a handshake with more header lines, each ended by "\r\n", and without
+// its body if the lines announce one. It returns the status of the answer.
+func (r *rig) rawHandshake(t *testing.T, host, more string) int {
+	t.Helper()
+	c, err := net.Dial("tcp", r.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: usher.v1\r\n%s\r\n", proto.ConnectPath, host, more)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
 // A handshake with a body is refused: a proxy that forwards the body later and this node
 // would disagree on what is a frame.
 func TestHandshakeWithBody(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	good := tokenOf(r.login("ada"))
+	token := "Authorization: Bearer " + tokenOf(r.login("ada")) + "\r\n"
 	for _, body := range []string{"Content-Length: 20", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"} {
-		c, err := net.Dial("tcp", r.http.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nAuthorization: Bearer %s\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: usher.v1\r\n%s\r\n\r\n",
-			proto.ConnectPath, good, body)
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusBadRequest {
-			t.Errorf("%q: %d, want 400", body, resp.StatusCode)
+		if status := r.rawHandshake(t, "x", token+body+"\r\n"); status != http.StatusBadRequest {
+			t.Errorf("%q: %d, want 400", body, status)
 		}
 	}
 	if _, live, _ := r.node.Load(); live != 0 {
@@ -131,21 +137,8 @@ func TestHosts(t *testing.T) {
 		"node-1.example.com": 401, "NODE-1.example.com:7000": 401, "node-1.example.com:443": 401, "alias.example.com:7000": 401,
 		"alias.example.com": 403, "alias.example.com:7001": 403, "127.0.0.1": 403, "node-1.example.com.evil.example": 403, "": 403,
 	} {
-		c, err := net.Dial("tcp", r.http.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: usher.v1\r\n\r\n", proto.ConnectPath, host)
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("%q: %d, want %d", host, resp.StatusCode, want)
+		if status := r.rawHandshake(t, host, ""); status != want {
+			t.Errorf("%q: %d, want %d", host, status, want)
 		}
 	}
 }

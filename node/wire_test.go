@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -51,23 +50,17 @@ func TestWire(t *testing.T) {
 // A violation of RFC 6455 is counted and logged.
 func TestViolationIsCounted(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	conn, err := net.Dial("tcp", r.http.Listener.Addr().String())
-	if err != nil {
+	client := r.rawAttach(t, r.login("ada"))
+	defer client.Close()
+	if _, err := client.Write(wiretest.Masked(nil, 0xf1, []byte("reserved bits"))); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	rawAttachOn(t, conn, r.login("ada"))
-	if _, err := conn.Write(wiretest.Masked(nil, 0xf1, []byte("reserved bits"))); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if testutil.ToFloat64(r.node.metrics.closes.WithLabelValues("websocket_error")) == 1 {
-			break
+	eventually(t, func() error {
+		if n := testutil.ToFloat64(r.node.metrics.closes.WithLabelValues("websocket_error")); n != 1 {
+			return fmt.Errorf("%v violations were counted, want 1", n)
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the violation was not counted")
-		}
-	}
+		return nil
+	})
 	if log := r.log.String(); !strings.Contains(log, "client violated RFC 6455") || !strings.Contains(log, "reserved bits") {
 		t.Errorf("the log does not name the violation: %s", log)
 	}
@@ -76,18 +69,14 @@ func TestViolationIsCounted(t *testing.T) {
 // A client that sends many pings at once and reads gets all pongs.
 func TestBurstOfPings(t *testing.T) {
 	r := newRig(t, Echo{}, nil)
-	conn, err := net.Dial("tcp", r.http.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := rawAttachOn(t, conn, r.login("ada"))
+	client := r.rawAttach(t, r.login("ada"))
+	defer client.Close()
 	const pings = 200
 	var burst []byte
 	for i := range uint64(pings) {
 		burst = wiretest.Masked(burst, 0x81, proto.AppendControl(nil, proto.Control{Type: proto.TypePing, ID: i}))
 	}
-	if _, err := conn.Write(burst); err != nil {
+	if _, err := client.Write(burst); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(pings) {

@@ -3,10 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // fenceTTL is how long a fence is kept: much longer than a node takes to read it.
@@ -22,15 +19,6 @@ func (s *Store) Fence(ctx context.Context, node string) error {
 }
 
 // Fenced implements session.Store.
-func (s *Store) Fenced(ctx context.Context, node string) (text string, err error) {
-	err = s.do(ctx, "fenced", func(ctx context.Context) error {
-		cmd := newCommand(ctx, "get", fenceKey(node))
-		_ = s.client.Process(ctx, cmd) // cmd has the error
-		text, err = cmd.Text()
-		if errors.Is(err, goredis.Nil) {
-			return nil
-		}
-		return err
-	})
-	return text, err
+func (s *Store) Fenced(ctx context.Context, node string) (string, error) {
+	return s.text(ctx, "fenced", fenceKey(node))
 }

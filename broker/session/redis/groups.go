@@ -2,11 +2,8 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/usher-broker/usher/broker/session"
 )
@@ -68,14 +65,5 @@ func (s *Store) release(ctx context.Context, ended ...session.Record) {
 
 // Grouped implements session.Store.
 func (s *Store) Grouped(ctx context.Context, group string) (node string, err error) {
-	err = s.do(ctx, "grouped", func(ctx context.Context) error {
-		cmd := newCommand(ctx, "get", groupKeys(group)[0])
-		_ = s.client.Process(ctx, cmd) // cmd has the error
-		node, err = cmd.Text()
-		if errors.Is(err, goredis.Nil) {
-			return nil
-		}
-		return err
-	})
-	return node, err
+	return s.text(ctx, "grouped", groupKeys(group)[0])
 }

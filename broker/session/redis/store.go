@@ -130,6 +130,20 @@ func (s *Store) do(ctx context.Context, op string, f func(context.Context) error
 	})
 }
 
+// text returns the value of a key that is a string, or "" if there is none.
+func (s *Store) text(ctx context.Context, op, key string) (text string, err error) {
+	err = s.do(ctx, op, func(ctx context.Context) error {
+		cmd := newCommand(ctx, "get", key)
+		_ = s.client.Process(ctx, cmd) // cmd has the error
+		text, err = cmd.Text()
+		if errors.Is(err, goredis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return text, err
+}
+
 // observed does what do does, without a check of the layout.
 func (s *Store) observed(ctx context.Context, op string, f func(context.Context) error) error {
 	start := time.Now()
